@@ -1,0 +1,132 @@
+"""Typed face of the compiled extension; a test holds it against the module.
+
+Every call that may take longer than a moment releases the GIL. Errors are the classes of ``fastslm.errors``.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+from fastslm.errors import FastSLMError
+
+__version__: str
+
+HashAlgorithm = Literal["sha256", "git-sha1", "none"]
+FileState = Literal["waiting", "active", "verified", "failed", "cancelled"]
+
+@final
+class FileRequest:
+    """One file to fetch: where from, where to, and what it must turn out to be.
+
+    ``partial_path`` receives the bytes at their final offsets and is complete, synced and verified when the
+    state is ``verified``; the caller renames it into place. ``journal_path`` is removed at that moment.
+    ``size_bytes`` is -1 when the server does not tell (one stream, no resume). ``identity`` is any text that
+    changes when the content does (a hash, an ETag): a journal of another identity is discarded.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        partial_path: str,
+        journal_path: str,
+        size_bytes: int,
+        hash_algorithm: HashAlgorithm = "none",
+        expected_hash: str = "",
+        identity: str = "",
+        headers: Sequence[str] = (),
+    ) -> None: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def partial_path(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+
+@final
+class DownloadOptions:
+    """Settings of one download. Times in seconds, sizes in bytes."""
+
+    def __init__(
+        self,
+        *,
+        connections: int = 8,
+        piece_bytes: int = 1048576,
+        connect_timeout_s: float = 10.0,
+        stall_timeout_s: float = 15.0,
+        max_attempts: int = 6,
+        backoff_s: float = 0.5,
+        max_backoff_s: float = 30.0,
+        journal_interval_s: float = 0.5,
+        user_agent: str = "fastslm",
+        proxy: str = "",
+        no_proxy: str = "",
+        ca_file: str = "",
+    ) -> None: ...
+    @property
+    def connections(self) -> int: ...
+
+@final
+class FileProgress:
+    """Where one file stands. ``done_bytes`` counts bytes safely written, ``resumed_bytes`` those found on disk
+    at the start, ``digest`` is the hex hash once verified (SHA-256 when the request's algorithm is ``none``)."""
+
+    @property
+    def state(self) -> FileState: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def done_bytes(self) -> int: ...
+    @property
+    def resumed_bytes(self) -> int: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def error(self) -> FastSLMError | None: ...
+
+@final
+class Progress:
+    """One consistent look at a download. ``wire_bytes`` counts body bytes received, wasted ones included."""
+
+    @property
+    def files(self) -> list[FileProgress]: ...
+    @property
+    def wire_bytes(self) -> int: ...
+    @property
+    def connections(self) -> int: ...
+    @property
+    def finished(self) -> bool: ...
+
+@final
+class Download:
+    """A running download. Starts at construction; ends when every file is verified, failed or cancelled.
+
+    One failed file does not stop the others. Dropping the object cancels and joins its threads.
+    """
+
+    def __init__(self, files: Sequence[FileRequest], options: DownloadOptions) -> None: ...
+    def wait(self, timeout_s: float) -> bool:
+        """Wait at most ``timeout_s``; True when finished. Never longer, so that Ctrl-C works."""
+    def progress(self) -> Progress: ...
+    def cancel(self) -> None:
+        """Ask all transfers to stop; the journals are saved. Returns at once, ``wait`` tells when it is done."""
+
+def hash_file(path: str, algorithm: Literal["sha256", "git-sha1"]) -> str:
+    """Hex digest of a whole file. Raises FileSystemError."""
+
+def copy_file(source: str, target: str) -> Literal["reflink", "copy"]:
+    """Copy by reflink where the file system can, else by copy_file_range or blocks; never overwrites.
+
+    Returns the way it was done. Raises FileSystemError, DiskFull.
+    """
+
+def cpu_info() -> dict[str, object]:
+    """``{"features": list[str], "threads": int, "vendor": str}``: instruction sets that CPU and OS support."""
+
+def read_bandwidth(size_bytes: int, threads: int, seconds: float) -> float:
+    """Memory read rate in bytes per second: ``threads`` threads sum a buffer of ``size_bytes`` for ``seconds``."""
+
+def error_codes() -> list[str]:
+    """Name of every error code of the C++ core."""
+
+def error_class(code: str) -> type[FastSLMError]:
+    """The class that a C++ error code becomes; every code has one."""

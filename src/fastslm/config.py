@@ -1,0 +1,148 @@
+"""Settings and paths: the only reader of environment variables.
+
+A ``Settings`` is a frozen value made once by the caller (the command line, a test, a library user) and handed
+down. Nothing here touches the network; of the disk only
+the token file is read.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastslm.errors import UsageError
+
+TRUE_WORDS = frozenset({"1", "on", "yes", "true"})
+"""What the Hugging Face tools take for true, in any case."""
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are and how we may behave.
+
+    Attributes:
+        home: our own folder: registry, converted models, partial state, machine facts.
+        hub_cache: the Hugging Face cache that downloads go to, shared with every other tool.
+        endpoint: origin of the hub, without a trailing slash.
+        token: access token of the hub, or None.
+        offline: never use the network.
+        use_symlinks: link snapshots to blobs (else the blob is moved to the snapshot).
+        connections: most parallel connections of one download.
+        proxies: scheme (``http``, ``https``, ``all``, ``no``) to proxy address or exception list.
+        ca_file: certificate bundle to trust, or None for the system's.
+        threads: threads for generation, 0 for the number that suits this machine.
+    """
+
+    home: Path
+    hub_cache: Path
+    endpoint: str = DEFAULT_ENDPOINT
+    token: str | None = None
+    offline: bool = False
+    use_symlinks: bool = True
+    connections: int = 8
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    ca_file: Path | None = None
+    threads: int = 0
+
+    @property
+    def registry_file(self) -> Path:
+        """State of every model on this machine."""
+        return self.home / "registry.json"
+
+    @property
+    def models_dir(self) -> Path:
+        """Converted models, one folder each."""
+        return self.home / "models"
+
+    @property
+    def downloads_dir(self) -> Path:
+        """Model files that do not come from a hub repository (an address, the demo)."""
+        return self.home / "downloads"
+
+    @staticmethod
+    def from_environment(environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings from environment variables.
+
+        Raises:
+            UsageError: a variable has a value that cannot be meant.
+        """
+        env = os.environ if environ is None else environ
+        hf_home = _path(env, "HF_HOME") or _xdg(env, "XDG_CACHE_HOME", ".cache") / "huggingface"
+        token_file = _path(env, "HF_TOKEN_PATH") or hf_home / "token"
+        return Settings(
+            home=_path(env, "FASTSLM_HOME") or _user_data_dir(env) / "fastslm",
+            hub_cache=_path(env, "HF_HUB_CACHE") or _path(env, "HUGGINGFACE_HUB_CACHE") or hf_home / "hub",
+            endpoint=_endpoint(env),
+            token=_token(env, token_file),
+            offline=_true(env, "HF_HUB_OFFLINE") or _true(env, "TRANSFORMERS_OFFLINE"),
+            use_symlinks=not _true(env, "HF_HUB_DISABLE_SYMLINKS"),
+            connections=_count(env, "FASTSLM_CONNECTIONS", 8, least=1),
+            proxies=_proxies(env),
+            ca_file=_path(env, "SSL_CERT_FILE"),
+            threads=_count(env, "FASTSLM_THREADS", 0, least=0),
+        )
+
+
+def _true(env: Mapping[str, str], name: str) -> bool:
+    return env.get(name, "").strip().lower() in TRUE_WORDS
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    text = env.get(name, "").strip()
+    return Path(text).expanduser().absolute() if text else None
+
+
+def _xdg(env: Mapping[str, str], name: str, fallback: str) -> Path:
+    return _path(env, name) or Path.home() / fallback
+
+
+def _user_data_dir(env: Mapping[str, str]) -> Path:
+    if sys.platform == "win32":
+        return _path(env, "LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    return _xdg(env, "XDG_DATA_HOME", ".local/share")
+
+
+def _endpoint(env: Mapping[str, str]) -> str:
+    text = env.get("HF_ENDPOINT", "").strip().rstrip("/") or DEFAULT_ENDPOINT
+    if not text.startswith(("http://", "https://")):
+        message = f"`HF_ENDPOINT` is `{text}`, expected an address that begins with http:// or https://"
+        raise UsageError(message, name="HF_ENDPOINT", value=text)
+    return text
+
+
+def _token(env: Mapping[str, str], token_file: Path) -> str | None:
+    given = (env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN") or "").strip()
+    if given:
+        return given
+    if _true(env, "HF_HUB_DISABLE_IMPLICIT_TOKEN"):
+        return None
+    try:
+        return token_file.read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _count(env: Mapping[str, str], name: str, default: int, *, least: int) -> int:
+    text = env.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise UsageError(f"`{name}` is `{text}`, expected a whole number of at least {least}", name=name, value=text)
+    return int(text)
+
+
+def _proxies(env: Mapping[str, str]) -> dict[str, str]:
+    """Upper and lower case names count, lower case wins, as in curl and the Python library."""
+    found: dict[str, str] = {}
+    for scheme in ("http", "https", "all", "no"):
+        value = env.get(f"{scheme}_proxy") or env.get(f"{scheme.upper()}_PROXY") or ""
+        if value.strip():
+            found[scheme] = value.strip()
+    return found
