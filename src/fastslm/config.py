@@ -118,11 +118,11 @@ def _endpoint(env: Mapping[str, str]) -> str:
 
 
 def _token(env: Mapping[str, str], token_file: Path) -> str | None:
+    if _true(env, "HF_HUB_DISABLE_IMPLICIT_TOKEN"):
+        return None
     given = (env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN") or "").strip()
     if given:
         return given
-    if _true(env, "HF_HUB_DISABLE_IMPLICIT_TOKEN"):
-        return None
     try:
         return token_file.read_text(encoding="utf-8").strip() or None
     except (OSError, UnicodeDecodeError):

@@ -1,0 +1,1 @@
+"""Session, KV cache, sampler, stop, generate."""

@@ -1,0 +1,1 @@
+"""Read model files: safetensors, GGUF, archives."""

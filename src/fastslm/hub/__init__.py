@@ -1,0 +1,1 @@
+"""A model's name to verified files in the cache."""

@@ -1,0 +1,1 @@
+"""Numba hot loops: arrays in, arrays out."""
