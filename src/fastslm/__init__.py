@@ -1,0 +1,63 @@
+"""Language models on the CPU you have: from a model's name to its first token as fast as line, disk and CPU allow.
+
+    import fastslm
+
+    model = fastslm.load("demo")
+    print(model.chat([{"role": "user", "content": "Why is the sky blue?"}]).text)
+
+``pull`` fetches and converts, ``convert`` makes an ONNX folder of files at hand, ``load`` gives a ``Model``.
+Everything is loaded on first use: importing this package costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastslm._native import __version__
+    from fastslm.api import convert, load, pull
+    from fastslm.config import Settings
+    from fastslm.engine.model import Model, Result
+    from fastslm.engine.generate import Step
+    from fastslm.errors import FastSLMError
+    from fastslm.progress import Progress
+
+_HOMES = {
+    "FastSLMError": "fastslm.errors",
+    "Model": "fastslm.engine.model",
+    "Progress": "fastslm.progress",
+    "Result": "fastslm.engine.model",
+    "Settings": "fastslm.config",
+    "Step": "fastslm.engine.generate",
+    "__version__": "fastslm._native",
+    "convert": "fastslm.api",
+    "load": "fastslm.api",
+    "pull": "fastslm.api",
+}
+
+__all__ = [
+    "FastSLMError",
+    "Model",
+    "Progress",
+    "Result",
+    "Settings",
+    "Step",
+    "__version__",
+    "convert",
+    "load",
+    "pull",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module `fastslm` has no attribute `{name}`")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

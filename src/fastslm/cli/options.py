@@ -1,0 +1,34 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Optional
+
+import typer
+
+
+class Precision(str, Enum):
+    """Precisions that a user may ask for."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    INT8 = "int8"
+    INT4 = "int4"
+    EXACT = "exact"
+
+
+PRECISION_HELP = (
+    "fp32, int8, int4, exact (the source's own quantised blocks), or auto: exact for a quantised GGUF, else int4"
+)
+
+Name = Annotated[str, typer.Argument(metavar="MODEL", help="org/name[@revision], a short name, a path, a URL, or demo")]
+PrecisionOption = Annotated[Precision, typer.Option("--precision", help=PRECISION_HELP)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more")]
+Threads = Annotated[int, typer.Option("--threads", "-t", min=0, help="Threads, 0 for what suits this machine")]
+Context = Annotated[
+    Optional[int],  # noqa: UP007, UP045  # typer evaluates the annotation at run time on Python 3.10 as well
+    typer.Option("--context", min=16, help="Positions of prompt and answer together (default: the model's own)"),
+]

@@ -1,0 +1,73 @@
+"""What this machine gives us: cores, the share of them we may use, memory. Floor 1."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Cores and memory as the operating system reports them.
+
+    Attributes:
+        logical_cores: processors that this process may be scheduled on.
+        physical_cores: the same without hyper-threads, at least 1.
+        cpu_quota: processors' worth of time that a container grants, or None without a limit.
+        memory_bytes, available_bytes: installed and free for new work.
+    """
+
+    logical_cores: int
+    physical_cores: int
+    cpu_quota: float | None
+    memory_bytes: int
+    available_bytes: int
+
+    @property
+    def threads(self) -> int:
+        """Threads for generation: one for each physical core, within the quota.
+
+        Generation is bound by memory bandwidth; a second thread on one core only adds contention.
+        """
+        allowed = self.physical_cores if self.cpu_quota is None else min(self.physical_cores, int(self.cpu_quota))
+        return max(1, allowed)
+
+
+def inspect() -> Machine:
+    """Ask the operating system."""
+    import psutil
+
+    logical = _schedulable()
+    physical = psutil.cpu_count(logical=False) or logical
+    memory = psutil.virtual_memory()
+    return Machine(
+        logical_cores=logical,
+        physical_cores=max(1, min(physical, logical)),
+        cpu_quota=cpu_quota(),
+        memory_bytes=int(memory.total),
+        available_bytes=int(memory.available),
+    )
+
+
+def _schedulable() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_quota(root: Path = CGROUP) -> float | None:
+    """Processors' worth of time of this control group (version 2, then version 1), None without a limit."""
+    try:
+        quota, period = (root / "cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        pass
+    try:
+        limit = int((root / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+        span = int((root / "cpu" / "cpu.cfs_period_us").read_text(encoding="ascii"))
+        return limit / span if limit > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
