@@ -18,6 +18,7 @@ FLOORS = {
     "progress": 1,
     "machine": 1,
     "_native": 1,
+    "diagnosis": 5,
     "kernels": 2,
     "formats": 2,
     "store": 2,

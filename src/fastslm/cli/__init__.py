@@ -19,7 +19,10 @@ COMMANDS = {
     "eval": "Measure the perplexity of a model on a text",
     "doctor": "Check this machine, its libraries, folders and line",
 }
-"""Name of each command and its line of help. Its module is ``fastslm.cli.<name>``."""
+"""Name of each command and its line of help."""
+
+MODULES = {"eval": "evaluate", "list": "listing", "rm": "remove"}
+"""Modules whose name is not the command's, because Python has a use for that word."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +64,7 @@ def overview() -> str:
 def _run(name: str, words: list[str]) -> int:
     from fastslm.cli.runner import run_command
 
-    module = import_module(f"fastslm.cli.{name}")
+    module = import_module(f"fastslm.cli.{MODULES.get(name, name)}")
     return run_command(name, module.command, words)
 
 

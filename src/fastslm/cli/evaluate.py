@@ -1,0 +1,52 @@
+"""``fastslm eval``: perplexity of a model on a text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastslm.cli.options import Json, Name, Precision, PrecisionOption, Quiet, Threads
+from fastslm.cli.output import Output
+from fastslm.errors import FileMissing, FormatError
+
+
+def command(
+    model: Name,
+    *,
+    text: Annotated[Path, typer.Option("--text", help="A UTF-8 text file")],
+    tokens: Annotated[int, typer.Option("--tokens", min=2, help="How many tokens of it to use")] = 1024,
+    precision: PrecisionOption = Precision.AUTO,
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the perplexity of a model: exp of the mean negative log likelihood of the text's tokens."""
+    from fastslm import api
+
+    output = Output(as_json=as_json, quiet=quiet)
+    content = read_text(text)
+    with output.progress() as progress:
+        with api.load(
+            model, precision=precision.value, threads=threads, progress=progress, notice=output.remark
+        ) as loaded:
+            report = loaded.perplexity(content, tokens, progress=progress)
+    record = {"model": model, "text": str(text), **asdict(report)}
+    output.data(record, f"perplexity {report.perplexity:.4f} over {report.tokens} tokens")
+
+
+def read_text(path: Path) -> str:
+    """The file's text.
+
+    Raises:
+        FileMissing, FormatError: there is no such file, or it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise FileMissing(f"there is no text file `{path}`", what="file", name=str(path)) from None
+    except UnicodeDecodeError as error:
+        message = f"`{path}` is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}"
+        raise FormatError(message, subject=str(path)) from None

@@ -1,0 +1,51 @@
+"""``fastslm pull``: download a model, check it, make it ready to run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption, Quiet
+from fastslm.cli.output import Output, amount
+from fastslm.cli.records import entry_record
+
+Maybe = Optional  # typer evaluates annotations at run time, on Python 3.10 too
+
+
+def command(
+    model: Name,
+    *,
+    revision: Annotated[Maybe[str], typer.Option(help="Branch, tag or commit")] = None,
+    include: Annotated[Maybe[list[str]], typer.Option(help="Only files that match this pattern (repeatable)")] = None,
+    exclude: Annotated[Maybe[list[str]], typer.Option(help="No files that match this pattern (repeatable)")] = None,
+    precision: PrecisionOption = Precision.AUTO,
+    context: Context = None,
+    no_convert: Annotated[bool, typer.Option("--no-convert", help="Stop after the verified download")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Download a model, check every file against its hash, and convert it. Goes on where an earlier pull stopped."""
+    from fastslm import api
+
+    output = Output(as_json=as_json, quiet=quiet)
+    with output.progress() as progress:
+        pulled = api.pull(
+            model,
+            revision=revision,
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            precision=precision.value,
+            context_length=context,
+            convert=not no_convert,
+            progress=progress,
+            notice=output.remark,
+        )
+    if pulled.resumed_bytes:
+        output.remark(f"{amount(pulled.resumed_bytes)} were already here")
+    record = {
+        **entry_record(pulled.entry),
+        "wire_bytes": pulled.wire_bytes,
+        "resumed_bytes": pulled.resumed_bytes,
+    }
+    output.data(record, str(pulled.path))

@@ -1,0 +1,110 @@
+"""``fastslm run``: ask a model once, or talk to it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, Optional
+
+import typer
+
+from fastslm.cli.chat import Conversation, talk
+from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption, Quiet, Threads, Verbose
+from fastslm.cli.output import Output
+from fastslm.errors import UsageError
+
+Maybe = Optional  # typer evaluates annotations at run time, on Python 3.10 too
+
+
+def command(
+    model: Name,
+    prompt: Annotated[Maybe[str], typer.Argument(help="What to ask; `-` reads it from stdin")] = None,
+    *,
+    system: Annotated[Maybe[str], typer.Option(help="System message")] = None,
+    temperature: Annotated[Maybe[float], typer.Option(help="0 is greedy")] = None,
+    top_k: Annotated[Maybe[int], typer.Option(help="Keep the k best tokens, 0 for all")] = None,
+    top_p: Annotated[Maybe[float], typer.Option(help="Keep the best tokens up to this probability")] = None,
+    min_p: Annotated[Maybe[float], typer.Option(help="Drop tokens below this share of the best")] = None,
+    repetition_penalty: Annotated[Maybe[float], typer.Option(help="Above 1 discourages repeating")] = None,
+    presence_penalty: Annotated[Maybe[float], typer.Option(help="Flat penalty for tokens already used")] = None,
+    frequency_penalty: Annotated[Maybe[float], typer.Option(help="Penalty for each earlier use")] = None,
+    max_tokens: Annotated[Maybe[int], typer.Option("--max-tokens", "-n", help="Longest answer in tokens")] = None,
+    stop: Annotated[Maybe[list[str]], typer.Option(help="End the answer before this text (repeatable)")] = None,
+    seed: Annotated[Maybe[int], typer.Option(help="Same seed, same answer")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template")] = False,
+    precision: PrecisionOption = Precision.AUTO,
+    context: Context = None,
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Ask a model once, or talk to it when no prompt is given. A model that is not here yet is pulled first."""
+    from fastslm import api
+
+    output = Output(as_json=as_json, quiet=quiet, verbose=verbose)
+    sampling = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty,
+        "max_tokens": max_tokens,
+        "stop": tuple(stop) if stop else None,
+        "seed": seed,
+    }
+    given = {key: value for key, value in sampling.items() if value is not None}
+    question = _question(prompt)
+    if question is None and (as_json or raw):
+        raise UsageError("`--json` and `--raw` need a prompt, found none", name="prompt")
+    with output.progress() as progress:
+        loaded = api.load(
+            model,
+            precision=precision.value,
+            threads=threads,
+            context_length=context,
+            progress=progress,
+            notice=output.remark,
+        )
+    with loaded:
+        conversation = Conversation(loaded, system=system, sampling=given, raw=raw)
+        if question is None:
+            talk(conversation, output)
+        else:
+            answer_once(conversation, question, model, output)
+
+
+def _question(prompt: str | None) -> str | None:
+    """The prompt from the command line or from stdin; None when a person sits at the keyboard."""
+    if prompt is not None and prompt != "-":
+        text: str | None = prompt
+    elif prompt == "-" or not sys.stdin.isatty():
+        text = sys.stdin.read().rstrip("\n")
+    else:
+        text = None
+    if text is not None and not text.strip():
+        raise UsageError("the prompt is empty", name="prompt", value=text)
+    return text
+
+
+def answer_once(conversation: Conversation, question: str, name: str, output: Output) -> None:
+    """Stream the answer, or print it whole as JSON."""
+    if not output.as_json:
+        conversation.ask(question, output)
+        return
+    result = conversation.ask_quietly(question)
+    output.data(result_record(name, result), result.text)
+
+
+def result_record(name: str, result: Any) -> dict[str, object]:
+    """What ``--json`` shows of a result."""
+    from dataclasses import asdict
+
+    return {
+        "model": name,
+        "text": result.text,
+        "finish_reason": result.finish_reason,
+        "usage": asdict(result.usage),
+        "timings": asdict(result.timings),
+    }
