@@ -1,0 +1,27 @@
+"""The one way our kernels are compiled: lazily, cached on disk, without the GIL.
+
+Numba looks for a writable cache folder itself: `NUMBA_CACHE_DIR`, then the package's own `__pycache__`, then the
+user's cache folder. Its cache notices changes of the outermost function's file only, so kernels that call each
+other live in one file. Importing this module imports numba (about a third of a second): import kernels late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def compiled(function: Function) -> Function:
+    """Compile at the first call; the plain Python function stays reachable as ``.py_func``.
+
+    Where no folder can be written at all, the kernel is compiled anew in every process instead of failing.
+    """
+    flags = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **flags)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # what numba raises when every place for its cache is refused
+        return njit(**flags)(function)  # type: ignore[no-any-return]
