@@ -1,1 +1,54 @@
-"""Read model files: safetensors, GGUF, archives."""
+"""Read model files: safetensors, GGUF, archives. ``open_model`` is the door; readers are imported when needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastslm.errors import FileMissing, FormatError, UnsupportedModel
+from fastslm.formats.source import ModelSource
+
+__all__ = ["open_model"]
+
+
+def open_model(path: Path) -> ModelSource:
+    """Open a model from a ``.gguf`` file, a folder with one GGUF model, or a Hugging Face folder of safetensors.
+
+    Nothing but headers and configuration is read. Tensors stay memory-mapped while the result lives.
+
+    Raises:
+        FileMissing: the path, or a file that belongs to the model, is not there.
+        FormatError: a file is truncated, damaged or hostile, or the folder holds several GGUF models.
+        UnsupportedModel: the model is sound but not one that fastslm reads.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    if not path.exists():
+        raise FileMissing(f"`{path}` does not exist", what="model", name=str(path))
+    if path.suffix.lower() != ".gguf":
+        message = f"`{path}` is not a model file that fastslm reads, expected `.gguf` or a folder"
+        raise UnsupportedModel(message, feature=path.suffix)
+    from fastslm.formats.gguf.model import open_gguf
+
+    return open_gguf(path)
+
+
+def _open_folder(folder: Path) -> ModelSource:
+    if any(folder.glob("*.safetensors")):
+        from fastslm.formats.model_folder import open_folder
+
+        return open_folder(folder)
+    from fastslm.formats.gguf.model import open_gguf, split_files
+
+    found = sorted(folder.glob("*.gguf"))
+    models = {split_files(path)[0] for path in found}
+    if len(models) == 1:
+        return open_gguf(models.pop())
+    if models:
+        names = ", ".join(f"`{path.name}`" for path in sorted(models))
+        message = f"`{folder}` holds {len(models)} GGUF models ({names}), expected one"
+        raise FormatError(message, subject=str(folder), expected=1, found=len(models))
+    pickled = next((p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in sorted(folder.glob(pattern))), None)
+    if pickled:
+        message = f"`{folder}` holds its weights as Python pickles (`{pickled}`), expected safetensors or GGUF"
+        raise UnsupportedModel(message, feature="pickle")
+    raise FileMissing(f"`{folder}` holds no safetensors and no GGUF file", what="file", name="model.safetensors")

@@ -1,0 +1,1 @@
+"""Read GGUF files: header, tensors, configuration and tokenizer, in Hugging Face's terms."""

@@ -1,0 +1,84 @@
+"""A GGUF file, or all files of a split one, as a ModelSource."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastslm.errors import FormatError, UnsupportedModel
+from fastslm.formats.gguf.config import Metadata, build_config
+from fastslm.formats.gguf.header import GgufHeader, GgufTensor
+from fastslm.formats.gguf.names import Architecture, architecture, hugging_face_name, is_ignored
+from fastslm.formats.gguf.tensors import GgufTensors, Placement, total_sizes
+from fastslm.formats.gguf.tokenizer import build_tokenizer
+from fastslm.formats.source import ModelSource
+
+SPLIT_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+MAX_SPLITS = 1000
+
+
+def open_gguf(path: Path) -> ModelSource:
+    """Open a model from one file, or from any file of a split model.
+
+    Raises:
+        FileMissing, FileSystemError: a file is not there or cannot be read.
+        FormatError: a file is truncated, damaged or hostile.
+        UnsupportedModel: architecture, tokenizer or a feature is not supported.
+    """
+    headers = [GgufHeader(part) for part in split_files(path)]
+    tensors = _all_tensors(headers)
+    config = build_config(headers[0], {name: tensor for name, (_, tensor) in tensors.items()})
+    text = build_tokenizer(Metadata(headers[0]))
+    placements = _placements(tensors, architecture(Metadata(headers[0]).arch), config)
+    return ModelSource(
+        config={**config, "bos_token_id": text.bos_token_id, "eos_token_id": list(text.eos_token_ids)},
+        tensors=GgufTensors(placements),
+        tokenizer_json=text.tokenizer_json,
+        chat_template=text.chat_template,
+        special_tokens=text.special_tokens,
+        bos_token_id=text.bos_token_id,
+        eos_token_ids=text.eos_token_ids,
+        add_bos=text.add_bos,
+        files=total_sizes(headers),
+    )
+
+
+def split_files(path: Path) -> list[Path]:
+    """The files of a model, in order: ``name-00001-of-00003.gguf`` and so on, or just the one."""
+    match = SPLIT_NAME.fullmatch(path.name)
+    if not match:
+        return [path]
+    stem, total = match[1], int(match[3])
+    if not 1 <= int(match[2]) <= total <= MAX_SPLITS:
+        message = f"`{path.name}` is not a part of a split model, expected a number from 1 to {total}"
+        raise FormatError(message, subject=str(path), found=match[2])
+    return [path.with_name(f"{stem}-{number:05d}-of-{total:05d}.gguf") for number in range(1, total + 1)]
+
+
+def _all_tensors(headers: Sequence[GgufHeader]) -> dict[str, tuple[GgufHeader, GgufTensor]]:
+    found: dict[str, tuple[GgufHeader, GgufTensor]] = {}
+    for header in headers:
+        for name, tensor in header.tensors.items():
+            if name in found:
+                raise FormatError(f"tensor `{name}` lies in two files of the model", subject=name)
+            found[name] = (header, tensor)
+    return found
+
+
+def _placements(
+    tensors: dict[str, tuple[GgufHeader, GgufTensor]], arch: Architecture, config: dict[str, object]
+) -> dict[str, Placement]:
+    head_rows = int(str(config["head_dim"])) if arch.interleaved_rope else 0
+    placed: dict[str, Placement] = {}
+    for name, (header, tensor) in tensors.items():
+        if is_ignored(name):
+            continue
+        rotary = head_rows if re.fullmatch(r"blk\.\d+\.attn_[qk]\.(weight|bias)", name) else 0
+        if rotary and tensor.shape[0] % rotary:
+            message = f"tensor `{name}` has {tensor.shape[0]} rows, expected a multiple of the head size {rotary}"
+            raise FormatError(message, subject=name, expected=rotary, found=tensor.shape[0])
+        placed[hugging_face_name(arch, name)] = Placement(header, tensor, rotary)
+    if not placed:
+        raise UnsupportedModel("the model has no tensors", feature="tensors")
+    return placed

@@ -1,0 +1,106 @@
+"""A folder in the layout of Hugging Face (config.json, tokenizer.json, safetensors) as a ModelSource."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastslm.errors import FileMissing, FormatError
+from fastslm.formats import checked_json
+from fastslm.formats.folder_text import FolderText, read_text_files
+from fastslm.formats.safetensors import open_safetensors
+from fastslm.formats.source import ModelSource
+
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+
+def open_folder(folder: Path) -> ModelSource:
+    """Open a folder.
+
+    Raises:
+        FileMissing: ``config.json``, ``tokenizer.json`` or a weights file is not there.
+        FormatError: a file is damaged; the message names file, key, what was found and what was expected.
+        UnsupportedModel: there is only a ``tokenizer.model``, or no tokenizer that fastslm reads.
+    """
+    config = checked_json.read_object(folder / "config.json")
+    if not checked_json.get(config, "model_type", str, str(folder / "config.json")):
+        message = f"`{folder / 'config.json'}`: `model_type` is missing, expected a string"
+        raise FormatError(message, subject="config.json", expected="model_type")
+    generation = _optional(folder / "generation_config.json")
+    text = read_text_files(folder)
+    tensors, weights = open_safetensors(folder)
+    return ModelSource(
+        config=classic_rope(config),
+        tensors=tensors,
+        tokenizer_json=text.tokenizer_json,
+        chat_template=text.chat_template,
+        special_tokens=text.special_tokens,
+        bos_token_id=_bos(config, text, str(folder / "config.json")),
+        eos_token_ids=_ends(folder, config, generation, text),
+        add_bos=text.add_bos,
+        generation=_sampling(generation, str(folder / "generation_config.json")),
+        files={**_small_files(folder), **weights},
+    )
+
+
+def classic_rope(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with ``rope_theta`` and ``rope_scaling``, also when it was saved by transformers 5.
+
+    Version 5 writes both into one object, ``rope_parameters``.
+    """
+    result = dict(config)
+    rope = checked_json.get(result, "rope_parameters", dict, "config.json")
+    if not rope or any(isinstance(value, dict) for value in rope.values()):
+        return result
+    if "rope_theta" in rope:
+        result.setdefault("rope_theta", rope["rope_theta"])
+    if "partial_rotary_factor" in rope:
+        result.setdefault("partial_rotary_factor", rope["partial_rotary_factor"])
+    scaling = {key: value for key, value in rope.items() if key not in ("rope_theta", "partial_rotary_factor")}
+    if result.get("rope_scaling") is None:
+        result["rope_scaling"] = None if scaling.get("rope_type", "default") == "default" else scaling
+    return result
+
+
+def token_ids(data: Mapping[str, Any], key: str, subject: str) -> tuple[int, ...]:
+    """A token id or a list of them; empty when absent. Raises FormatError."""
+    value = data.get(key)
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(type(item) is int and 0 <= item < 1 << 31 for item in ids):
+        message = f"`{subject}`: `{key}` is {checked_json.shorten(value)}, expected a token id or a list of them"
+        raise FormatError(message, subject=subject, expected="token ids", found=value)
+    return tuple(ids)
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    try:
+        return checked_json.read_object(path)
+    except FileMissing:
+        return {}
+
+
+def _bos(config: Mapping[str, Any], text: FolderText, subject: str) -> int | None:
+    found = text.ids.get(text.special_tokens.get("bos_token", ""))
+    if found is not None:
+        return found
+    named = token_ids(config, "bos_token_id", subject)
+    return named[0] if named and named[0] in text.ids.values() else None
+
+
+def _ends(folder: Path, config: Mapping[str, Any], generation: Mapping[str, Any], text: FolderText) -> tuple[int, ...]:
+    """Tokens of the generation settings (else of the configuration), then the tokenizer's own eos."""
+    ends = token_ids(generation, "eos_token_id", str(folder / "generation_config.json"))
+    ends = ends or token_ids(config, "eos_token_id", str(folder / "config.json"))
+    own = text.ids.get(text.special_tokens.get("eos_token", ""))
+    return tuple(dict.fromkeys([*ends, *([] if own is None else [own])]))
+
+
+def _sampling(generation: Mapping[str, Any], subject: str) -> dict[str, float]:
+    found = {key: checked_json.get(generation, key, float, subject) for key in _SAMPLING}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _small_files(folder: Path) -> dict[str, int]:
+    patterns = ("*.json", "*.jinja")
+    return {path.name: path.stat().st_size for pattern in patterns for path in sorted(folder.glob(pattern))}

@@ -1,0 +1,252 @@
+"""safetensors files, one or sharded, memory-mapped. No header field is believed before it is checked.
+
+Format: 8 bytes little-endian header length, a JSON object of name to dtype, shape and data_offsets, then the data,
+which the tensors cover without hole or overlap (huggingface/safetensors, "Format" in its README).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastslm.errors import FileMissing, FormatError, UnsupportedModel
+from fastslm.formats import checked_json
+from fastslm.formats.floats import ITEM_TYPES, row_range, to_float32
+from fastslm.formats.mapping import map_file
+from fastslm.formats.source import TensorInfo
+
+MAX_HEADER_BYTES = 100_000_000
+"""The limit of the reference implementation."""
+
+MAX_RANK = 16
+INDEX_NAME = "model.safetensors.index.json"
+
+_BITS = {
+    **{"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8},
+    **{"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32},
+    **{"I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
+}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    info: TensorInfo
+    begin: int
+    end: int
+
+
+class SafetensorsFile:
+    """The tensors of one file. Opening reads the header only; data pages are touched by ``read``."""
+
+    def __init__(self, path: Path) -> None:
+        """Map and check a file.
+
+        Raises:
+            FileMissing, FileSystemError: it is not there or cannot be read.
+            FormatError: its header is damaged.
+        """
+        self.path = path
+        data = map_file(path)
+        self.size_bytes = len(data)
+        header, begin = _header(data, str(path))
+        self._data = data[begin:]
+        self._entries = _entries(header, len(self._data), str(path))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def info(self, name: str) -> TensorInfo:
+        """Type and shape. Raises FormatError when there is no such tensor."""
+        return self._entry(name).info
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.float32]:
+        """Rows ``start:stop`` as float32 of shape ``[rows, ...]``.
+
+        Raises:
+            FormatError: there is no such tensor.
+            UnsupportedModel: its elements are not plain floats.
+        """
+        entry = self._entry(name)
+        info = entry.info
+        if info.dtype not in ITEM_TYPES:
+            message = f"tensor `{name}` has type `{info.dtype}`, expected one of {', '.join(ITEM_TYPES)}"
+            raise UnsupportedModel(message, feature=info.dtype)
+        values = self._data[entry.begin : entry.end].view(ITEM_TYPES[info.dtype]).reshape(info.shape)
+        if not info.shape:
+            return to_float32(values, info.dtype)
+        first, last = row_range(info.shape[0], start, stop)
+        return to_float32(values[first:last], info.dtype)
+
+    def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
+        """Always raises FormatError: safetensors holds no quantised blocks."""
+        message = f"tensor `{name}` has type `{self.info(name).dtype}`, expected quantised blocks"
+        raise FormatError(message, subject=name, found=self.info(name).dtype)
+
+    def _entry(self, name: str) -> _Entry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise FormatError(f"tensor `{name}` is missing in `{self.path}`", subject=name) from None
+
+
+class ShardedSafetensors:
+    """Tensors spread over several files, as one source."""
+
+    def __init__(self, shards: Mapping[str, SafetensorsFile]) -> None:
+        self._shards = shards
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shards)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._shards
+
+    def info(self, name: str) -> TensorInfo:
+        """Type and shape. Raises FormatError when there is no such tensor."""
+        return self._shard(name).info(name)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.float32]:
+        """See ``SafetensorsFile.read``."""
+        return self._shard(name).read(name, start, stop)
+
+    def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
+        """Always raises FormatError."""
+        return self._shard(name).blocks(name, start, stop)
+
+    def _shard(self, name: str) -> SafetensorsFile:
+        try:
+            return self._shards[name]
+        except KeyError:
+            raise FormatError(f"tensor `{name}` is missing in the model", subject=name) from None
+
+
+def open_safetensors(folder: Path) -> tuple[ShardedSafetensors, dict[str, int]]:
+    """Open the weights of a folder: ``model.safetensors``, else what the index names, else the only such file.
+
+    Returns:
+        The tensors, and each file's name with its size in bytes.
+
+    Raises:
+        FileMissing: there are no weights, or a shard is not there.
+        FormatError: the index or a file is damaged, or they do not agree.
+    """
+    single, index = folder / "model.safetensors", folder / INDEX_NAME
+    if index.is_file() and not single.is_file():
+        return _open_indexed(index)
+    found = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
+    if not found:
+        raise FileMissing(f"`{folder}` holds no safetensors file", what="file", name="model.safetensors")
+    if len(found) > 1:
+        message = (
+            f"`{folder}` holds {len(found)} safetensors files and no `{INDEX_NAME}`, expected one file or an index"
+        )
+        raise FormatError(message, subject=str(folder), expected=1, found=len(found))
+    file = SafetensorsFile(found[0])
+    return ShardedSafetensors(dict.fromkeys(file, file)), {file.path.name: file.size_bytes}
+
+
+def _open_indexed(index: Path) -> tuple[ShardedSafetensors, dict[str, int]]:
+    weight_map = checked_json.get(checked_json.read_object(index, MAX_HEADER_BYTES), "weight_map", dict, str(index))
+    if not weight_map:
+        raise FormatError(f"`{index}`: `weight_map` is missing or empty", subject=str(index), expected="weight_map")
+    files = {name: SafetensorsFile(index.parent / name) for name in _shard_names(weight_map, str(index))}
+    shards: dict[str, SafetensorsFile] = {}
+    for tensor, name in weight_map.items():
+        if tensor not in files[name]:
+            message = f"`{index}` places tensor `{tensor}` in `{name}`, which does not have it"
+            raise FormatError(message, subject=tensor, expected=name)
+        shards[tensor] = files[name]
+    return ShardedSafetensors(shards), {name: file.size_bytes for name, file in files.items()}
+
+
+def _shard_names(weight_map: Mapping[str, Any], subject: str) -> list[str]:
+    """The distinct file names of an index; only plain names in the same folder are taken."""
+    names: dict[str, None] = {}
+    for tensor, name in weight_map.items():
+        plain = isinstance(name, str) and name == Path(name).name and "\\" not in name and "\0" not in name
+        if not plain or not name.endswith(".safetensors"):
+            message = f"`{subject}` places tensor `{tensor}` in {checked_json.shorten(name)}, expected a file name"
+            raise FormatError(message, subject=tensor, expected="*.safetensors", found=name)
+        names[name] = None
+    return list(names)
+
+
+def _header(data: npt.NDArray[np.uint8], subject: str) -> tuple[dict[str, Any], int]:
+    """The parsed header and the offset of the data behind it."""
+    if len(data) < 8:
+        message = f"`{subject}` has {len(data)} bytes, expected at least 8"
+        raise FormatError(message, subject=subject, expected=8, found=len(data))
+    (length,) = struct.unpack_from("<Q", data.data)
+    most = min(MAX_HEADER_BYTES, len(data) - 8)
+    if not 2 <= length <= most:
+        message = f"`{subject}` announces a header of {length} bytes, expected 2 to {most}"
+        raise FormatError(message, subject=subject, expected=most, found=length)
+    text = data[8 : 8 + length].tobytes()
+    if not text.startswith(b"{"):
+        raise FormatError(f"`{subject}` has a header that is not a JSON object", subject=subject, expected="{")
+    try:
+        header = checked_json.parse_object(text.decode("utf-8"), subject)
+    except UnicodeDecodeError as error:
+        raise FormatError(f"`{subject}` has a header that is not UTF-8", subject=subject) from error
+    return header, 8 + length
+
+
+def _entries(header: dict[str, Any], size: int, subject: str) -> dict[str, _Entry]:
+    """Check every tensor, and that together they cover the data exactly once."""
+    header.pop("__metadata__", None)
+    entries = {name: _entry(name, value) for name, value in header.items()}
+    expected = 0
+    for entry in sorted(entries.values(), key=lambda e: (e.begin, e.end)):
+        if entry.begin != expected:
+            kind = "overlaps the tensor before it" if entry.begin < expected else "leaves a hole before it"
+            message = (
+                f"tensor `{entry.info.name}` in `{subject}` {kind}: it begins at {entry.begin}, expected {expected}"
+            )
+            raise FormatError(message, subject=entry.info.name, expected=expected, found=entry.begin)
+        expected = entry.end
+    if expected != size:
+        message = f"`{subject}` holds {size} bytes of tensor data, expected {expected}"
+        raise FormatError(message, subject=subject, expected=expected, found=size)
+    return entries
+
+
+def _entry(name: str, value: Any) -> _Entry:
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        message = (
+            f"tensor `{name}` is described by {checked_json.shorten(value)}, expected dtype, shape and data_offsets"
+        )
+        raise FormatError(message, subject=name)
+    dtype = value["dtype"]
+    if not isinstance(dtype, str) or dtype not in _BITS:
+        message = f"tensor `{name}` has unknown type {checked_json.shorten(dtype)}"
+        raise FormatError(message, subject=name, found=dtype)
+    shape = _naturals(value["shape"], name, "shape")
+    offsets = _naturals(value["data_offsets"], name, "data_offsets")
+    if len(offsets) != 2 or len(shape) > MAX_RANK:
+        message = (
+            f"tensor `{name}` has {len(shape)} dimensions and {len(offsets)} offsets, expected at most {MAX_RANK} and 2"
+        )
+        raise FormatError(message, subject=name)
+    bits = math.prod(shape) * _BITS[dtype]
+    if bits != (offsets[1] - offsets[0]) * 8:
+        message = f"tensor `{name}` of type {dtype} takes {offsets[1] - offsets[0]} bytes, expected {bits / 8:.15g}"
+        raise FormatError(message, subject=name, expected=bits // 8, found=offsets[1] - offsets[0])
+    return _Entry(TensorInfo(name, dtype, shape), offsets[0], offsets[1])
+
+
+def _naturals(value: Any, name: str, key: str) -> tuple[int, ...]:
+    """A JSON list of integers from 0 to 2**63 - 1."""
+    if not isinstance(value, list) or not all(type(item) is int and 0 <= item < 1 << 63 for item in value):
+        message = f"tensor `{name}` has {key} {checked_json.shorten(value)}, expected a list of whole numbers"
+        raise FormatError(message, subject=name, found=value)
+    return tuple(value)
