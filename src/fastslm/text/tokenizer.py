@@ -1,0 +1,111 @@
+"""Text to token ids and back, by the `tokenizers` library from a ``tokenizer.json``.
+
+Encoding recognises special tokens in the text and adds none: who needs a bos token writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastslm.errors import FileMissing, FormatError, UsageError
+
+BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+class Tokenizer:
+    """One model's tokenizer. Immutable after construction, usable from any thread."""
+
+    def __init__(self, tokenizer_json: str, *, subject: str = "tokenizer.json") -> None:
+        """Load the content of a ``tokenizer.json``; ``subject`` names it in errors.
+
+        Raises:
+            FormatError: it is not one.
+        """
+        self._inner = _load(tokenizer_json, subject)
+        self._inner.no_truncation()  # a file may carry the settings of its training run
+        self._inner.no_padding()
+        self.special_ids = frozenset(
+            id_ for id_, token in self._inner.get_added_tokens_decoder().items() if token.special
+        )
+        self._byte_ids = self._find_byte_ids() if _has_byte_fallback(tokenizer_json) else frozenset()
+
+    @staticmethod
+    def open(path: Path) -> Tokenizer:
+        """Load a file.
+
+        Raises:
+            FileMissing: it is not there.
+            FormatError: it is not a tokenizer.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise FileMissing(f"there is no tokenizer at `{path}`", what="file", name=str(path)) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise FormatError(f"`{path}` cannot be read: {error}", subject=str(path)) from error
+        return Tokenizer(text, subject=str(path))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, added ones included; a model's logits may be wider."""
+        return int(self._inner.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ``text``. Special tokens written in it become their ids.
+
+        Raises:
+            UsageError: the text cannot be encoded (lone surrogates).
+        """
+        try:
+            return list(self._inner.encode(text, add_special_tokens=False).ids)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise UsageError(f"the text is not valid Unicode: {error}", name="text") from error
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """Text of token ids; ids the tokenizer does not know give no text.
+
+        Raises:
+            UsageError: an id is negative or no integer.
+        """
+        try:
+            return str(self._inner.decode(list(ids), skip_special_tokens=skip_special))
+        except (OverflowError, TypeError) as error:
+            raise UsageError(f"token ids are whole numbers from 0, found `{list(ids)[:8]}`", name="ids") from error
+
+    def piece(self, id_: int) -> str | None:
+        """The token as the vocabulary spells it, or None when there is none of this id."""
+        piece = self._inner.id_to_token(id_)
+        return None if piece is None else str(piece)
+
+    def id_of(self, piece: str) -> int | None:
+        """The id of a token as the vocabulary spells it, or None."""
+        id_ = self._inner.token_to_id(piece)
+        return None if id_ is None else int(id_)
+
+    def is_byte(self, id_: int) -> bool:
+        """Whether this token stands for one byte of a character that the vocabulary lacks."""
+        return id_ in self._byte_ids
+
+    def _find_byte_ids(self) -> frozenset[int]:
+        vocabulary = self._inner.get_vocab(with_added_tokens=True)
+        return frozenset(id_ for piece, id_ in vocabulary.items() if BYTE_PIECE.fullmatch(piece))
+
+
+def _load(tokenizer_json: str, subject: str) -> Any:
+    from tokenizers import Tokenizer as Inner
+
+    try:
+        return Inner.from_str(tokenizer_json)
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # noqa: BLE001  # a panic of the library derives from BaseException
+        raise FormatError(f"`{subject}` is not a tokenizer: {error}", subject=subject) from error
+
+
+def _has_byte_fallback(tokenizer_json: str) -> bool:
+    decoder = json.loads(tokenizer_json).get("decoder") or {}
+    return any(step.get("type") == "ByteFallback" for step in [decoder, *decoder.get("decoders", [])])

@@ -1,0 +1,157 @@
+"""Chat templates: rendered as the model was trained, refused when they are broken or hostile."""
+
+import json
+import re
+import threading
+
+import pytest
+from fastslm.errors import FormatError, UsageError
+from fastslm.text import chat
+from fastslm.text.chat import ChatTemplate
+
+CHATML = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are helpful<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def render(source, messages=HELLO, specials=None, **values):
+    return ChatTemplate(source, specials or {}).render(messages, **values)
+
+
+def test_chatml_is_written_to_the_letter():
+    expected = "<|im_start|>system\nYou are helpful<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
+    assert render(CHATML) == expected + "<|im_start|>assistant\n"
+    assert render(CHATML, add_generation_prompt=False) == expected
+
+
+def test_block_lines_leave_no_blank_lines():
+    source = "{{ bos_token }}\n{% for m in messages %}\n  {% if true %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}\nend"
+    assert render(source, specials={"bos_token": "<s>"}) == "<s>\nHello\nend"
+
+
+def test_json_is_not_escaped_for_web_pages():
+    tool = {"name": "größer", "description": "a < b & 'c'"}
+    assert render("{{ tools[0] | tojson }}", tools=[tool]) == json.dumps(tool, ensure_ascii=False)
+    assert json.loads(render("{{ tools | tojson(indent=2) }}", tools=[tool])) == [tool]
+
+
+def test_what_hub_templates_use_is_there():
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", render("{{ strftime_now('%Y-%m-%d') }}"))
+    assert render("{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}") == "012"
+    assert render("{% generation %}{{ messages[0].content }}{% endgeneration %}!") == "Hello!"
+    assert render("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}") == "1"
+    assert render("{{ enable_thinking }}", enable_thinking=False) == "False"
+    assert render("{{ 'a' ~ 1 ~ messages[0].content.upper()[::-1] }}") == "a1OLLEH"
+    assert render("{% macro m(x) %}[{{ x }}]{% endmacro %}{{ m('y') }}{{ '%02d' % 7 }}{{ '{:>3}'.format(1) }}") == "[y]07  1"
+    loops = "{% for x in [1, [2, 3]] recursive %}{{ loop(x) if x is iterable else x }}{{ loop.last }}{% endfor %}"
+    assert render(loops) == "1False2False3TrueTrue"
+    assert render("{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join(',') }}") == "Hello"
+
+
+def test_the_template_s_refusal_is_the_user_s_error():
+    with pytest.raises(UsageError, match="refuses these messages: `roles must alternate`"):
+        render("{{ raise_exception('roles must alternate') }}")
+
+
+@pytest.mark.parametrize(
+    ("messages", "sentence"),
+    [
+        ([], "found none"),
+        ("hi", "found `'hi'`"),
+        ({"role": "user"}, "expected a list of messages"),
+        ([{"content": "x"}], "message 0 has no role"),
+        ([{"role": "user", "content": 5}], "message 0 has content of type `int`"),
+        ([*HELLO, {"role": "user", "content": [{"type": "image_url"}]}], "message 1 has a part of type `image_url`"),
+    ],
+)
+def test_malformed_messages_are_named(messages, sentence):
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        render(CHATML, messages)
+
+
+def test_text_parts_become_one_text_and_other_keys_stay():
+    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+    message = {"role": "user", "content": parts, "name": "Ann"}
+    assert render("{{ messages[0].content }} {{ messages[0].name }}", [message]) == "Hello Ann"
+    assert render("{{ messages[0].content is none }}", [{"role": "assistant", "tool_calls": []}]) == "True"
+
+
+@pytest.mark.parametrize("source", ["{% for %}", "{{ 1 + }}", "{% include 'x' %}{% endif %}", "{{ x | nofilter }}"])
+def test_a_template_that_is_no_jinja_is_refused_at_once(source):
+    with pytest.raises(FormatError, match="not valid Jinja in line 1"):
+        ChatTemplate(source, {})
+
+
+@pytest.mark.parametrize("source", ["{{ nothing.there.at_all }}", "{{ messages[7].content + 'x' }}", "{{ 1 / 0 }}"])
+def test_a_template_that_fails_is_named(source):
+    with pytest.raises(FormatError, match="the chat template fails"):
+        render(source)
+
+
+BOMBS = {
+    "nested loops": "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+    "loops over text": "{% set t = 'x' * 9999 %}{% for a in t %}{% for b in t %}{% endfor %}{% endfor %}",
+    "recursive loop": "{% for a in range(9999) recursive %}{{ loop(range(99999)) }}{% endfor %}",
+    "endless range": "{{ range(10 ** 9) | list }}",
+    "power": "{{ 9 ** 9 ** 9 }}",
+    "multiplied text": "{{ 'x' * 10 ** 9 * 10 }}",
+    "multiplied list": "{{ [[1] * 9999999] * 9999999 }}",
+    "shared list": "{% set x = 'y' * 9999999 %}{{ [x] * 9999 }}",
+    "joined list": "{% set x = 'y' * 9999999 %}{{ ([x] * 9999) | join }}",
+    "joined by a method": "{% set x = 'y' * 9999999 %}{{ ''.join([x] * 9999) }}",
+    "doubling by ~": "{% set n = namespace(t='x') %}{% for i in range(99) %}{% set n.t = n.t ~ n.t %}{% endfor %}",
+    "doubling by +": "{% set n = namespace(t='x') %}{% for i in range(99) %}{% set n.t = n.t + n.t %}{% endfor %}",
+    "doubling lists": "{% set n = namespace(t=[1]) %}{% for i in range(99) %}{% set n.t = [n.t, n.t] %}{% endfor %}{{ n.t }}",
+    "replace": "{% set x = 'x' * 99999 %}{{ x.replace('x', x) }}",
+    "replace filter": "{% set x = 'x' * 99999 %}{{ x | replace('x', x) }}",
+    "padding": "{{ 'x'.center(10 ** 9 * 9) }}",
+    "padding filter": "{{ 'x' | center(9999999999) }}",
+    "indent": "{{ ('x\n' * 99999) | indent(9999999) }}",
+    "format": "{{ '{:>9999999999}'.format(1) }}",
+    "percent": "{{ '%9999999999d' % 1 }}",
+    "percent star": "{{ '%*d' % (999999999, 1) }}",
+    "format filter": "{{ '%9999999999d' | format(1) }}",
+    "macro recursion": "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+    "branching macros": "{% macro f(x) %}{% if x %}{{ f(x-1) }}{{ f(x-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "long output": "{% for i in range(99999) %}{{ 'x' * 999 }}{% endfor %}",
+    "inside of Python": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "changing messages": "{{ messages.append(1) }}",
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_hostile_template_is_stopped_before_it_eats_time_or_memory(name):
+    with pytest.raises(FormatError, match="chat template"):
+        render(BOMBS[name])
+
+
+def test_a_budget_is_for_one_rendering():
+    template = ChatTemplate("{% for i in range(99999) %}{% endfor %}ok", {})
+    assert {template.render(HELLO) for _ in range(60)} == {"ok"}
+
+
+def test_a_long_conversation_is_no_bomb():
+    messages = [{"role": r, "content": "word " * 2000} for _ in range(300) for r in ("user", "assistant")]
+    assert len(render(CHATML, messages)) > 6_000_000
+
+
+def test_a_giant_template_is_not_even_parsed():
+    with pytest.raises(FormatError, match=f"expected at most {chat.MOST_TEMPLATE_CHARACTERS}"):
+        ChatTemplate("x" * (chat.MOST_TEMPLATE_CHARACTERS + 1), {})
+
+
+def test_threads_may_share_a_template():
+    template = ChatTemplate(CHATML, {})
+    results: list[str] = []
+    work = [threading.Thread(target=lambda: results.append(template.render(HELLO))) for _ in range(8)]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join(timeout=20)
+    assert len(results) == 8
+    assert len(set(results)) == 1

@@ -1,0 +1,93 @@
+"""Tokenizers as models bring them: sound, careless and broken."""
+
+import json
+
+import pytest
+from fastslm.errors import FileMissing, FormatError, UsageError
+from fastslm.text.tokenizer import Tokenizer
+
+from tests.support.tiny_tokenizers import KINDS, tokenizer_json
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "sentencepiece"])
+def test_text_goes_to_ids_and_back(kind):
+    tokenizer = Tokenizer(tokenizer_json(kind))
+    text = "the capital, naïve 你好 🙂"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_special_tokens_in_the_text_are_recognised_and_none_are_added():
+    """A file whose post-processor adds a bos token must not give two of them after a chat template."""
+    spec = json.loads(tokenizer_json("byte_level"))
+    bos = {"SpecialToken": {"id": "<s>", "type_id": 0}}
+    spec["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [bos, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [2], "tokens": ["<s>"]}},
+    }
+    tokenizer = Tokenizer(json.dumps(spec))
+    assert tokenizer.encode("<s>") == [2]
+    ids = tokenizer.encode("<|im_start|>the<|im_end|>")
+    assert (ids[0], ids[-1]) == (0, 1)
+    assert tokenizer.decode(ids) == "<|im_start|>the<|im_end|>"
+    assert tokenizer.decode(ids, skip_special=True) == "the"
+    assert tokenizer.special_ids == {0, 1, 2}
+
+
+def test_truncation_and_padding_left_over_from_training_are_switched_off():
+    """Some repositories ship a tokenizer.json that silently cuts every text at 512 tokens."""
+    spec = json.loads(tokenizer_json("byte_level"))
+    spec["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    spec["padding"] = {
+        "strategy": {"Fixed": 64},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<|im_start|>",
+    }
+    ids = Tokenizer(json.dumps(spec)).encode("the quick brown fox jumps over the lazy dog")
+    assert 4 < len(ids) < 64
+    assert Tokenizer(tokenizer_json("byte_level")).decode(ids).endswith("dog")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model": {"type": "BPE"}}', "\x00"])
+def test_a_broken_file_is_named(content):
+    with pytest.raises(FormatError, match="`tokenizer.json` is not a tokenizer"):
+        Tokenizer(content)
+
+
+def test_files_are_opened_by_path(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    with pytest.raises(FileMissing, match="no tokenizer at"):
+        Tokenizer.open(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(FormatError, match="cannot be read"):
+        Tokenizer.open(path)
+    path.write_text(tokenizer_json("metaspace"), encoding="utf-8")
+    assert Tokenizer.open(path).encode("the")
+
+
+def test_pieces_and_ids():
+    tokenizer = Tokenizer(tokenizer_json("sentencepiece"))
+    assert tokenizer.piece(tokenizer.id_of("▁the")) == "▁the"
+    assert tokenizer.id_of("nonsense") is None
+    assert tokenizer.piece(10**6) is None
+    assert tokenizer.is_byte(tokenizer.id_of("<0xE4>"))
+    assert not tokenizer.is_byte(tokenizer.id_of("▁the"))
+    assert not any(Tokenizer(tokenizer_json("byte_level")).is_byte(id_) for id_ in range(300))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unknown_ids_give_no_text_and_impossible_ones_an_error(kind):
+    tokenizer = Tokenizer(tokenizer_json(kind))
+    assert tokenizer.decode([tokenizer.vocab_size + 50]) == ""
+    assert tokenizer.decode([]) == ""
+    with pytest.raises(UsageError, match="whole numbers from 0"):
+        tokenizer.decode([-1])
+
+
+def test_half_a_surrogate_pair_is_refused():
+    with pytest.raises(UsageError, match="not valid Unicode"):
+        Tokenizer(tokenizer_json("byte_level")).encode("\ud83d")
