@@ -1,1 +1,95 @@
-"""A model's name to verified files in the cache."""
+"""A model's name to verified files on disk. One door: ``parse`` a name, ``fetch_model`` what it means.
+
+Whatever is complete on disk is used when nobody answers; nothing that is not verified is ever shown.
+"""
+
+from __future__ import annotations
+
+from fastslm.config import Settings
+from fastslm.errors import FileMissing, NetworkError, ServerRefused
+from fastslm.hub.client import HubClient
+from fastslm.hub.fetch import carry_out
+from fastslm.hub.layout import RepoLayout, Snapshot, find_snapshot
+from fastslm.hub.plan import DownloadPlan, make_plan
+from fastslm.hub.refs import ModelRef, parse
+from fastslm.hub.select import Wishes
+from fastslm.hub.transfer import Fetched
+from fastslm.progress import Progress, ProgressCallback, silent
+
+__all__ = ["Fetched", "ModelRef", "Wishes", "fetch_model", "parse", "plan_model"]
+
+
+def fetch_model(
+    ref: ModelRef, settings: Settings, wishes: Wishes | None = None, progress: ProgressCallback = silent
+) -> Fetched:
+    """Have a model on disk: a snapshot folder, or one file.
+
+    Args:
+        ref: what ``parse`` made of the name.
+        settings: where to put it and whom to ask.
+        wishes: files to choose from a repository; by default what a conversion needs.
+        progress: called about ten times a second from this thread.
+
+    Raises:
+        ModelNotFound, RevisionNotFound, FileMissing, AccessDenied, UnsupportedModel: the hub's answer.
+        OfflineMode, NetworkError: it is not here and cannot be had.
+        IntegrityError: what came is not what was announced; nothing of it is kept.
+        DiskFull, FileSystemError: there is no room, or no right to write.
+        Cancelled: Ctrl-C; the next call goes on from where this one stopped.
+    """
+    if ref.kind == "local":
+        return _local(ref)
+    if ref.kind == "demo":
+        from fastslm.hub.demo import fetch_demo
+
+        return fetch_demo(ref, settings, progress)
+    if ref.kind == "url":
+        from fastslm.hub.address import fetch_address
+
+        return fetch_address(ref, settings, progress)
+    return _from_hub(ref, settings, _complete(wishes, ref), progress)
+
+
+def plan_model(ref: ModelRef, settings: Settings, wishes: Wishes | None = None) -> DownloadPlan:
+    """What fetching a hub repository would do. Raises as ``fetch_model``."""
+    return make_plan(ref, settings, _complete(wishes, ref), HubClient(settings))
+
+
+def _complete(wishes: Wishes | None, ref: ModelRef) -> Wishes:
+    """The user's wishes, and the file that is part of the name."""
+    given = wishes or Wishes()
+    return Wishes(given.include, given.exclude, ref.file) if ref.file else given
+
+
+def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: ProgressCallback) -> Fetched:
+    layout = RepoLayout(settings.hub_cache, ref.repo)
+    client = HubClient(settings)
+    progress(Progress("resolving", 0, 1, "files", ref.repo))
+    try:
+        plan = make_plan(ref, settings, wishes, client)
+    except NetworkError as error:
+        kept = None if isinstance(error, ServerRefused) else find_snapshot(layout, ref.revision, wishes)
+        if kept is None:
+            raise
+        return _from_cache(ref, kept)
+    moved = carry_out(plan, settings, client, progress)
+    return Fetched(
+        ref=ref,
+        path=layout.snapshot(plan.commit),
+        commit=plan.commit,
+        files=tuple(file.path for file in plan.files),
+        resumed_bytes=moved.resumed_bytes,
+        wire_bytes=moved.wire_bytes,
+    )
+
+
+def _from_cache(ref: ModelRef, kept: Snapshot) -> Fetched:
+    return Fetched(ref=ref, path=kept.folder, commit=kept.commit, files=kept.paths, from_cache=True)
+
+
+def _local(ref: ModelRef) -> Fetched:
+    path = ref.path
+    if path is None or not path.exists():
+        raise FileMissing(f"`{ref.name}` is not there any more", what="path", name=ref.name)
+    files = tuple(sorted(p.name for p in path.iterdir() if p.is_file())) if path.is_dir() else (path.name,)
+    return Fetched(ref=ref, path=path, commit="", files=files)

@@ -1,0 +1,204 @@
+"""A GGUF file at any https address: asked for with HEAD, fetched by the engine, kept under the address's hash.
+
+The folder ``{downloads}/{sha256(url)[:16]}/`` holds the file and ``source.json`` (address, identity, size, SHA-256).
+The identity is the server's ETag, else its date, together with the size; while it stays the file is not fetched again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from email.message import Message
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO
+from urllib.parse import urljoin, urlsplit
+
+from fastslm.config import Settings
+from fastslm.errors import (
+    ConnectionLost,
+    FileMissing,
+    NetworkError,
+    OfflineMode,
+    ServerBusy,
+    ServerRefused,
+)
+from fastslm.hub import cache
+from fastslm.hub.client import user_agent
+from fastslm.hub.layout import file_errors, has_size
+from fastslm.hub.plan import require_space
+from fastslm.hub.refs import LOOPBACK_HOSTS, ModelRef
+from fastslm.hub.transfer import Fetched, Job, Link, Moved, transfer
+from fastslm.progress import Progress, ProgressCallback
+
+PROBE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of a file at an address; ``sha256`` is empty until it was fetched."""
+
+    url: str
+    identity: str
+    size: int
+    sha256: str = ""
+
+
+def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback) -> Fetched:
+    """Have the file of ``ref.url`` on disk, as the server has it now, or as it is here when nobody answers.
+
+    Raises:
+        OfflineMode, NetworkError: it is not here and cannot be had.
+        FileMissing: the server does not know the address.
+        DiskFull, FileSystemError: there is no room, or no right to write.
+    """
+    folder = settings.downloads_dir / hashlib.sha256(ref.url.encode()).hexdigest()[:16]
+    target = folder / ref.file
+    known = _recorded(folder, target)
+    progress(Progress("resolving", 0, 1, "files", ref.file))
+    try:
+        source, link = _probe(ref.url, settings)
+    except NetworkError:
+        if known is None:
+            raise
+        return _fetched(ref, target, known, Moved(), from_cache=True)
+    if known is not None and known.identity == source.identity:
+        return _fetched(ref, target, known, Moved())
+    require_space(folder, max(source.size, 0))
+    with cache.locked([folder / ".lock"], lambda: progress(Progress("downloading", 0, source.size, "B", "waiting"))):
+        known = _recorded(folder, target)
+        if known is not None and known.identity == source.identity:
+            return _fetched(ref, target, known, Moved())
+        moved = transfer([_job(source, link, target, settings)], settings, progress)
+    return _fetched(ref, target, _read_record(folder), moved)
+
+
+def _fetched(ref: ModelRef, target: Path, source: Source | None, moved: Moved, *, from_cache: bool = False) -> Fetched:
+    return Fetched(
+        ref=ref,
+        path=target,
+        commit=source.sha256 if source is not None else "",
+        files=(target.name,),
+        resumed_bytes=moved.resumed_bytes,
+        wire_bytes=moved.wire_bytes,
+        from_cache=from_cache,
+    )
+
+
+def _job(source: Source, first: Link, target: Path, settings: Settings) -> Job:
+    links = [first]
+    record = target.parent / "source.json"
+
+    def resolve() -> Link:
+        return links.pop() if links else _probe(source.url, settings)[1]
+
+    def publish(digest: str) -> None:
+        with file_errors("publish", target):
+            record.unlink(missing_ok=True)  # while the file changes, no record vouches for it
+            partial.replace(target)
+            fresh = Source(source.url, source.identity, target.stat().st_size, digest)
+            scratch = record.with_suffix(".tmp")
+            scratch.write_text(json.dumps(asdict(fresh), indent=1), encoding="utf-8")
+            scratch.replace(record)
+
+    partial = target.with_name(f"{target.name}.partial")
+    return Job(
+        name=target.name,
+        partial=partial,
+        journal=target.with_name(f"{target.name}.journal"),
+        size=source.size,
+        algorithm="none",
+        digest="",
+        identity=source.identity,
+        resolve=resolve,
+        publish=publish,
+    )
+
+
+def _recorded(folder: Path, target: Path) -> Source | None:
+    """The record of a complete file; None when either is missing."""
+    known = _read_record(folder)
+    return known if known is not None and has_size(target, known.size) else None
+
+
+def _read_record(folder: Path) -> Source | None:
+    try:
+        source = Source(**json.loads((folder / "source.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return source if isinstance(source.size, int) and source.sha256 else None
+
+
+def _probe(url: str, settings: Settings) -> tuple[Source, Link]:
+    """Size, identity and final address of a file: HEAD, or one byte where HEAD is not allowed."""
+    if settings.offline:
+        raise OfflineMode(f"the network is switched off, `{url}` was not asked", url=url)
+    try:
+        final, headers = _ask(url, "HEAD", settings)
+    except ServerRefused as error:
+        if error.status not in {400, 403, 405, 501}:
+            raise
+        final, headers = _ask(url, "GET", settings)
+    size = _size(headers)
+    identity = headers.get("ETag") or headers.get("Last-Modified") or "undated"
+    return Source(url, f"{identity} {size}", size), Link(final)
+
+
+def _size(headers: Mapping[str, str]) -> int:
+    total = (headers.get("Content-Range") or "").rpartition("/")[2]
+    text = total if headers.get("Content-Range") else headers.get("Content-Length") or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
+
+
+def _ask(url: str, method: str, settings: Settings) -> tuple[str, Mapping[str, str]]:
+    headers = {"User-Agent": user_agent(), "Accept-Encoding": "identity"}
+    if method == "GET":
+        headers["Range"] = "bytes=0-0"
+    request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 - the parser admits http(s) only
+    try:
+        with _opener(settings).open(request, timeout=PROBE_S) as answer:
+            return answer.url, answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            raise _refusal(url, error.code) from error
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        kind = ServerRefused if isinstance(reason, ssl.SSLError) else ConnectionLost
+        raise kind(f"cannot talk to `{urlsplit(url).netloc}`: {reason}", url=url) from error
+
+
+def _refusal(url: str, status: int) -> Exception:
+    message = f"`{urlsplit(url).netloc}` answered with status {status}"
+    if status in {404, 410}:
+        return FileMissing(f"`{url}` does not exist (status {status})", what="file", name=url)
+    if status in {408, 429} or status >= 500:
+        return ServerBusy(message, url=url, status=status)
+    return ServerRefused(message, url=url, status=status)
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https down to http."""
+
+    def http_error_302(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message
+    ) -> object:
+        """Check the target before the base class follows it."""
+        target = urlsplit(urljoin(req.full_url, headers.get("Location", "")))
+        if target.scheme != "https" and target.hostname not in LOOPBACK_HOSTS:
+            raise ServerRefused(f"`{req.full_url}` redirects to `{target.geturl()}`, expected https", url=req.full_url)
+        return super().http_error_302(req, fp, code, msg, headers)  # type: ignore[arg-type]
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
+def _opener(settings: Settings) -> urllib.request.OpenerDirector:
+    proxies = {scheme: address for scheme, address in settings.proxies.items() if scheme in {"http", "https"}}
+    context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context), _SafeRedirects()
+    )

@@ -1,0 +1,349 @@
+"""The one adapter to huggingface_hub: revision, listing and file metadata as frozen values, errors as ours.
+
+The only module that imports the library; it works with its generations 0.36 and 2.x, imports it late and switches its
+telemetry off first. Every call has a deadline, because the library's own calls to the hub's API have none.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from fastslm.config import DEFAULT_ENDPOINT, Settings
+from fastslm.errors import (
+    AccessDenied,
+    ConnectionLost,
+    FastSLMError,
+    FileMissing,
+    ModelNotFound,
+    NetworkError,
+    OfflineMode,
+    RetryableNetworkError,
+    RevisionNotFound,
+    ServerBusy,
+    ServerRefused,
+)
+from fastslm.hub.refs import nearest_names
+
+T = TypeVar("T")
+
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_XET_TELEMETRY_ENABLED": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+HUB_ORIGINS = (DEFAULT_ENDPOINT, "https://hf.co")
+"""Origins that may see the token, beside the configured endpoint."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the planner waits: seconds for one call with its repetitions, and how often it is tried at most."""
+
+    resolve_s: float = 20.0
+    listing_s: float = 90.0
+    locate_s: float = 30.0
+    attempts: int = 3
+    backoff_s: float = 0.5
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a listing; ``sha256`` is empty for a regular file, ``masked`` when the hub hides it."""
+
+    path: str
+    size: int
+    blob_id: str
+    sha256: str = ""
+    xet_hash: str = ""
+    masked: bool = False
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a file's bytes are now: ``etag`` is its hash (SHA-256 or git SHA-1), ``headers`` what to send there."""
+
+    url: str
+    etag: str
+    size: int
+    commit: str
+    headers: tuple[str, ...] = ()
+
+
+class HubClient:
+    """Planner calls to one hub, for one set of settings."""
+
+    def __init__(self, settings: Settings, patience: Patience | None = None) -> None:
+        self._settings = settings
+        self._patience = patience or Patience()
+
+    def resolve_revision(self, repo: str, revision: str = "") -> str:
+        """The commit that a branch, tag or pull request points to now.
+
+        Raises:
+            ModelNotFound, RevisionNotFound, AccessDenied, OfflineMode, NetworkError
+        """
+        subject = _Subject(self._settings, repo, revision)
+        timeout_s = self._patience.resolve_s
+
+        def ask() -> str:
+            info = self._api().repo_info(repo, revision=revision or None, timeout=timeout_s)
+            return _checked_commit(info.sha, subject)
+
+        return self._call(ask, subject, timeout_s)
+
+    def list_files(self, repo: str, commit: str) -> tuple[RemoteFile, ...]:
+        """All files of a commit, sorted by path. Raises as ``resolve_revision``."""
+        subject = _Subject(self._settings, repo, commit)
+
+        def ask() -> tuple[RemoteFile, ...]:
+            tree = self._api().list_repo_tree(repo, recursive=True, revision=commit)
+            return tuple(sorted(_remote_files(tree), key=lambda file: file.path))
+
+        return self._call(ask, subject, self._patience.listing_s)
+
+    def locate(self, repo: str, commit: str, path: str) -> Location:
+        """Ask where a file's bytes are (one HEAD request). Raises as ``resolve_revision``, and FileMissing."""
+        library = _library()
+        url = library.hf_hub_url(repo, path, revision=commit, endpoint=self._settings.endpoint)
+        subject = _Subject(self._settings, repo, commit, path, url)
+
+        def ask() -> Location:
+            token = self._settings.token or False
+            found = library.get_hf_file_metadata(
+                url=url, token=token, timeout=10.0, endpoint=self._settings.endpoint, **_identity()
+            )
+            return self._location(found, subject)
+
+        return self._call(ask, subject, self._patience.locate_s)
+
+    def _location(self, found: Any, subject: _Subject) -> Location:
+        etag, size, commit = found.etag, found.size, _checked_commit(found.commit_hash, subject)
+        if not etag or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag):
+            raise ServerRefused(f"the hub gave `{etag}` as hash of `{subject.path}`", url=subject.url)
+        if not isinstance(size, int) or size < 0:
+            raise ServerRefused(f"the hub gave no size of `{subject.path}`", url=subject.url)
+        headers: tuple[str, ...] = ()
+        if self._settings.token and may_send_token(found.location, self._settings.endpoint):
+            headers = (f"Authorization: Bearer {self._settings.token}",)
+        return Location(url=found.location, etag=etag, size=size, commit=commit, headers=headers)
+
+    def _api(self) -> Any:
+        return _library().HfApi(endpoint=self._settings.endpoint, token=self._settings.token or False, **_identity())
+
+    def _call(self, ask: Callable[[], T], subject: _Subject, timeout_s: float) -> T:
+        if self._settings.offline:
+            raise OfflineMode(f"the network is switched off, `{subject.endpoint}` was not asked", url=subject.endpoint)
+        deadline = time.monotonic() + timeout_s
+        for attempt in range(self._patience.attempts):
+            try:
+                return _with_deadline(ask, subject, max(0.1, deadline - time.monotonic()))
+            except RetryableNetworkError as error:
+                asked_s = error.retry_after_s if isinstance(error, ServerBusy) else 0.0
+                wait_s = max(self._patience.backoff_s * 2**attempt, asked_s)
+                if attempt + 1 == self._patience.attempts or time.monotonic() + wait_s >= deadline:
+                    raise
+                time.sleep(wait_s)
+        raise AssertionError("at least one attempt is made")
+
+
+def may_send_token(url: str, endpoint: str) -> bool:
+    """Whether an address belongs to the hub itself: same scheme, host and port. A CDN never sees the token."""
+    return _origin(url) in {_origin(endpoint), *map(_origin, HUB_ORIGINS)}
+
+
+def user_agent() -> str:
+    """How we name ourselves to servers."""
+    name, number = _identity().values()
+    return f"{name}/{number}"
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What a call is about, for its error messages."""
+
+    settings: Settings
+    repo: str
+    revision: str = ""
+    path: str = ""
+    url: str = ""
+
+    @property
+    def endpoint(self) -> str:
+        return self.settings.endpoint
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError:
+        return ("", url, 0)
+    return parts.scheme.lower(), (parts.hostname or "").lower(), port
+
+
+def _identity() -> dict[str, str]:
+    try:
+        number = version("fastslm")
+    except PackageNotFoundError:
+        number = "0"
+    return {"library_name": "fastslm", "library_version": number}
+
+
+def _library() -> ModuleType:
+    """huggingface_hub, silent when we are the only one in this process to use it."""
+    first = "huggingface_hub" not in sys.modules
+    if first:
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+    import huggingface_hub
+
+    if first:
+        huggingface_hub.utils.logging.set_verbosity(logging.CRITICAL)
+    return huggingface_hub
+
+
+def _with_deadline(ask: Callable[[], T], subject: _Subject, timeout_s: float) -> T:
+    """Run in a thread that is left behind when the hub stays mute; Ctrl-C works meanwhile."""
+    answers: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which translates it
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="fastslm-planner", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if failures:
+        raise _translated(failures[0], subject)
+    if not answers:
+        raise ConnectionLost(f"no answer from `{subject.endpoint}` within {timeout_s:g} s", url=subject.endpoint)
+    return answers[0]
+
+
+def _remote_files(tree: Iterable[Any]) -> Iterator[RemoteFile]:
+    for entry in tree:
+        if not hasattr(entry, "blob_id"):  # a folder
+            continue
+        sha256 = entry.lfs.sha256 if entry.lfs is not None else ""
+        masked = bool(sha256) and not re.fullmatch(r"[0-9a-f]{64}", sha256)
+        xet_hash = getattr(entry, "xet_hash", None) or ""
+        yield RemoteFile(
+            path=str(entry.path),
+            size=int(entry.lfs.size if entry.lfs is not None else entry.size),
+            blob_id=str(entry.blob_id),
+            sha256="" if masked else sha256,
+            xet_hash=xet_hash if re.fullmatch(r"[0-9a-f]{64}", xet_hash) else "",
+            masked=masked,
+        )
+
+
+def _checked_commit(commit: object, subject: _Subject) -> str:
+    if not isinstance(commit, str) or not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise ServerRefused(f"the hub gave `{commit}` as commit of `{subject.repo}`", url=subject.endpoint)
+    return commit
+
+
+def _translated(error: BaseException, subject: _Subject) -> BaseException:
+    """Our class for one of the library's; errors that are not about the hub stay as they are."""
+    errors = _library().errors
+    if isinstance(error, FastSLMError) or not isinstance(error, Exception):
+        return error
+    for kinds, make in (
+        (errors.GatedRepoError, _gated),
+        (errors.DisabledRepoError, _disabled),
+        (errors.RepositoryNotFoundError, _no_repo),
+        (errors.RevisionNotFoundError, _no_revision),
+        (errors.EntryNotFoundError, _no_file),
+        (errors.OfflineModeIsEnabled, _offline),
+        (errors.HfHubHTTPError, _status),
+        (errors.HFValidationError, _no_repo),
+        ((errors.HTTPError, OSError), _transport),
+        ((ValueError, KeyError, TypeError, AttributeError), _unreadable),
+    ):
+        if isinstance(error, kinds):
+            translated: FastSLMError = make(error, subject)
+            translated.__cause__ = error
+            return translated
+    return error
+
+
+def _gated(error: Any, subject: _Subject) -> FastSLMError:
+    who = "the token" if subject.settings.token else "an anonymous user"
+    message = f"`{subject.repo}` is gated and {who} has not been given access"
+    return AccessDenied(message, repo=subject.repo)
+
+
+def _disabled(error: Any, subject: _Subject) -> FastSLMError:
+    return AccessDenied(f"access to `{subject.repo}` is disabled by the hub", repo=subject.repo)
+
+
+def _no_repo(error: Any, subject: _Subject) -> FastSLMError:
+    token = "the token" if subject.settings.token else "no token"
+    message = f"`{subject.endpoint}` has no repository `{subject.repo}`, or it is private (asked with {token})"
+    return ModelNotFound(message, what="model", name=subject.repo, nearest=nearest_names(subject.repo))
+
+
+def _no_revision(error: Any, subject: _Subject) -> FastSLMError:
+    message = f"`{subject.repo}` has no revision `{subject.revision}`"
+    return RevisionNotFound(message, what="revision", name=subject.revision)
+
+
+def _no_file(error: Any, subject: _Subject) -> FastSLMError:
+    return FileMissing(f"`{subject.repo}` has no file `{subject.path}`", what="file", name=subject.path)
+
+
+def _offline(error: Any, subject: _Subject) -> FastSLMError:
+    return OfflineMode(f"the network is switched off, `{subject.endpoint}` was not asked", url=subject.endpoint)
+
+
+def _status(error: Any, subject: _Subject) -> FastSLMError:
+    response = getattr(error, "response", None)
+    status = int(getattr(response, "status_code", 0) or 0)
+    url = subject.url or subject.endpoint
+    if status in {401, 403}:
+        return AccessDenied(f"`{subject.endpoint}` does not accept the token (status {status})", repo=subject.repo)
+    message = f"`{subject.endpoint}` answered with status {status}"
+    if status in {408, 429} or status >= 500:
+        return ServerBusy(message, url=url, status=status, retry_after_s=_retry_after_s(response))
+    return ServerRefused(message, url=url, status=status)
+
+
+def _retry_after_s(response: Any) -> float:
+    """Seconds from ``RateLimit: "api";r=0;t=12`` or ``Retry-After: 12``, 0 when neither is there."""
+    headers = response.headers
+    limit = re.search(r"r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,6})", headers.get("RateLimit") or "")
+    plain = re.fullmatch(r"\s*(\d{1,6})\s*", headers.get("Retry-After") or "")
+    found = limit or plain
+    return float(found.group(1)) if found else 0.0
+
+
+def _transport(error: Any, subject: _Subject) -> FastSLMError:
+    kind: type[NetworkError] = ServerRefused if _is_tls_trouble(error) else ConnectionLost
+    text = " ".join(str(error).split())[:200]
+    return kind(f"cannot talk to `{subject.endpoint}`: {text}", url=subject.url or subject.endpoint)
+
+
+def _is_tls_trouble(error: BaseException | None) -> bool:
+    for _ in range(10):
+        if error is None:
+            return False
+        if isinstance(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _unreadable(error: Any, subject: _Subject) -> FastSLMError:
+    what = f"{type(error).__name__}: {error}"[:200]
+    return ServerRefused(f"the answer of `{subject.endpoint}` cannot be read ({what})", url=subject.endpoint)

@@ -1,0 +1,100 @@
+"""Carry out a plan: HEAD each missing file, let the engine move the bytes, commit them to the Hugging Face cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastslm.config import Settings
+from fastslm.errors import ChecksumMismatch, SizeMismatch
+from fastslm.hub import cache
+from fastslm.hub.client import HubClient
+from fastslm.hub.layout import RepoLayout
+from fastslm.hub.plan import DownloadPlan, PlannedFile, check_space, with_presence
+from fastslm.hub.transfer import Job, Link, Moved, transfer
+from fastslm.progress import Progress, ProgressCallback
+
+
+def carry_out(plan: DownloadPlan, settings: Settings, client: HubClient, progress: ProgressCallback) -> Moved:
+    """Make every file of the plan present in the cache, verified, under the plan's commit and revision.
+
+    Raises:
+        DiskFull: before the first byte, or when the disk fills up meanwhile.
+        FileSystemError: the cache cannot be written.
+        IntegrityError, NetworkError, FileMissing, AccessDenied: a file could not be had; the others are kept.
+        Cancelled: Ctrl-C; the next call goes on from here.
+    """
+    layout = RepoLayout(settings.hub_cache, plan.repo)
+    if is_done(plan, layout):
+        return Moved()
+    check_space(plan, settings)
+    cache.prepare(layout)
+    symlinks = settings.use_symlinks and cache.symlinks_work(layout.partials)
+    large = sorted(layout.lock(file.digest) for file in plan.missing if file.algorithm == "sha256")
+    with cache.locked([layout.own_lock, *large], _waiting(plan, progress)):
+        work = _Work(with_presence(plan, layout), layout, client, symlinks)
+        work.link_what_is_here()
+        moved = transfer([work.job(file) for file in work.plan.missing], settings, progress)
+        cache.write_tree(layout, plan.commit, plan.listing)
+        cache.write_ref(layout, plan.revision, plan.commit)
+    return moved
+
+
+def is_done(plan: DownloadPlan, layout: RepoLayout) -> bool:
+    """Whether the cache needs no change at all; then it may even be read-only."""
+    return (
+        all(file.linked for file in plan.files)
+        and layout.tree(plan.commit).is_file()
+        and cache.ref_is(layout, plan.revision, plan.commit)
+    )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A plan under lock, and how its files are made, placed and shown."""
+
+    plan: DownloadPlan
+    layout: RepoLayout
+    client: HubClient
+    symlinks: bool
+
+    def link_what_is_here(self) -> None:
+        for digest in {file.digest for file in self.plan.files if file.present and not file.linked}:
+            self._link(digest, fresh=False)
+
+    def job(self, file: PlannedFile) -> Job:
+        return Job(
+            name=file.path,
+            partial=self.layout.partial(file.digest),
+            journal=self.layout.journal(file.digest),
+            size=file.size,
+            algorithm=file.algorithm,
+            digest=file.digest,
+            identity=file.digest,
+            resolve=lambda: self._locate(file),
+            publish=lambda _: self._publish(file.digest),
+        )
+
+    def _locate(self, file: PlannedFile) -> Link:
+        """Where the file's bytes are now; they must still be the bytes that were planned."""
+        found = self.client.locate(self.plan.repo, self.plan.commit, file.path)
+        if found.etag != file.digest:
+            message = f"the hub announces `{file.path}` with hash `{found.etag}`, expected `{file.digest}`"
+            raise ChecksumMismatch(message, subject=file.path, expected=file.digest, found=found.etag)
+        if found.size != file.size:
+            message = f"the hub announces `{file.path}` with {found.size} bytes, expected {file.size}"
+            raise SizeMismatch(message, subject=file.path, expected=file.size, found=found.size)
+        return Link(found.url, found.headers)
+
+    def _publish(self, digest: str) -> None:
+        cache.publish_blob(self.layout, digest)
+        self._link(digest, fresh=True)
+
+    def _link(self, digest: str, *, fresh: bool) -> None:
+        paths = [file.path for file in self.plan.files if file.digest == digest and not file.linked]
+        cache.link(self.layout, self.plan.commit, paths, digest, symlinks=self.symlinks, fresh=fresh)
+
+
+def _waiting(plan: DownloadPlan, progress: ProgressCallback) -> Callable[[], None]:
+    detail = "waiting for another process that downloads the same model"
+    return lambda: progress(Progress("downloading", plan.cached_bytes, plan.total_bytes, "B", detail))

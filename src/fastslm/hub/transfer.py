@@ -1,0 +1,228 @@
+"""Run the download engine on a list of jobs: resolve addresses, watch, publish each file as soon as it is verified.
+
+One failed file does not stop the others; an address that expired is resolved again, and the engine's journal keeps
+what was received. The only module of this folder that starts downloads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fastslm.config import Settings
+from fastslm.errors import Cancelled, FastSLMError, LinkExpired
+from fastslm.hub.client import user_agent
+from fastslm.hub.refs import ModelRef
+from fastslm.progress import Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    from fastslm import _native
+
+POLL_S = 0.1
+RESOLVERS = 8
+IDLE_ROUNDS = 3
+"""Resolving again is given up after so many rounds without a new byte."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A model that is on disk, complete and verified.
+
+    Attributes:
+        ref: what was asked for.
+        path: folder of the snapshot, or the file.
+        commit: commit of a repository, SHA-256 of a single file, empty for a local path.
+        files: what belongs to it, relative to the folder (one name for a single file).
+        resumed_bytes: found on disk from an earlier, interrupted call.
+        wire_bytes: body bytes received now, wasted ones included.
+        from_cache: nobody was asked, or nobody answered: the newest that was here is what it is.
+    """
+
+    ref: ModelRef
+    path: Path
+    commit: str
+    files: tuple[str, ...]
+    resumed_bytes: int = 0
+    wire_bytes: int = 0
+    from_cache: bool = False
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where bytes are for the time being, and the headers to send there."""
+
+    url: str
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to move: ``resolve`` gives a fresh address, ``publish`` takes the digest and puts it into place."""
+
+    name: str
+    partial: Path
+    journal: Path
+    size: int
+    algorithm: Literal["sha256", "git-sha1", "none"]
+    digest: str
+    identity: str
+    resolve: Callable[[], Link]
+    publish: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a transfer cost: body bytes received, and bytes that were found on disk instead."""
+
+    wire_bytes: int = 0
+    resumed_bytes: int = 0
+
+
+@dataclass
+class _Run:
+    """State of one transfer: what is published, what failed, what it cost."""
+
+    settings: Settings
+    report: ProgressCallback
+    total: int
+    published: int = 0
+    wire: int = 0
+    resumed: dict[str, int] = field(default_factory=dict)
+    failures: list[Exception] = field(default_factory=list)
+
+
+def transfer(jobs: Sequence[Job], settings: Settings, progress: ProgressCallback) -> Moved:
+    """Download every job; returns when all are published.
+
+    Raises:
+        FastSLMError: the first failure, after every other file was brought as far as it goes.
+        Cancelled: Ctrl-C; journals and partial files stay for the next call.
+    """
+    run = _Run(settings, progress, sum(max(job.size, 0) for job in jobs))
+    pending, idle = list(jobs), 0
+    while pending:
+        before = run.wire
+        links = _resolve_all(pending, run)
+        expired = _one_round([job for job in pending if job.name in links], links, run)
+        idle = idle + 1 if run.wire == before else 0
+        if expired and idle >= IDLE_ROUNDS:
+            run.failures += [error for _, error in expired]
+            break
+        pending = [job for job, _ in expired]
+    if run.failures:
+        raise run.failures[0]
+    return Moved(run.wire, sum(run.resumed.values()))
+
+
+def _resolve_all(jobs: Sequence[Job], run: _Run) -> dict[str, Link]:
+    """Fresh addresses by job name; a job that cannot be resolved becomes a failure."""
+    links: dict[str, Link] = {}
+    pool = ThreadPoolExecutor(min(RESOLVERS, len(jobs)), thread_name_prefix="fastslm-resolve")
+    try:
+        answers = [(job, pool.submit(job.resolve)) for job in jobs]
+        for count, (job, answer) in enumerate(answers):
+            run.report(Progress("resolving", count, len(jobs), "files", job.name))
+            try:
+                links[job.name] = answer.result()
+            except FastSLMError as error:
+                run.failures.append(error)
+    except KeyboardInterrupt:
+        raise Cancelled from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return links
+
+
+def _one_round(jobs: Sequence[Job], links: Mapping[str, Link], run: _Run) -> list[tuple[Job, LinkExpired]]:
+    """Run the engine once over ``jobs``; returns those whose address expired."""
+    if not jobs:
+        return []
+    from fastslm import _native
+
+    requests = [_request(job, links[job.name]) for job in jobs]
+    download = _native.Download(requests, _options(run.settings, links[jobs[0].name].url))
+    waiting = dict(enumerate(jobs))
+    try:
+        while True:
+            finished = download.wait(POLL_S)
+            seen = download.progress()
+            _publish_verified(waiting, seen, run)
+            _report(jobs, seen, run)
+            if finished:
+                break
+    except KeyboardInterrupt:
+        raise Cancelled from None
+    finally:
+        _stop(download)
+        run.wire += download.progress().wire_bytes
+    return _sort_failures(waiting, seen, run)
+
+
+def _stop(download: _native.Download) -> None:
+    """End the engine's threads; does nothing to a download that has finished."""
+    download.cancel()
+    for _ in range(100):
+        if download.wait(POLL_S):
+            return
+
+
+def _publish_verified(waiting: dict[int, Job], seen: _native.Progress, run: _Run) -> None:
+    for index, job in list(waiting.items()):
+        file = seen.files[index]
+        run.resumed.setdefault(job.name, file.resumed_bytes)
+        if file.state == "verified":
+            del waiting[index]
+            try:
+                job.publish(file.digest)
+            except FastSLMError as error:
+                run.failures.append(error)
+            run.published += max(job.size, 0)
+
+
+def _sort_failures(waiting: Mapping[int, Job], seen: _native.Progress, run: _Run) -> list[tuple[Job, LinkExpired]]:
+    expired: list[tuple[Job, LinkExpired]] = []
+    for index, job in waiting.items():
+        error = seen.files[index].error or Cancelled()
+        if isinstance(error, LinkExpired):
+            expired.append((job, error))
+        else:
+            run.failures.append(error)
+    return expired
+
+
+def _report(jobs: Sequence[Job], seen: _native.Progress, run: _Run) -> None:
+    pairs = list(zip(jobs, seen.files, strict=True))
+    unfinished = sum(file.done_bytes for _, file in pairs if file.state != "verified")
+    active = [job.name for job, file in pairs if file.state == "active"]
+    run.report(Progress("downloading", run.published + unfinished, run.total, "B", active[0] if active else ""))
+
+
+def _request(job: Job, link: Link) -> _native.FileRequest:
+    from fastslm import _native
+
+    return _native.FileRequest(
+        url=link.url,
+        partial_path=str(job.partial),
+        journal_path=str(job.journal),
+        size_bytes=job.size,
+        hash_algorithm=job.algorithm,
+        expected_hash=job.digest,
+        identity=job.identity,
+        headers=list(link.headers),
+    )
+
+
+def _options(settings: Settings, url: str) -> _native.DownloadOptions:
+    from fastslm import _native
+
+    scheme = url.partition(":")[0].lower()
+    return _native.DownloadOptions(
+        connections=settings.connections,
+        user_agent=user_agent(),
+        proxy=settings.proxies.get(scheme) or settings.proxies.get("all") or "",
+        no_proxy=settings.proxies.get("no") or "",
+        ca_file=str(settings.ca_file) if settings.ca_file else "",
+    )
