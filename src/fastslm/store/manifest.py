@@ -17,6 +17,13 @@ WEIGHTS_NAME = "model.onnx.data"
 TOKENIZER_NAME = "tokenizer.json"
 TEMPLATE_NAME = "chat_template.jinja"
 
+_MAPPINGS: dict[str, tuple[type, ...]] = {
+    "special_tokens": (str,),
+    "generation": (int, float),
+    "source_files": (int,),
+    "hashes": (str,),
+}
+
 
 @dataclass(frozen=True)
 class ModelManifest:
@@ -70,14 +77,16 @@ class ModelManifest:
 
         Raises:
             FileMissing: the folder has none.
-            FormatError: it is not JSON, of another version, or lacks a field.
+            FormatError: it is not JSON, of another version, or a field is missing or of the wrong type.
         """
         path = folder / MANIFEST_NAME
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise FileMissing(f"`{folder}` is not a converted model: it has no {MANIFEST_NAME}", name=str(path)) from None
-        except (OSError, ValueError) as error:
+            raise FileMissing(
+                f"`{folder}` is not a converted model: it has no {MANIFEST_NAME}", name=str(path)
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
             raise FormatError(f"`{path}` cannot be read: {error}", subject=str(path)) from error
         return _checked(data, path)
 
@@ -87,10 +96,41 @@ def _checked(data: Any, path: Path) -> ModelManifest:
     if found != FORMAT_VERSION:
         message = f"`{path}` has format version `{found}`, expected {FORMAT_VERSION}"
         raise FormatError(message, subject=str(path), expected=FORMAT_VERSION, found=found)
-    known = {f.name for f in fields(ModelManifest)}
-    values = {key: value for key, value in data.items() if key in known}
+    values = {f.name: data[f.name] for f in fields(ModelManifest) if f.name in data}
     try:
-        values["eos_token_ids"] = tuple(int(i) for i in values["eos_token_ids"])
-        return ModelManifest(**values)
+        _check_types(values)
+        return ModelManifest(**{**values, "eos_token_ids": tuple(values["eos_token_ids"])})
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"`{path}` lacks or misspells a field: {error}", subject=str(path)) from error
+
+
+def _check_types(values: Mapping[str, Any]) -> None:
+    """Raise ValueError naming the first field that cannot be what it says."""
+    for key in ("context_length", "vocab_size", "num_layers", "num_kv_heads", "head_dim"):
+        if type(values[key]) is not int or values[key] < 1:
+            raise ValueError(f"`{key}` is `{values[key]}`, expected a whole number from 1")
+    ends, bos = values["eos_token_ids"], values["bos_token_id"]
+    if not isinstance(ends, list) or not all(_is_token(i, values) for i in ends):
+        raise ValueError(f"`eos_token_ids` is `{ends}`, expected a list of token ids")
+    if bos is not None and not _is_token(bos, values):
+        raise ValueError(f"`bos_token_id` is `{bos}`, expected a token id or null")
+    if not isinstance(values["add_bos"], bool):
+        raise ValueError(f"`add_bos` is `{values['add_bos']}`, expected true or false")
+    for key in ("name", "commit", "architecture", "precision", "fastslm_version", "created"):
+        if not isinstance(values.get(key, ""), str):
+            raise ValueError(f"`{key}` is `{values[key]}`, expected a string")
+    for key, kinds in _MAPPINGS.items():
+        _check_mapping(key, values.get(key, {}), kinds)
+    for name in values.get("hashes", {}):
+        if name != Path(name).name or not name:
+            raise ValueError(f"`hashes` names `{name}`, expected a file of this folder")
+
+
+def _is_token(value: Any, values: Mapping[str, Any]) -> bool:
+    return type(value) is int and 0 <= value < values["vocab_size"]
+
+
+def _check_mapping(key: str, value: Any, kinds: tuple[type, ...]) -> None:
+    if not isinstance(value, dict) or not all(type(item) in kinds for item in value.values()):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"`{key}` is `{value}`, expected names with values of type {expected}")
