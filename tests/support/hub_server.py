@@ -102,7 +102,10 @@ class Fault:
 
 
 class FakeHub:
-    """The hub; a context manager. Tokens in ``tokens`` may see private and gated repositories."""
+    """The hub; a context manager.
+
+    Tokens in ``tokens`` may see private and gated repositories; ``answers`` are bodies to give for whole paths.
+    """
 
     def __init__(self, *, page_size: int = 1000, link_seconds: float = 3600.0) -> None:
         self.page_size = page_size
@@ -111,6 +114,7 @@ class FakeHub:
         self.known_tokens = {"hf_good", "hf_stranger"}
         self.repos: dict[str, HubRepo] = {}
         self.renamed: dict[str, str] = {}
+        self.answers: dict[str, bytes] = {}
         self.requests: list[Request] = []
         self._faults: list[Fault] = []
         self._epoch = 0
@@ -276,7 +280,10 @@ class _Handler(BaseHTTPRequestHandler):
                 authorization=headers.get("Authorization", ""),
             )
         )
-        if not self._fail_early():
+        scripted = self.hub.answers.get(unquote(self.url.path)) if self.server.name == "hub" else None
+        if scripted is not None:
+            self._answer(200, scripted, {"Content-Type": "application/json"})
+        elif not self._fail_early():
             (self._cdn if self.server.name == "cdn" else self._hub)()
 
     def _fail_early(self) -> bool:

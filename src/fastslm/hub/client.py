@@ -6,6 +6,7 @@ telemetry off first. Every call has a deadline, because the library's own calls 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -204,6 +205,8 @@ def _library() -> ModuleType:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
     import huggingface_hub
+    import huggingface_hub.errors
+    import huggingface_hub.utils.logging
 
     if first:
         huggingface_hub.utils.logging.set_verbosity(logging.CRITICAL)
@@ -227,7 +230,7 @@ def _with_deadline(ask: Callable[[], T], subject: _Subject, timeout_s: float) ->
     if failures:
         raise _translated(failures[0], subject)
     if not answers:
-        raise ConnectionLost(f"no answer from `{subject.endpoint}` within {timeout_s:g} s", url=subject.endpoint)
+        raise ConnectionLost(f"no answer from `{subject.endpoint}` within {timeout_s:.3g} s", url=subject.endpoint)
     return answers[0]
 
 
@@ -268,6 +271,7 @@ def _translated(error: BaseException, subject: _Subject) -> BaseException:
         (errors.OfflineModeIsEnabled, _offline),
         (errors.HfHubHTTPError, _status),
         (errors.HFValidationError, _no_repo),
+        (json.JSONDecodeError, _unreadable),
         ((errors.HTTPError, OSError), _transport),
         ((ValueError, KeyError, TypeError, AttributeError), _unreadable),
     ):

