@@ -1,0 +1,123 @@
+#include "fetch/journal.hpp"
+
+#include <array>
+
+#include <fastslm/files.hpp>
+#include <fastslm/hash.hpp>
+
+namespace fastslm {
+namespace {
+
+constexpr std::array<char, 8> kMagic{'F', 'S', 'L', 'M', 'J', 'R', 'N', 'L'};
+constexpr std::uint32_t kVersion = 1;
+constexpr std::size_t kMostBytes = 64U << 20U;
+
+class Writer {
+ public:
+  template <class Number>
+  void number(Number value) {
+    for (std::size_t i = 0; i < sizeof value; ++i) bytes_.push_back(static_cast<std::byte>(value >> (8 * i) & 0xff));
+  }
+  void text(std::span<const char> chars) {
+    for (const char c : chars) bytes_.push_back(static_cast<std::byte>(c));
+  }
+  std::vector<std::byte>& bytes() { return bytes_; }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+// Reads past the end give zeros and clear `good`.
+class Reader {
+ public:
+  explicit Reader(std::span<const std::byte> bytes) : rest_(bytes) {}
+
+  template <class Number>
+  Number number() {
+    Number value = 0;
+    const auto raw = take(sizeof value);
+    for (std::size_t i = 0; i < raw.size(); ++i) {
+      value = static_cast<Number>(value | static_cast<Number>(std::to_integer<Number>(raw[i]) << (8 * i)));
+    }
+    return value;
+  }
+  std::string text(std::size_t length) {
+    std::string result;
+    for (const std::byte byte : take(length)) result += static_cast<char>(byte);
+    return result;
+  }
+  bool good() const { return good_; }
+  bool at_end() const { return rest_.empty(); }
+
+ private:
+  std::span<const std::byte> take(std::size_t length) {
+    good_ = good_ && length <= rest_.size();
+    if (!good_) return {};
+    const auto taken = rest_.first(length);
+    rest_ = rest_.subspan(length);
+    return taken;
+  }
+
+  std::span<const std::byte> rest_;
+  bool good_ = true;
+};
+
+bool read_ranges(Reader& reader, Journal& journal) {
+  const auto count = reader.number<std::uint32_t>();
+  std::uint64_t least = 0;  // a range may not touch the one before it
+  for (std::uint32_t i = 0; i < count && reader.good(); ++i) {
+    const auto begin = reader.number<std::uint64_t>();
+    const auto end = reader.number<std::uint64_t>();
+    if (begin < least || begin >= end || end > journal.size) return false;
+    journal.done.add({begin, end});
+    least = end + 1;
+  }
+  return reader.good() && reader.at_end();
+}
+
+}  // namespace
+
+std::vector<std::byte> encode(const Journal& journal) {
+  Writer writer;
+  writer.text(kMagic);
+  writer.number(kVersion);
+  writer.number(journal.size);
+  writer.number(journal.piece_bytes);
+  writer.number(static_cast<std::uint32_t>(journal.identity.size()));
+  writer.text(journal.identity);
+  writer.number(static_cast<std::uint32_t>(journal.done.ranges().size()));
+  for (const ByteRange& range : journal.done.ranges()) {
+    writer.number(range.begin);
+    writer.number(range.end);
+  }
+  writer.number(crc32(writer.bytes()));
+  return std::move(writer.bytes());
+}
+
+std::optional<Journal> decode(std::span<const std::byte> bytes) {
+  if (bytes.size() < kMagic.size() + sizeof kVersion) return std::nullopt;
+  const auto body = bytes.first(bytes.size() - sizeof(std::uint32_t));
+  if (Reader(bytes.subspan(body.size())).number<std::uint32_t>() != crc32(body)) return std::nullopt;
+  Reader reader(body);
+  if (reader.text(kMagic.size()) != std::string(kMagic.begin(), kMagic.end())) return std::nullopt;
+  if (reader.number<std::uint32_t>() != kVersion) return std::nullopt;
+  Journal journal;
+  journal.size = reader.number<std::uint64_t>();
+  journal.piece_bytes = reader.number<std::uint64_t>();
+  journal.identity = reader.text(reader.number<std::uint32_t>());
+  if (!read_ranges(reader, journal)) return std::nullopt;
+  return journal;
+}
+
+void save_journal(const std::string& path, const Journal& journal) { replace_file(path, encode(journal)); }
+
+Extents load_done(const std::string& path, const std::string& partial_path, const std::string& identity,
+                  std::uint64_t size) {
+  if (identity.empty() || file_size(partial_path) != size) return {};
+  const auto bytes = read_file(path, kMostBytes);
+  const auto journal = bytes ? decode(*bytes) : std::nullopt;
+  if (!journal || journal->identity != identity || journal->size != size) return {};
+  return journal->done;
+}
+
+}  // namespace fastslm

@@ -1,0 +1,69 @@
+// Which bytes of one file are still to fetch, and by whom. Pure; the owner guards it with a mutex.
+//
+// Low offsets are handed out first, so that the hash can follow. Law: every missing byte belongs to exactly one
+// run or to the free bytes.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/extents.hpp"
+
+namespace fastslm {
+
+constexpr std::uint64_t kUnknownSize = std::numeric_limits<std::uint64_t>::max();
+
+// A contiguous stretch that one connection fetches; others may take over its tail.
+struct Run {
+  std::uint64_t position = 0;  // next byte that nobody has claimed
+  std::uint64_t end = 0;
+  std::uint64_t fresh = 0;  // bytes it brought that were missing
+  bool stream = false;   // the whole file without a range, never split
+  bool dropped = false;  // taken out of the plan: stop as soon as possible
+};
+
+class RangePlan {
+ public:
+  // `size` may be kUnknownSize; then there is one stream.
+  RangePlan(std::uint64_t size, const Extents& done, std::uint64_t piece, unsigned connections);
+
+  // The lowest free bytes as a new run, or nothing.
+  std::shared_ptr<Run> take();
+
+  // The tail half of the run with most to do, or nothing when no run is worth splitting.
+  std::shared_ptr<Run> split();
+
+  // Let `run` write up to `wanted` bytes at its position; fewer when its end was moved.
+  std::uint64_t claim(Run& run, std::uint64_t wanted);
+
+  // The run is over; what it left becomes free.
+  void finish(const std::shared_ptr<Run>& run);
+
+  // The server does not serve ranges: every other run is dropped. `keep` becomes the stream; without it
+  // the stream is handed out by the next `take`.
+  void become_stream(Run* keep);
+
+  void drop_all();
+
+  bool has_runs() const noexcept { return !runs_.empty(); }
+  bool has_free() const noexcept { return stream_waiting_ || !free_.ranges().empty(); }
+  bool is_stream() const noexcept { return stream_; }
+
+ private:
+  std::shared_ptr<Run> start(ByteRange range);
+  std::uint64_t run_length() const;
+  std::uint64_t aligned_down(std::uint64_t offset) const noexcept { return offset / piece_ * piece_; }
+
+  std::uint64_t size_;
+  std::uint64_t piece_;
+  unsigned connections_;
+  Extents free_;
+  std::vector<std::shared_ptr<Run>> runs_;
+  bool stream_ = false;
+  bool stream_waiting_ = false;
+};
+
+}  // namespace fastslm

@@ -1,0 +1,105 @@
+// The state of one file of a download; every method may be called from any thread.
+//
+// Law: a byte counts as done only after it was written, and the file counts as verified only after its hash was
+// compared and its contents were synced.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include <fastslm/download.hpp>
+#include <fastslm/files.hpp>
+#include <fastslm/stop.hpp>
+
+#include "base/extents.hpp"
+#include "fetch/plan.hpp"
+#include "fetch/verify.hpp"
+
+namespace fastslm {
+
+class FileTask {
+ public:
+  FileTask(FileRequest request, const DownloadOptions& options, const StopFlag& stop);
+  FileTask(const FileTask&) = delete;
+  FileTask& operator=(const FileTask&) = delete;
+  ~FileTask() { close(); }
+
+  const FileRequest& request() const noexcept { return request_; }
+
+  // Scheduling. `start` opens the file and finds what an earlier process left; an error makes it failed.
+  void start() noexcept;
+  bool is_transferring() const;  // some of its bytes are still to come
+  std::shared_ptr<Run> take();
+  std::shared_ptr<Run> split();
+
+  // One run, as its connection sees it.
+  bool wants(const Run& run) const;
+  std::optional<ByteRange> next_range(Run& run);   // what to ask for; nothing means the whole file
+  bool accept_whole(Run& run);                     // a whole file came for a range: true when this run reads it
+  bool write(Run& run, Bytes data);                // false when the run takes no more
+  void end_of_body(Run& run);                      // throws Error(connection_lost) when bytes are missing
+  void finish(const std::shared_ptr<Run>& run);
+
+  // Where redirects led the last time, and the number of bytes a run has brought.
+  std::string location() const;
+  void set_location(const std::string& url);
+  std::uint64_t fresh_bytes(const Run& run) const;
+
+  void fail(const Error& error) noexcept;
+  void close() noexcept;  // no transfer may be under way; what is not over becomes cancelled
+  FileProgress progress() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  using Lock = std::unique_lock<std::mutex>;
+
+  void open();
+  void launch_follower();
+  bool is_over() const;      // needs the lock
+  bool is_complete() const;  // needs the lock
+  bool interrupted() const;
+  void commit(Run& run, ByteRange range);
+  void follow() noexcept;
+  void settle_when_ready();
+  void settle();
+  void publish(const std::string& digest);
+  void reset_stream(Lock& lock);
+  bool journal_due() const;  // needs the lock
+  void save(bool forced);
+  void discard();
+
+  const FileRequest request_;
+  const DownloadOptions options_;
+  const StopFlag& stop_;
+  const std::string identity_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  FileState state_ = FileState::waiting;
+  bool opened_ = false;
+  bool settling_ = false;
+  unsigned writes_ = 0;  // claimed, not yet committed
+  std::uint64_t size_;
+  std::uint64_t resumed_ = 0;
+  Extents done_;
+  RangePlan plan_;
+  std::shared_ptr<File> file_;
+  std::string location_;
+  std::string digest_;
+  std::optional<Error> error_;
+
+  std::mutex journal_mutex_;  // taken before mutex_
+  bool journal_closed_ = false;
+  std::uint64_t saved_bytes_ = 0;
+  Clock::time_point saved_at_ = Clock::now();
+
+  std::optional<Follower> follower_;  // used by one thread at a time: the follower's, or the one that settles
+  std::thread follower_thread_;
+};
+
+}  // namespace fastslm

@@ -1,0 +1,167 @@
+#include <fastslm/files.hpp>
+
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <fastslm/error.hpp>
+
+#include "fs/system_error.hpp"
+
+namespace fastslm {
+namespace {
+
+int open_file(const std::string& path, int flags, const char* action) {
+  const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+  if (descriptor < 0) throw_system_error(action, path, errno);
+  return descriptor;
+}
+
+std::uint64_t free_bytes_or_zero(const std::string& path) {
+  struct statvfs info {};
+  if (::statvfs(path.c_str(), &info) != 0) return 0;
+  return std::uint64_t{info.f_bavail} * std::uint64_t{info.f_frsize};
+}
+
+[[noreturn]] void throw_disk_full(const std::string& path, std::uint64_t needed, int code) {
+  const std::uint64_t available = free_bytes_or_zero(path);
+  throw Error(ErrorCode::disk_full,
+              "the disk of `" + path + "` has " + std::to_string(available) + " free bytes, needed " +
+                  std::to_string(needed),
+              {.needed = needed, .available = available, .path = path, .system_error = code});
+}
+
+// Reserve real blocks. False where the file system cannot; emulation by writing zeros would cost more than it gives.
+bool reserve(int descriptor, std::uint64_t size, int& code) {
+#if defined(__linux__)
+  do {
+    code = ::fallocate(descriptor, 0, 0, static_cast<off_t>(size)) == 0 ? 0 : errno;
+  } while (code == EINTR);
+  return code != EOPNOTSUPP && code != ENOSYS;
+#else
+  static_cast<void>(descriptor);
+  static_cast<void>(size);
+  code = 0;
+  return false;
+#endif
+}
+
+}  // namespace
+
+void throw_system_error(const char* action, const std::string& path, int code, std::uint64_t needed_bytes) {
+  if (code == ENOSPC || code == EDQUOT) throw_disk_full(path, needed_bytes, code);
+  throw Error(ErrorCode::file_system,
+              std::string(action) + " `" + path + "`: " + std::generic_category().message(code),
+              {.path = path, .system_error = code});
+}
+
+File::File(int descriptor, std::string path) noexcept : descriptor_(descriptor), path_(std::move(path)) {}
+
+File::File(File&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
+
+File::~File() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+File File::open_for_reading(const std::string& path) {
+  return {open_file(path, O_RDONLY, "cannot open"), path};
+}
+
+File File::open_for_writing(const std::string& path) {
+  return {open_file(path, O_RDWR | O_CREAT, "cannot open for writing"), path};
+}
+
+std::uint64_t File::size() const {
+  struct stat info {};
+  if (::fstat(descriptor_, &info) != 0) throw_system_error("cannot read the size of", path_, errno);
+  return static_cast<std::uint64_t>(info.st_size);
+}
+
+void File::write_at(Bytes data, std::uint64_t offset) {
+  while (!data.empty()) {
+    const ssize_t written = ::pwrite(descriptor_, data.data(), data.size(), static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) throw_system_error("cannot write", path_, errno, data.size());
+    data = data.subspan(static_cast<std::size_t>(written));
+    offset += static_cast<std::uint64_t>(written);
+  }
+}
+
+std::size_t File::read_at(std::span<std::byte> buffer, std::uint64_t offset) const {
+  std::size_t done = 0;
+  while (done < buffer.size()) {
+    const ssize_t got =
+        ::pread(descriptor_, buffer.data() + done, buffer.size() - done, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw_system_error("cannot read", path_, errno);
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+void File::resize(std::uint64_t size) {
+  int code = 0;
+  do {
+    code = ::ftruncate(descriptor_, static_cast<off_t>(size)) == 0 ? 0 : errno;
+  } while (code == EINTR);
+  if (code != 0) throw_system_error("cannot set the size of", path_, code, size);
+}
+
+void File::preallocate(std::uint64_t size) {
+  resize(size);
+  if (size == 0) return;
+  int code = 0;
+  if (reserve(descriptor_, size, code)) {
+    if (code != 0) throw_system_error("cannot reserve space for", path_, code, size);
+  } else if (free_bytes(path_) < size) {
+    throw_disk_full(path_, size, ENOSPC);
+  }
+}
+
+void File::sync() {
+  if (::fsync(descriptor_) != 0) throw_system_error("cannot sync", path_, errno, size());
+}
+
+std::optional<std::uint64_t> file_size(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0) return static_cast<std::uint64_t>(info.st_size);
+  if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
+  throw_system_error("cannot read the size of", path, errno);
+}
+
+void remove_file(const std::string& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) throw_system_error("cannot remove", path, errno);
+}
+
+std::uint64_t free_bytes(const std::string& path) {
+  struct statvfs info {};
+  if (::statvfs(path.c_str(), &info) != 0) throw_system_error("cannot read the free space of", path, errno);
+  return std::uint64_t{info.f_bavail} * std::uint64_t{info.f_frsize};
+}
+
+std::optional<std::vector<std::byte>> read_file(const std::string& path, std::size_t limit) {
+  const auto size = file_size(path);
+  if (!size || *size > limit) return std::nullopt;
+  std::vector<std::byte> contents(static_cast<std::size_t>(*size));
+  contents.resize(File::open_for_reading(path).read_at(contents, 0));
+  return contents;
+}
+
+void replace_file(const std::string& path, Bytes contents) {
+  const std::string fresh = path + ".tmp";
+  {
+    File file = File::open_for_writing(fresh);
+    file.resize(0);
+    file.write_at(contents, 0);
+  }
+  if (::rename(fresh.c_str(), path.c_str()) != 0) throw_system_error("cannot replace", path, errno);
+}
+
+}  // namespace fastslm

@@ -1,0 +1,78 @@
+// The download engine: files fetched by several connections at once, written in place, verified, resumable.
+//
+// A download starts when it is made and ends when every file is verified, failed or cancelled. One failed file
+// does not stop the others. Nothing here calls back: the caller polls.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <fastslm/error.hpp>
+#include <fastslm/hash.hpp>
+#include <fastslm/transport.hpp>
+
+namespace fastslm {
+
+struct FileRequest {
+  std::string url;
+  std::string partial_path;  // receives the bytes; complete, synced and verified in the end
+  std::string journal_path;  // what is done, for the next process; removed in the end
+  std::optional<std::uint64_t> size;         // nothing: one stream to its end, no resume
+  std::optional<HashAlgorithm> algorithm;    // nothing: SHA-256 is computed and compared with nothing
+  std::string expected_hash;                 // lower-case hex
+  std::string identity;                      // changes when the content does; without it and a hash nothing is resumed
+  std::vector<std::string> headers;          // `Name: value`
+};
+
+struct DownloadOptions {
+  unsigned connections = 8;
+  std::uint64_t piece_bytes = 1U << 20U;  // ranges are cut at multiples of this
+  unsigned max_attempts = 6;              // in a row without progress
+  double backoff_s = 0.5;                 // mean of the first wait is half of it
+  double max_backoff_s = 30;
+  double journal_interval_s = 0.5;
+};
+
+enum class FileState { waiting, active, verified, failed, cancelled };
+
+struct FileProgress {
+  FileState state = FileState::waiting;
+  std::optional<std::uint64_t> size;
+  std::uint64_t done_bytes = 0;     // safely written
+  std::uint64_t resumed_bytes = 0;  // of these, found on disk at the start
+  std::string digest;               // once verified
+  std::optional<Error> error;       // once failed
+};
+
+struct Progress {
+  std::vector<FileProgress> files;  // in the order of the requests
+  std::uint64_t wire_bytes = 0;     // body bytes received, wasted ones included
+  unsigned connections = 0;         // transfers under way
+  bool finished = false;
+};
+
+class Download {
+ public:
+  // Throws Error(invalid_argument) for values that cannot be meant.
+  Download(std::vector<FileRequest> files, const DownloadOptions& options, std::shared_ptr<Transport> transport);
+  Download(const Download&) = delete;
+  Download& operator=(const Download&) = delete;
+  ~Download();  // cancels and waits
+
+  // Wait at most `timeout_s`; true when finished.
+  bool wait(double timeout_s);
+  Progress progress() const;
+  void cancel();  // returns at once; the journals are saved
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Hex digest of a whole file.
+std::string hash_file(const std::string& path, HashAlgorithm algorithm);
+
+}  // namespace fastslm
