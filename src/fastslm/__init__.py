@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fastslm._native import __version__
     from fastslm.api import convert, load, pull
     from fastslm.config import Settings
-    from fastslm.engine.model import Model, Result
     from fastslm.engine.generate import Step
+    from fastslm.engine.model import Model, Result
     from fastslm.errors import FastSLMError
     from fastslm.progress import Progress
 

@@ -28,11 +28,11 @@ def command(
 
     output = Output(as_json=as_json, quiet=quiet)
     content = read_text(text)
-    with output.progress() as progress:
-        with api.load(
-            model, precision=precision.value, threads=threads, progress=progress, notice=output.remark
-        ) as loaded:
-            report = loaded.perplexity(content, tokens, progress=progress)
+    with (
+        output.progress() as progress,
+        api.load(model, precision=precision.choice, threads=threads, progress=progress, notice=output.remark) as loaded,
+    ):
+        report = loaded.perplexity(content, tokens, progress=progress)
     record = {"model": model, "text": str(text), **asdict(report)}
     output.data(record, f"perplexity {report.perplexity:.4f} over {report.tokens} tokens")
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from fastslm.export.options import Precision as Choice
 
 
 class Precision(str, Enum):
@@ -16,6 +19,11 @@ class Precision(str, Enum):
     INT8 = "int8"
     INT4 = "int4"
     EXACT = "exact"
+
+    @property
+    def choice(self) -> Choice:
+        """The word that the library takes."""
+        return self.value
 
 
 PRECISION_HELP = (
@@ -29,6 +37,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no r
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more")]
 Threads = Annotated[int, typer.Option("--threads", "-t", min=0, help="Threads, 0 for what suits this machine")]
 Context = Annotated[
-    Optional[int],  # noqa: UP007, UP045  # typer evaluates the annotation at run time on Python 3.10 as well
+    int | None,
     typer.Option("--context", min=16, help="Positions of prompt and answer together (default: the model's own)"),
 ]

@@ -154,5 +154,7 @@ def amount(count: int, unit: str = "B") -> str:
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest cell, two spaces apart; no trailing blanks."""
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
-    padded = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (headings, *rows)]
+    padded = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (headings, *rows)
+    ]
     return "\n".join(line.rstrip() for line in padded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -10,15 +10,13 @@ from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption,
 from fastslm.cli.output import Output, amount
 from fastslm.cli.records import entry_record
 
-Maybe = Optional  # typer evaluates annotations at run time, on Python 3.10 too
-
 
 def command(
     model: Name,
     *,
-    revision: Annotated[Maybe[str], typer.Option(help="Branch, tag or commit")] = None,
-    include: Annotated[Maybe[list[str]], typer.Option(help="Only files that match this pattern (repeatable)")] = None,
-    exclude: Annotated[Maybe[list[str]], typer.Option(help="No files that match this pattern (repeatable)")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit")] = None,
+    include: Annotated[list[str] | None, typer.Option(help="Only files that match this pattern (repeatable)")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="No files that match this pattern (repeatable)")] = None,
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
     no_convert: Annotated[bool, typer.Option("--no-convert", help="Stop after the verified download")] = False,
@@ -35,7 +33,7 @@ def command(
             revision=revision,
             include=tuple(include or ()),
             exclude=tuple(exclude or ()),
-            precision=precision.value,
+            precision=precision.choice,
             context_length=context,
             convert=not no_convert,
             progress=progress,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -12,24 +12,22 @@ from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption,
 from fastslm.cli.output import Output
 from fastslm.errors import UsageError
 
-Maybe = Optional  # typer evaluates annotations at run time, on Python 3.10 too
-
 
 def command(
     model: Name,
-    prompt: Annotated[Maybe[str], typer.Argument(help="What to ask; `-` reads it from stdin")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="What to ask; `-` reads it from stdin")] = None,
     *,
-    system: Annotated[Maybe[str], typer.Option(help="System message")] = None,
-    temperature: Annotated[Maybe[float], typer.Option(help="0 is greedy")] = None,
-    top_k: Annotated[Maybe[int], typer.Option(help="Keep the k best tokens, 0 for all")] = None,
-    top_p: Annotated[Maybe[float], typer.Option(help="Keep the best tokens up to this probability")] = None,
-    min_p: Annotated[Maybe[float], typer.Option(help="Drop tokens below this share of the best")] = None,
-    repetition_penalty: Annotated[Maybe[float], typer.Option(help="Above 1 discourages repeating")] = None,
-    presence_penalty: Annotated[Maybe[float], typer.Option(help="Flat penalty for tokens already used")] = None,
-    frequency_penalty: Annotated[Maybe[float], typer.Option(help="Penalty for each earlier use")] = None,
-    max_tokens: Annotated[Maybe[int], typer.Option("--max-tokens", "-n", help="Longest answer in tokens")] = None,
-    stop: Annotated[Maybe[list[str]], typer.Option(help="End the answer before this text (repeatable)")] = None,
-    seed: Annotated[Maybe[int], typer.Option(help="Same seed, same answer")] = None,
+    system: Annotated[str | None, typer.Option(help="System message")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Keep the k best tokens, 0 for all")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Keep the best tokens up to this probability")] = None,
+    min_p: Annotated[float | None, typer.Option(help="Drop tokens below this share of the best")] = None,
+    repetition_penalty: Annotated[float | None, typer.Option(help="Above 1 discourages repeating")] = None,
+    presence_penalty: Annotated[float | None, typer.Option(help="Flat penalty for tokens already used")] = None,
+    frequency_penalty: Annotated[float | None, typer.Option(help="Penalty for each earlier use")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", "-n", help="Longest answer in tokens")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End the answer before this text (repeatable)")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same answer")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template")] = False,
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
@@ -61,7 +59,7 @@ def command(
     with output.progress() as progress:
         loaded = api.load(
             model,
-            precision=precision.value,
+            precision=precision.choice,
             threads=threads,
             context_length=context,
             progress=progress,

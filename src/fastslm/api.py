@@ -1,0 +1,313 @@
+"""``pull``, ``convert``, ``load``: the rooms below put together, with every step recorded in the registry.
+
+Law: what was usable stays usable until something better is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from fastslm.config import Settings
+from fastslm.errors import FastSLMError, FileMissing, NotFoundError, OfflineMode, UsageError
+from fastslm.progress import ProgressCallback, silent
+from fastslm.store.entry import Entry
+from fastslm.store.manifest import MANIFEST_NAME, ModelManifest
+from fastslm.store.registry import Registry
+
+if TYPE_CHECKING:
+    from fastslm.engine.model import Model
+    from fastslm.export.options import ConvertOptions, Precision
+    from fastslm.hub import Fetched, ModelRef
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull brought.
+
+    Attributes:
+        entry: its line in the registry.
+        path: the converted model folder, or the download when no conversion was asked for.
+        wire_bytes: body bytes received now.
+        resumed_bytes: bytes that an earlier, interrupted pull had left.
+    """
+
+    entry: Entry
+    path: Path
+    wire_bytes: int
+    resumed_bytes: int
+
+
+def ignore(notice: str) -> None:
+    """The listener of callers that do not want to be told."""
+
+
+def pull(
+    name: str,
+    *,
+    revision: str | None = None,
+    precision: Precision = "auto",
+    context_length: int | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    convert: bool = True,
+    settings: Settings | None = None,
+    progress: ProgressCallback = silent,
+    notice: Notice = ignore,
+) -> Pulled:
+    """Download a model, check every file, and convert it; what is already here is neither fetched nor made again.
+
+    Args:
+        name: ``org/name[@revision]``, a short name, a path, an address of a GGUF file, or ``demo``.
+        revision: branch, tag or commit, when it is not part of the name.
+        precision: ``fp32``, ``int8``, ``int4``, ``exact`` or ``auto`` (``exact`` for a quantised GGUF, else ``int4``).
+        context_length: positions of prompt and answer together; None for the model's own.
+        include, exclude: file patterns instead of the choice that a conversion needs.
+        convert: False stops after the verified download.
+        settings: None reads the environment.
+        progress: called from this thread about ten times a second.
+        notice: called with remarks for the user.
+
+    Raises:
+        FastSLMError: one of its classes, see ``fastslm.errors``; the registry remembers stage and cause.
+    """
+    from fastslm.hub import Wishes, fetch_model
+
+    settings = settings or Settings.from_environment()
+    ref = _reference(name, revision, settings)
+    with _registry(settings, notice) as registry:
+        entry = registry.begin(ref.name, precision, revision=ref.revision)
+        with _recorded(registry, entry, "download"):
+            wishes = Wishes(tuple(include), tuple(exclude))
+            fetched = fetch_model(ref, settings, wishes, progress)
+            entry = _downloaded(registry, entry, fetched)
+        path = fetched.path
+        if convert:
+            path = _converted(registry, entry, settings, context_length, progress)
+            entry = registry.get(ref.name, precision) or entry
+    return Pulled(entry, path, fetched.wire_bytes, fetched.resumed_bytes)
+
+
+def convert(
+    name: str,
+    *,
+    precision: Precision = "auto",
+    context_length: int | None = None,
+    output: Path | str | None = None,
+    settings: Settings | None = None,
+    progress: ProgressCallback = silent,
+    notice: Notice = ignore,
+) -> Path:
+    """Convert a model whose files are on this machine; the network is not used.
+
+    Args:
+        output: a folder to write to, new or empty, instead of the store; then the registry is left alone.
+
+    Returns:
+        The folder with ``model.onnx``, its weights, tokenizer, chat template and ``fastslm.json``.
+
+    Raises:
+        FileMissing: the model has not been pulled.
+        UsageError: ``output`` is not empty.
+        UnsupportedModel, FormatError, ConversionFailed, DiskFull: the files cannot be converted.
+    """
+    settings = settings or Settings.from_environment()
+    ref = _reference(name, None, settings)
+    fetched = _at_hand(ref, settings, progress)
+    if output is not None:
+        return _convert_into(Path(output), fetched, precision, context_length, progress)
+    with _registry(settings, notice) as registry:
+        entry = _downloaded(registry, registry.begin(ref.name, precision, revision=ref.revision), fetched)
+        return _converted(registry, entry, settings, context_length, progress)
+
+
+def load(
+    name: str | Path,
+    *,
+    precision: Precision = "auto",
+    threads: int = 0,
+    context_length: int | None = None,
+    settings: Settings | None = None,
+    progress: ProgressCallback = silent,
+    notice: Notice = ignore,
+) -> Model:
+    """Load a model; one that is not on this machine yet is pulled first.
+
+    Args:
+        name: as in ``pull``, or the path of a converted folder.
+        threads: 0 for what suits this machine.
+        context_length: at most the converted model's own.
+
+    Raises:
+        FastSLMError: one of its classes, see ``fastslm.errors``.
+    """
+    settings = settings or Settings.from_environment()
+    if (Path(name) / MANIFEST_NAME).is_file():
+        folder = Path(name)
+    else:
+        folder = (
+            _ready_folder(str(name), precision, settings, notice)
+            or pull(str(name), precision=precision, settings=settings, progress=progress, notice=notice).path
+        )
+    from fastslm.engine.model import Model
+
+    return Model.open(folder, threads=threads or settings.threads, context_length=context_length)
+
+
+def find_entry(name: str, precision: str, settings: Settings, notice: Notice = ignore) -> Entry | None:
+    """The registry's best answer to a name: the precision asked for, else one that turned out to be it; or None."""
+    ref = _reference(name, None, settings)
+    with _registry(settings, notice) as registry:
+        asked = registry.get(ref.name, precision)
+        if asked is not None and asked.usable:
+            return asked
+        if precision == "auto":
+            return registry.find(ref.name) or asked
+        same = [e for e in registry.list() if e.name == ref.name and e.usable and e.resolved_precision == precision]
+        return same[0] if same else asked
+
+
+def _reference(name: str, revision: str | None, settings: Settings) -> ModelRef:
+    from fastslm.hub import parse
+
+    ref = parse(name, endpoint=settings.endpoint)
+    if not revision or revision == ref.revision:
+        return ref
+    if ref.kind != "hub" or ref.revision:
+        message = f"`{name}` cannot take the revision `{revision}` as well"
+        raise UsageError(message, name="revision", value=revision)
+    return parse(f"{ref.name}@{revision}", endpoint=settings.endpoint)
+
+
+@contextmanager
+def _registry(settings: Settings, notice: Notice) -> Iterator[Registry]:
+    """The registry; what it has to say reaches the user however the work ends."""
+    registry = Registry(settings.registry_file)
+    try:
+        yield registry
+    finally:
+        for text in registry.notices:
+            notice(text)
+
+
+@contextmanager
+def _recorded(registry: Registry, entry: Entry, stage: str) -> Iterator[None]:
+    """Write the failure of a stage into the registry, whatever it is. A name that never existed leaves no entry."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, NotFoundError) and not entry.snapshot and not entry.folder:
+            registry.remove(entry.name, entry.precision)
+        else:
+            registry.fail(entry, stage=stage, cause=str(error) or type(error).__name__)
+        raise
+
+
+def _at_hand(ref: ModelRef, settings: Settings, progress: ProgressCallback) -> Fetched:
+    from fastslm.hub import fetch_model
+
+    try:
+        return fetch_model(ref, replace(settings, offline=True), progress=progress)
+    except OfflineMode:
+        message = f"`{ref.name}` is not on this machine, expected a model that was pulled"
+        raise FileMissing(message, what="model", name=ref.name) from None
+
+
+def _downloaded(registry: Registry, entry: Entry, fetched: Fetched) -> Entry:
+    commit = fetched.commit or fingerprint(fetched.path)
+    size = sum(path.stat().st_size for path in _files(fetched))
+    return registry.advance(entry, "downloaded", commit=commit, snapshot=fetched.path, size_bytes=size)
+
+
+def _files(fetched: Fetched) -> list[Path]:
+    if fetched.path.is_file():
+        return [fetched.path]
+    return [fetched.path / name for name in fetched.files]
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 over names, sizes and times of a local model's files: changes when they do, costs no reading."""
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
+    digest = sha256()
+    for file in files:
+        status = file.stat()
+        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _converted(
+    registry: Registry, entry: Entry, settings: Settings, context_length: int | None, progress: ProgressCallback
+) -> Path:
+    """Convert a downloaded model into the store, unless the same conversion is there already."""
+    from fastslm.export.convert import convert as write_model
+    from fastslm.export.convert import resolve_precision
+    from fastslm.formats import open_model
+    from fastslm.store import models
+
+    entry = registry.advance(entry, "converting")
+    with _recorded(registry, entry, "conversion"):
+        models.remove_leftovers(settings.models_dir)
+        source = open_model(Path(entry.snapshot))
+        options = _options(entry.name, entry.commit, entry.precision, context_length)
+        resolved = resolve_precision(options.precision, source.tensors)
+        folder = models.folder_path(settings.models_dir, entry.name, entry.commit, resolved)
+        if not _is_same(folder, context_length):
+            with models.building(folder) as scratch:
+                write_model(source, scratch, options, progress)
+        size = models.size_bytes(folder)
+        registry.advance(entry, "ready", folder=folder, resolved_precision=resolved, size_bytes=size)
+    return folder
+
+
+def _convert_into(
+    output: Path, fetched: Fetched, precision: str, context_length: int | None, progress: ProgressCallback
+) -> Path:
+    from fastslm.export.convert import convert as write_model
+    from fastslm.formats import open_model
+    from fastslm.store import models
+
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"`{output}` is not empty, expected a new or empty folder", name="output", value=str(output))
+    commit = fetched.commit or fingerprint(fetched.path)
+    with models.building(output.absolute()) as scratch:
+        write_model(
+            open_model(fetched.path), scratch, _options(fetched.ref.name, commit, precision, context_length), progress
+        )
+    return output
+
+
+def _options(name: str, commit: str, precision: str, context_length: int | None) -> ConvertOptions:
+    from fastslm.export.options import ConvertOptions
+
+    checked = cast("Precision", precision)  # ConvertOptions refuses any other word
+    return ConvertOptions(name=name, commit=commit, precision=checked, context_length=context_length)
+
+
+def _is_same(folder: Path, context_length: int | None) -> bool:
+    """Whether a sound conversion with this context length is there."""
+    from fastslm.store import models
+
+    try:
+        manifest = ModelManifest.read(folder)
+        sound = not models.verify(folder, full=False)
+    except FastSLMError:
+        return False
+    return sound and (context_length is None or manifest.context_length == context_length)
+
+
+def _ready_folder(name: str, precision: str, settings: Settings, notice: Notice) -> Path | None:
+    """Folder of a usable conversion; None when there is none, or when somebody deleted it."""
+    entry = find_entry(name, precision, settings, notice)
+    if entry is None or not entry.usable:
+        return None
+    folder = Path(entry.folder)
+    if (folder / MANIFEST_NAME).is_file():
+        return folder
+    notice(f"`{folder}` is gone, so `{name}` is made again")
+    return None

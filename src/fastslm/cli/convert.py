@@ -1,0 +1,39 @@
+"""``fastslm convert``: an ONNX folder of a model that is on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption, Quiet
+from fastslm.cli.output import Output
+
+
+def command(
+    model: Name,
+    *,
+    output_folder: Annotated[Path | None, typer.Option("--output", "-o", help="Write here, not into the store")] = None,
+    precision: PrecisionOption = Precision.AUTO,
+    context: Context = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Convert a model that is on this machine to ONNX; prints the folder. The network is not used."""
+    from dataclasses import asdict
+
+    from fastslm import api
+    from fastslm.store.manifest import ModelManifest
+
+    output = Output(as_json=as_json, quiet=quiet)
+    with output.progress() as progress:
+        folder = api.convert(
+            model,
+            precision=precision.choice,
+            context_length=context,
+            output=output_folder,
+            progress=progress,
+            notice=output.remark,
+        )
+    output.data({"folder": str(folder), **asdict(ModelManifest.read(folder))}, str(folder))
