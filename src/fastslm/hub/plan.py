@@ -67,7 +67,11 @@ class DownloadPlan:
     @property
     def missing(self) -> tuple[PlannedFile, ...]:
         """What must be downloaded: one file per blob, however many paths share it."""
-        return tuple({file.digest: file for file in reversed(self.files) if not file.present}.values())[::-1]
+        blobs: dict[str, PlannedFile] = {}
+        for file in self.files:
+            if not file.present:
+                blobs.setdefault(file.digest, file)
+        return tuple(blobs.values())
 
 
 def make_plan(ref: ModelRef, settings: Settings, wishes: Wishes, client: HubClient) -> DownloadPlan:
