@@ -165,8 +165,8 @@ class _Cursor:
 
     def name(self, what: str) -> str:
         length = self.number("<Q", what)
-        if length > MAX_NAME_BYTES:
-            message = f"`{self.subject}` has a {what} of {length} bytes, expected at most {MAX_NAME_BYTES}"
+        if not 1 <= length <= MAX_NAME_BYTES:
+            message = f"`{self.subject}` has a {what} of {length} bytes, expected 1 to {MAX_NAME_BYTES}"
             raise FormatError(message, subject=self.subject, expected=MAX_NAME_BYTES, found=length)
         start = self.skip(length, what)
         try:

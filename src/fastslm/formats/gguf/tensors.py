@@ -70,7 +70,8 @@ class GgufTensors:
             message = f"tensor `{name}` has type `{tensor.type_name}`, expected quantised blocks"
             raise FormatError(message, subject=name, found=tensor.type_name)
         raw = np.ascontiguousarray(self._rows(place, start, stop))
-        return raw.reshape(*raw.shape[:-1], -1, _block_bytes(tensor.type_name))
+        size = _block_bytes(tensor.type_name)
+        return raw.reshape(*raw.shape[:-1], tensor.row_bytes // size, size)
 
     def _placement(self, name: str) -> Placement:
         try:
