@@ -1,0 +1,44 @@
+"""Take over the numbers of GGUF's simple block formats as they are: only their order in memory changes.
+
+Formats as in ggml's ``ggml-common.h``; each holds 32 weights, scales are float16, little-endian:
+
+    Q8_0   d, 32 signed bytes q            weight = d * q
+    Q4_0   d, 16 bytes of two codes q      weight = d * (q - 8)
+    Q4_1   d, m, 16 bytes of two codes q   weight = d * q + m = d * (q - 8) + (m + 8 * d)
+
+In ggml byte j holds the weights j (low half) and j + 16 (high half); ONNX Runtime wants 2j and 2j + 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fastslm.export.quantize import Bytes, Floats, pack4
+
+
+def import_q8_0(blocks: Bytes) -> tuple[Bytes, Floats]:
+    """Codes with zero point 128, [rows, columns], and scales [rows, columns / 32] of blocks [rows, n, 34]."""
+    codes = blocks[..., 2:] ^ np.uint8(0x80)
+    return codes.reshape(len(blocks), -1), _half(blocks, 0)
+
+
+def import_q4_0(blocks: Bytes) -> tuple[Bytes, Floats]:
+    """Packed codes with zero point 8, [rows, columns / 2], and scales [rows, columns / 32] of blocks [rows, n, 18]."""
+    return _reorder(blocks[..., 2:]), _half(blocks, 0)
+
+
+def import_q4_1(blocks: Bytes) -> tuple[Bytes, Floats, Floats]:
+    """Packed codes with zero point 8, scales, and offsets ``m + 8 * d`` of blocks [rows, n, 20]."""
+    scales, minima = _half(blocks, 0), _half(blocks, 2)
+    return _reorder(blocks[..., 4:]), scales, minima + np.float32(8) * scales
+
+
+def _half(blocks: Bytes, at: int) -> Floats:
+    raw: npt.NDArray[np.float16] = np.ascontiguousarray(blocks[..., at : at + 2]).view("<f2")[..., 0]
+    return raw.astype(np.float32)
+
+
+def _reorder(codes: Bytes) -> Bytes:
+    in_order = np.concatenate([codes & np.uint8(0x0F), codes >> 4], axis=-1)
+    return pack4(in_order).reshape(len(codes), -1)

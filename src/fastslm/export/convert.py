@@ -1,0 +1,161 @@
+"""Turn a model's files into a folder that the engine runs: graph, weights, tokenizer, template, manifest.
+
+Law: configuration and tensor shapes are checked before anything is written; nothing outside the target folder is
+touched; the manifest is written last, with the hashes of all other files. The caller publishes the folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
+from fastslm.export.families import family_of
+from fastslm.export.families.shape import DecoderShape
+from fastslm.export.graph import Graph
+from fastslm.export.hparams import Hparams
+from fastslm.export.layers import Layers
+from fastslm.export.matrices import MatrixWriter, check_tensors
+from fastslm.export.options import MAX_CONTEXT, ConvertOptions, Precision
+from fastslm.export.weights import WeightsFile
+from fastslm.formats.source import ModelSource, TensorSource
+from fastslm.progress import Progress, ProgressCallback, silent
+from fastslm.store.manifest import GRAPH_NAME, TEMPLATE_NAME, TOKENIZER_NAME, WEIGHTS_NAME, ModelManifest
+
+HASH_CHUNK_BYTES = 1024 * 1024
+
+
+def convert(
+    source: ModelSource, target_dir: Path, options: ConvertOptions, progress: ProgressCallback = silent
+) -> ModelManifest:
+    """Write a converted model into an existing, empty folder.
+
+    Args:
+        source: what a reader of ``fastslm.formats`` gives.
+        target_dir: where to write; when this fails, its content is for the caller to remove.
+        options: see ``ConvertOptions``.
+        progress: told after every tensor.
+
+    Raises:
+        UnsupportedModel: the architecture, or an option of it, is not one that we build; nothing was written.
+        FormatError: a value of the configuration or a tensor is missing or wrong; nothing was written.
+        UsageError: precision ``exact`` for a source without quantised blocks.
+        ConversionFailed: a weight is infinite or not a number.
+        DiskFull, FileSystemError: the target cannot be written.
+    """
+    config = Hparams(source.config)
+    family = family_of(config)
+    shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options)
+    total = check_tensors(source.tensors, family.wanted_tensors(shape))
+    precision = resolve_precision(options.precision, source.tensors)
+    with _file_errors(target_dir), WeightsFile(target_dir / WEIGHTS_NAME) as weights:
+        graph = Graph(weights)
+        with ThreadPoolExecutor(options.worker_count, "convert") as pool:
+            matrices = MatrixWriter(source.tensors, weights, precision, pool, _counter(total, progress))
+            family.build(shape, Layers(graph, matrices))
+        graph.save(target_dir / GRAPH_NAME)
+    manifest = _manifest(source, shape, replace(options, precision=precision))
+    with _file_errors(target_dir):
+        return _write_texts(source, target_dir, manifest)
+
+
+def resolve_precision(wanted: Precision, tensors: TensorSource) -> Precision:
+    """What ``auto`` means for a source: ``exact`` if any tensor is quantised, else ``int4``.
+
+    Raises:
+        UsageError: ``exact``, but no tensor is quantised.
+    """
+    is_quantized = any(tensors.info(name).is_quantized for name in tensors)
+    if wanted == "exact" and not is_quantized:
+        message = "precision is `exact`, expected fp32, int8 or int4 for a model of plain floats"
+        raise UsageError(message, name="precision", value=wanted, allowed=("fp32", "int8", "int4"))
+    if wanted == "auto":
+        return "exact" if is_quantized else "int4"
+    return wanted
+
+
+def _limit_context(shape: DecoderShape, options: ConvertOptions) -> DecoderShape:
+    return replace(shape, context_length=min(shape.context_length, options.context_length or MAX_CONTEXT))
+
+
+def _counter(total: int, progress: ProgressCallback) -> Callable[[str], None]:
+    done = 0
+
+    def report(name: str) -> None:
+        nonlocal done
+        done += 1
+        progress(Progress("converting", done, total, "tensors", name))
+
+    return report
+
+
+def _manifest(source: ModelSource, shape: DecoderShape, options: ConvertOptions) -> ModelManifest:
+    return ModelManifest(
+        name=options.name,
+        commit=options.commit,
+        architecture=str(source.config["model_type"]),
+        precision=options.precision,
+        context_length=shape.context_length,
+        vocab_size=shape.vocab_size,
+        num_layers=shape.num_layers,
+        num_kv_heads=shape.attention.kv_heads,
+        head_dim=shape.attention.head_dim,
+        bos_token_id=source.bos_token_id,
+        eos_token_ids=source.eos_token_ids,
+        add_bos=source.add_bos,
+        special_tokens=dict(source.special_tokens),
+        generation=dict(source.generation),
+        source_files=dict(source.files),
+        fastslm_version=_version(),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _write_texts(source: ModelSource, folder: Path, manifest: ModelManifest) -> ModelManifest:
+    (folder / TOKENIZER_NAME).write_text(source.tokenizer_json, encoding="utf-8")
+    if source.chat_template is not None:
+        (folder / TEMPLATE_NAME).write_text(source.chat_template, encoding="utf-8")
+    names = (GRAPH_NAME, WEIGHTS_NAME, TOKENIZER_NAME, TEMPLATE_NAME)
+    hashes = {name: _sha256(folder / name) for name in names if (folder / name).exists()}
+    complete = replace(manifest, hashes=hashes)
+    complete.write(folder)
+    return complete
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _version() -> str:
+    try:
+        return metadata.version("fastslm")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@contextmanager
+def _file_errors(folder: Path) -> Iterator[None]:
+    """Turn what the operating system says about the target into our errors."""
+    try:
+        yield
+    except FastSLMError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(folder).free
+            message = f"the disk of `{folder}` is full: {free} bytes are free"
+            raise DiskFull(message, resource="disk", available=free) from error
+        message = f"`{folder}` cannot be written: {error.strerror}"
+        raise FileSystemError(message, path=str(folder), errno=error.errno or 0) from error

@@ -1,0 +1,146 @@
+"""Write the matrices of a model into the weights file, a few rows at a time, on several threads.
+
+Law: memory is bounded by ``CHUNK_WEIGHTS`` per thread, whatever the size of a tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fastslm.errors import FormatError, UnsupportedModel
+from fastslm.export.encoding import Encoding, check_finite, choose_encoding, encode_rows
+from fastslm.export.weights import Region, WeightsFile
+from fastslm.formats.source import TensorInfo, TensorSource
+
+CHUNK_WEIGHTS = 128 * 1024
+"""Weights per task: small enough that the quantiser's temporaries stay in the CPU's cache."""
+
+IGNORED_SUFFIXES = ("rotary_emb.inv_freq", "lm_head.weight")
+"""Tensors that may be there unread: a table that follows from the configuration, a copy of a tied embedding."""
+
+
+@dataclass(frozen=True)
+class WantedTensor:
+    """A tensor that a family needs, and the shape it must have."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StoredMatrix:
+    """A matrix [rows, columns] in the weights file, named like its first tensor; planes as ``Encoding`` orders them."""
+
+    name: str
+    encoding: Encoding
+    rows: int
+    columns: int
+    planes: tuple[Region, ...]
+
+
+@dataclass(frozen=True)
+class MatrixWriter:
+    """Reads, encodes and writes tensors.
+
+    Attributes:
+        source: the model's tensors, checked by ``check_tensors``.
+        weights: where they go.
+        precision: ``fp32``, ``int8``, ``int4`` or ``exact``.
+        pool: runs the tasks.
+        report: told the name of every tensor that is done.
+    """
+
+    source: TensorSource
+    weights: WeightsFile
+    precision: str
+    pool: ThreadPoolExecutor
+    report: Callable[[str], None]
+
+    def encoding(self, name: str, *, is_embedding: bool = False) -> Encoding:
+        """What this tensor is stored as."""
+        return choose_encoding(self.precision, self.source.info(name), is_embedding=is_embedding)
+
+    def store(self, *names: str, is_embedding: bool = False) -> StoredMatrix:
+        """Write tensors of the same width and encoding below each other as one matrix.
+
+        Raises:
+            ConversionFailed: a tensor holds NaN or infinity.
+        """
+        infos = [self.source.info(name) for name in names]
+        columns, rows = infos[0].shape[1], sum(info.shape[0] for info in infos)
+        encoding = self.encoding(names[0], is_embedding=is_embedding)
+        planes = tuple(self.weights.reserve(rows * size) for size in encoding.row_bytes(columns))
+        stored = StoredMatrix(names[0], encoding, rows, columns, planes)
+        first = 0
+        for info in infos:
+            _finish([self.pool.submit(self._write, info, stored, first, rows) for rows in _chunks(*info.shape)])
+            self.report(info.name)
+            first += info.shape[0]
+        return stored
+
+    def vector(self, *names: str) -> npt.NDArray[np.float32]:
+        """Norm weights or biases, one after the other.
+
+        Raises:
+            ConversionFailed: a tensor holds NaN or infinity.
+        """
+        parts = [self.source.read(name) for name in names]
+        for name, part in zip(names, parts, strict=True):
+            check_finite(name, part)
+            self.report(name)
+        return np.concatenate(parts)
+
+    def _write(self, info: TensorInfo, stored: StoredMatrix, first: int, rows: slice) -> None:
+        planes = encode_rows(self.source, info, stored.encoding, rows)
+        sizes = stored.encoding.row_bytes(stored.columns)
+        for region, size, plane in zip(stored.planes, sizes, planes, strict=True):
+            self.weights.write(region, (first + rows.start) * size, plane)
+
+
+def check_tensors(source: TensorSource, wanted: Iterable[WantedTensor]) -> int:
+    """Compare the tensors of a model with what its family needs, before anything is written.
+
+    ``wanted`` is consumed only up to the first tensor that is missing, so it may claim to be endless.
+
+    Returns:
+        How many tensors will be read.
+
+    Raises:
+        FormatError: one is missing, or has another shape.
+        UnsupportedModel: the model has a tensor that its family does not know, so the graph would be wrong.
+    """
+    known = set()
+    for tensor in wanted:
+        if tensor.name not in source:
+            raise FormatError(f"tensor `{tensor.name}` is missing", subject=tensor.name, expected=tensor.shape)
+        found = source.info(tensor.name).shape
+        if found != tensor.shape:
+            message = f"tensor `{tensor.name}` has shape `{list(found)}`, expected {list(tensor.shape)}"
+            raise FormatError(message, subject=tensor.name, expected=tensor.shape, found=found)
+        known.add(tensor.name)
+    for name in source:
+        if name not in known and not name.endswith(IGNORED_SUFFIXES):
+            raise UnsupportedModel(f"tensor `{name}` has no place in this architecture", feature=name)
+    return len(known)
+
+
+def _chunks(rows: int, columns: int) -> Iterator[slice]:
+    step = max(1, CHUNK_WEIGHTS // columns)
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def _finish(tasks: Sequence[Future[None]]) -> None:
+    """Wait for all tasks, or stop at the first that fails and raise what it raised."""
+    try:
+        done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+    for task in done:
+        task.result()

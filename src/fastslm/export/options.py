@@ -1,0 +1,60 @@
+"""What a conversion may be told. Light, so that faces can import it early."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from fastslm.errors import UsageError
+
+Precision = Literal["auto", "fp32", "int8", "int4", "exact"]
+
+MAX_CONTEXT = 32768
+"""Most positions a converted model takes unless told otherwise.
+
+The rotary tables grow with it (32,768 positions of head size 128 are 16 MB), and so does what a KV cache may reserve.
+"""
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Settings of one conversion.
+
+    Attributes:
+        name, commit: written to the manifest: what was asked for, and which version of it.
+        precision: ``fp32``, ``int8``, ``int4``, ``exact`` (keep the numbers of a quantised GGUF) or ``auto``:
+            ``exact`` for a quantised source, else ``int4``.
+        context_length: most positions of prompt and answer together; never more than the model's own.
+            None for the model's own, but at most ``MAX_CONTEXT``.
+        threads: threads that quantise, 0 for one per CPU that we may use (at most 8).
+    """
+
+    name: str
+    commit: str
+    precision: Precision = "auto"
+    context_length: int | None = None
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        allowed = get_args(Precision)
+        if self.precision not in allowed:
+            message = f"precision is `{self.precision}`, expected one of {', '.join(allowed)}"
+            raise UsageError(message, name="precision", value=self.precision, allowed=allowed)
+        if self.context_length is not None and self.context_length < 1:
+            message = f"context length is `{self.context_length}`, expected at least 1"
+            raise UsageError(message, name="context_length", value=self.context_length)
+        if self.threads < 0:
+            raise UsageError(f"threads is `{self.threads}`, expected at least 0", name="threads", value=self.threads)
+
+    @property
+    def worker_count(self) -> int:
+        """Threads to start."""
+        return self.threads or min(8, usable_cpus())
+
+
+def usable_cpus() -> int:
+    """CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
