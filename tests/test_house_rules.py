@@ -19,6 +19,7 @@ FLOORS = {
     "machine": 1,
     "_native": 1,
     "diagnosis": 5,
+    "removal": 5,
     "kernels": 2,
     "formats": 2,
     "store": 2,

@@ -136,7 +136,7 @@ def _folder(name: str, path: Path) -> Finding:
 
 
 def _hub(settings: Settings) -> Finding:
-    from fastslm.hub import reachable
+    from fastslm.hub.reach import reachable
 
     facts: dict[str, object] = {"endpoint": settings.endpoint, "token": settings.token is not None}
     if settings.offline:
