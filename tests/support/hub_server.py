@@ -10,6 +10,7 @@ The official client is satisfied by it (``tests/hub/test_hub_server.py``), so wh
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -232,6 +233,12 @@ class _Server(ThreadingHTTPServer):
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._running = False
+        self._connections: list[socket.socket] = []
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self._connections.append(connection)
+        return connection, address
 
     def start(self) -> None:
         self._running = True
@@ -243,6 +250,9 @@ class _Server(ThreadingHTTPServer):
             self.shutdown()
             self._thread.join(5)
             self.server_close()
+            for connection in self._connections:  # kept alive, they would go on answering
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is no news."""

@@ -6,7 +6,7 @@ Whatever is complete on disk is used when nobody answers; nothing that is not ve
 from __future__ import annotations
 
 from fastslm.config import Settings
-from fastslm.errors import FileMissing, NetworkError, ServerRefused
+from fastslm.errors import Cancelled, FileMissing, NetworkError, ServerRefused
 from fastslm.hub.client import HubClient
 from fastslm.hub.fetch import carry_out
 from fastslm.hub.layout import RepoLayout, Snapshot, find_snapshot
@@ -37,6 +37,13 @@ def fetch_model(
         DiskFull, FileSystemError: there is no room, or no right to write.
         Cancelled: Ctrl-C; the next call goes on from where this one stopped.
     """
+    try:
+        return _fetch(ref, settings, wishes, progress)
+    except KeyboardInterrupt:
+        raise Cancelled from None
+
+
+def _fetch(ref: ModelRef, settings: Settings, wishes: Wishes | None, progress: ProgressCallback) -> Fetched:
     if ref.kind == "local":
         return _local(ref)
     if ref.kind == "demo":

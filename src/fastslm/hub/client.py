@@ -52,7 +52,7 @@ class Patience:
     listing_s: float = 90.0
     locate_s: float = 30.0
     attempts: int = 3
-    backoff_s: float = 0.5
+    backoff_s: float = 0.25
 
 
 @dataclass(frozen=True)

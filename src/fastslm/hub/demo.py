@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from fastslm.config import Settings
-from fastslm.errors import Cancelled, ChecksumMismatch, ConnectionLost, NotFoundError, OfflineMode
+from fastslm.errors import ChecksumMismatch, ConnectionLost, NotFoundError, OfflineMode
 from fastslm.hub import cache
 from fastslm.hub.catalogue import DemoModel, load_catalogue
 from fastslm.hub.layout import file_errors
@@ -102,8 +102,6 @@ def _run(command: list[str], output: Path, step: Progress, progress: ProgressCal
                     return process.wait(POLL_S)
                 except subprocess.TimeoutExpired:
                     continue
-        except KeyboardInterrupt:
-            raise Cancelled from None
         finally:
             process.kill()
             process.wait(10)

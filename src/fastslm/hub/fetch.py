@@ -22,7 +22,6 @@ def carry_out(plan: DownloadPlan, settings: Settings, client: HubClient, progres
         DiskFull: before the first byte, or when the disk fills up meanwhile.
         FileSystemError: the cache cannot be written.
         IntegrityError, NetworkError, FileMissing, AccessDenied: a file could not be had; the others are kept.
-        Cancelled: Ctrl-C; the next call goes on from here.
     """
     layout = RepoLayout(settings.hub_cache, plan.repo)
     if is_done(plan, layout):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fastslm.config import Settings
-from fastslm.errors import Cancelled, FastSLMError, LinkExpired
+from fastslm.errors import Cancelled, FastSLMError, FileMissing, LinkExpired, ServerRefused
 from fastslm.hub.client import user_agent
 from fastslm.hub.refs import ModelRef
 from fastslm.progress import Progress, ProgressCallback
@@ -99,7 +99,7 @@ def transfer(jobs: Sequence[Job], settings: Settings, progress: ProgressCallback
 
     Raises:
         FastSLMError: the first failure, after every other file was brought as far as it goes.
-        Cancelled: Ctrl-C; journals and partial files stay for the next call.
+        KeyboardInterrupt: after the engine has stopped; journals and partial files stay for the next call.
     """
     run = _Run(settings, progress, sum(max(job.size, 0) for job in jobs))
     pending, idle = list(jobs), 0
@@ -129,8 +129,6 @@ def _resolve_all(jobs: Sequence[Job], run: _Run) -> dict[str, Link]:
                 links[job.name] = answer.result()
             except FastSLMError as error:
                 run.failures.append(error)
-    except KeyboardInterrupt:
-        raise Cancelled from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return links
@@ -153,9 +151,7 @@ def _one_round(jobs: Sequence[Job], links: Mapping[str, Link], run: _Run) -> lis
             _report(jobs, seen, run)
             if finished:
                 break
-    except KeyboardInterrupt:
-        raise Cancelled from None
-    finally:
+    finally:  # also on Ctrl-C: the journals are saved before anything else happens
         _stop(download)
         run.wire += download.progress().wire_bytes
     return _sort_failures(waiting, seen, run)
@@ -188,6 +184,10 @@ def _sort_failures(waiting: Mapping[int, Job], seen: _native.Progress, run: _Run
         error = seen.files[index].error or Cancelled()
         if isinstance(error, LinkExpired):
             expired.append((job, error))
+        elif isinstance(error, ServerRefused) and error.status == 404:
+            missing = FileMissing(f"`{job.name}` has vanished from the server (status 404)", what="file", name=job.name)
+            missing.__cause__ = error
+            run.failures.append(missing)
         else:
             run.failures.append(error)
     return expired

@@ -1,0 +1,133 @@
+"""Jobs and the engine: what is published when, and what one failed file means for the others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.file_server import FileServer
+
+from fastslm.config import Settings
+from fastslm.errors import ConnectionLost, FileMissing, FileSystemError, LinkExpired
+from fastslm.hub.transfer import Job, Link, transfer
+from fastslm.progress import Progress, silent
+
+DATA = b"0123456789" * 30_000
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with FileServer(DATA) as server:
+        yield server
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, hub_cache=tmp_path / "cache", connections=2)
+
+
+def job(folder: Path, name: str, resolve: Callable[[], Link], publish: Callable[[str], None] | None = None) -> Job:
+    partial = folder / f"{name}.partial"
+    return Job(
+        name=name,
+        partial=partial,
+        journal=folder / f"{name}.journal",
+        size=len(DATA),
+        algorithm="sha256",
+        digest=hashlib.sha256(DATA).hexdigest(),
+        identity="1",
+        resolve=resolve,
+        publish=publish or (lambda digest: partial.rename(folder / f"{name}.{digest[:8]}") and None),
+    )
+
+
+def test_progress_ends_at_the_total(server: FileServer, here: Settings, tmp_path: Path) -> None:
+    """First the addresses, then the bytes, up to the last one; never backwards."""
+    seen: list[Progress] = []
+    jobs = [job(tmp_path, name, lambda: Link(server.url)) for name in ("a", "b")]
+    moved = transfer(jobs, here, seen.append)
+    assert (moved.wire_bytes, moved.resumed_bytes) == (2 * len(DATA), 0)
+    assert [report.detail for report in seen if report.stage == "resolving"] == ["a", "b"]
+    done = [report.done for report in seen if report.stage == "downloading"]
+    assert done == sorted(done)
+    assert (done[-1], seen[-1].total) == (2 * len(DATA), 2 * len(DATA))
+    digest = hashlib.sha256(DATA).hexdigest()[:8]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"a.{digest}", f"b.{digest}"]
+
+
+def test_a_job_without_an_address_does_not_stop_the_others(
+    server: FileServer, here: Settings, tmp_path: Path
+) -> None:
+    """Nor does one that cannot be published; the first error is told at the end."""
+    published: list[str] = []
+
+    def vanished() -> Link:
+        raise FileMissing("gone")
+
+    def no_room(_: str) -> None:
+        raise FileSystemError("cannot publish")
+
+    jobs = [
+        job(tmp_path, "a", vanished),
+        job(tmp_path, "b", lambda: Link(server.url), no_room),
+        job(tmp_path, "c", lambda: Link(server.url), published.append),
+    ]
+    with pytest.raises(FileMissing, match="gone"):
+        transfer(jobs, here, silent)
+    assert published == [hashlib.sha256(DATA).hexdigest()]
+
+
+def test_an_expired_address_is_asked_for_again_a_few_times(
+    server: FileServer, here: Settings, tmp_path: Path
+) -> None:
+    """Each time with a fresh address, but not for ever."""
+    asked: list[int] = []
+
+    def resolve() -> Link:
+        asked.append(1)
+        server.status = 403 if len(asked) < 3 else 200
+        return Link(server.url)
+
+    assert transfer([job(tmp_path, "a", resolve)], here, silent).wire_bytes == len(DATA)
+    assert len(asked) == 3
+
+    def never() -> Link:
+        asked.append(1)
+        server.status = 410
+        return Link(server.url)
+
+    asked.clear()
+    with pytest.raises(LinkExpired):
+        transfer([job(tmp_path, "b", never)], here, silent)
+    assert len(asked) == 3
+
+
+def test_a_404_names_the_file(server: FileServer, here: Settings, tmp_path: Path) -> None:
+    """A signed address means nothing to the user, so the error has the file's own name."""
+    server.status = 404
+    with pytest.raises(FileMissing, match="`a` has vanished"):
+        transfer([job(tmp_path, "a", lambda: Link(server.url))], here, silent)
+
+
+def test_nothing_to_do(here: Settings) -> None:
+    """An empty list of jobs starts no engine."""
+    assert transfer([], here, silent).wire_bytes == 0
+
+
+def test_an_address_where_nobody_listens(here: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the engine's attempts a network error, and the partial file may stay."""
+    from fastslm.hub import transfer as module
+
+    plain = module._options
+
+    def impatient(settings: Settings, url: str) -> object:
+        from fastslm import _native
+
+        assert plain(settings, url).connections == settings.connections
+        return _native.DownloadOptions(max_attempts=2, backoff_s=0.01, max_backoff_s=0.02)
+
+    monkeypatch.setattr(module, "_options", impatient)
+    with pytest.raises(ConnectionLost):
+        transfer([job(tmp_path, "a", lambda: Link("http://127.0.0.1:9/x"))], here, silent)
