@@ -128,6 +128,8 @@ def _check(info: zipfile.ZipInfo, archive: Path, max_bytes: int) -> None:
         _refuse(info, archive, "is encrypted", expected="no encryption", found="encrypted")
     if info.compress_type not in _METHODS:
         _refuse(info, archive, "is packed by an unknown method", expected="deflate", found=info.compress_type)
+    if info.header_offset < 0:
+        _refuse(info, archive, "lies before the archive", expected="an offset from 0", found=info.header_offset)
     if info.file_size > max_bytes:
         _refuse(info, archive, "is too large", expected=f"at most {max_bytes} bytes", found=info.file_size)
 

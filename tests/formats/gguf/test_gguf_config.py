@@ -133,7 +133,7 @@ def test_a_missing_key_is_named(tmp_path, key):
         ({"llama.embedding_length": 32}, r"`token_embd\.weight` has shape \(262, 64\), expected rows of 32"),
         (
             {"llama.attention.key_length": 48, "llama.attention.value_length": 48},
-            "rows, expected a multiple of the head size 48",
+            "a multiple of the head size 48",
         ),
         (
             {"tokenizer.ggml.bos_token_id": 999},
