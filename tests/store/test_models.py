@@ -49,7 +49,7 @@ def test_no_name_leaves_the_folder_of_models(name, commit, precision):
 
 
 def test_names_that_are_not_plain_stay_apart(tmp_path):
-    names = [
+    asked = [
         "/home/a/model",
         "/home/b/model",
         "org/m@main",
