@@ -39,10 +39,10 @@ OUTCOMES: dict[type[errors.FastSLMError], Outcome] = {
 INTERRUPTED = Outcome(130)
 
 
-def outcome(error: BaseException) -> Outcome:
-    """The row of an error's class or of its nearest base class."""
-    for kind in type(error).__mro__:
-        row = OUTCOMES.get(kind)
-        if row is not None:
-            return row
-    return OUTCOMES[errors.FastSLMError]
+def outcome(error: errors.FastSLMError) -> Outcome:
+    """The row of an error's class or of its nearest base class; names that look alike make the better hint."""
+    row = next(OUTCOMES[kind] for kind in type(error).__mro__ if kind in OUTCOMES)
+    nearest = error.nearest if isinstance(error, errors.NotFoundError) else ()
+    if nearest:
+        return Outcome(row.exit_code, "did you mean " + " or ".join(f"`{name}`" for name in nearest))
+    return row

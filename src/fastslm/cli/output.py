@@ -88,7 +88,8 @@ def _lines(say: Callable[[str], None]) -> ProgressCallback:
 
 def _line(progress: Progress, *, first: bool) -> str:
     word = STAGE_WORDS.get(progress.stage, progress.stage)
-    size = amount(progress.total, progress.unit) if progress.total else ""
+    countable = progress.total > 1 or (progress.unit == "B" and progress.total)
+    size = amount(progress.total, progress.unit) if countable else ""
     if first:
         return " ".join(part for part in (word, progress.detail, f"({size})" if size else "") if part)
     return f"{word}: {amount(progress.done, progress.unit)}" + (f" of {size}" if size else "")

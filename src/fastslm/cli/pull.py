@@ -15,8 +15,12 @@ def command(
     model: Name,
     *,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit")] = None,
-    include: Annotated[list[str] | None, typer.Option(help="Only files that match this pattern (repeatable)")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="No files that match this pattern (repeatable)")] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Only files that match this pattern (repeatable)")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="No files that match this pattern (repeatable)")
+    ] = None,
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
     no_convert: Annotated[bool, typer.Option("--no-convert", help="Stop after the verified download")] = False,

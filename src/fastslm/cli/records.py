@@ -24,11 +24,11 @@ def entry_row(entry: Entry) -> tuple[str, ...]:
 
 
 def state_text(entry: Entry) -> str:
-    """The state in a few words, with what a person must know."""
+    """The state in a few words."""
     if entry.interrupted:
         return f"{entry.state}, interrupted"
     if entry.state == "failed":
-        return f"failed ({entry.stage}: {entry.cause})"
+        return f"failed at {entry.stage}"
     return entry.state
 
 

@@ -26,7 +26,9 @@ def command(
     presence_penalty: Annotated[float | None, typer.Option(help="Flat penalty for tokens already used")] = None,
     frequency_penalty: Annotated[float | None, typer.Option(help="Penalty for each earlier use")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", "-n", help="Longest answer in tokens")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="End the answer before this text (repeatable)")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="End the answer before this text (repeatable)")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same answer")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template")] = False,
     precision: PrecisionOption = Precision.AUTO,

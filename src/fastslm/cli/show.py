@@ -42,7 +42,8 @@ def entry_facts(entry: Entry) -> list[tuple[str, str]]:
         ("size", amount(entry.size_bytes)),
         ("updated", entry.updated),
     ]
-    return [*facts, ("revision", entry.revision)] if entry.revision else facts
+    extra = (("revision", entry.revision), ("last failure", entry.cause))
+    return facts + [(name, value) for name, value in extra if value]
 
 
 def manifest_facts(manifest: ModelManifest) -> list[tuple[str, str]]:
