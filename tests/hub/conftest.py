@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.hub_server import FakeHub
 
 from fastslm.config import Settings
 from fastslm.hub.client import HubClient, Patience
+from support.hub_server import FakeHub
 
 QUICK = Patience(resolve_s=5, listing_s=5, locate_s=5, attempts=2, backoff_s=0.01)
 

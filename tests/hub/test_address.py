@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.file_server import FileServer
 
 from fastslm.config import Settings
 from fastslm.errors import (
@@ -23,6 +22,7 @@ from fastslm.errors import (
     ServerRefused,
 )
 from fastslm.hub import Fetched, fetch_model, parse, plan
+from support.file_server import FileServer
 
 DATA = random.Random(3).randbytes(2_500_000)
 

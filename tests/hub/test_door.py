@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.hub_server import FakeHub
 
 import fastslm
 from fastslm.config import Settings
 from fastslm.errors import Cancelled, FileMissing
 from fastslm.hub import fetch_model, parse, plan_model
 from fastslm.progress import Progress
+from support.hub_server import FakeHub
 
 
 def test_local_files_and_folders_are_taken_as_they_are(tmp_path: Path, hub_settings: Settings) -> None:

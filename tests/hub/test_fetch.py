@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from support.hub_server import Fault, FakeHub
-from support.official import run_official, tree_of
 
 from fastslm.config import Settings
 from fastslm.errors import (
@@ -28,6 +26,8 @@ from fastslm.errors import (
 from fastslm.hub import ModelRef, Wishes, fetch_model, parse
 from fastslm.hub.layout import RepoLayout
 from fastslm.progress import Progress
+from support.hub_server import FakeHub, Fault
+from support.official import run_official, tree_of
 
 REF = parse("org/tiny")
 WEIGHTS = "model.safetensors"
@@ -285,9 +285,7 @@ def check_nothing_wrong_is_shown(settings: Settings, good: dict[str, bytes], bad
     assert not layout.ref("").exists()
 
 
-def test_a_flipped_byte_is_never_published(
-    hub: FakeHub, hub_settings: Settings, model_files: dict[str, bytes]
-) -> None:
+def test_a_flipped_byte_is_never_published(hub: FakeHub, hub_settings: Settings, model_files: dict[str, bytes]) -> None:
     """The official client would accept it. The other files stay, and a later pull puts it right."""
     hub.add_repo("org/tiny", model_files)
     hub.add_fault(Fault("flip", path=WEIGHTS, offset=2_000_000))

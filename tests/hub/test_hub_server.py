@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.hub_server import Fault, FakeHub
+
+from support.hub_server import FakeHub, Fault
 from support.official import run_official
 
 SNAPSHOT = """

@@ -6,7 +6,6 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from support.hub_server import FakeHub
 
 from fastslm.config import Settings
 from fastslm.errors import AccessDenied, DiskFull, ServerRefused
@@ -16,6 +15,7 @@ from fastslm.hub.layout import RepoLayout
 from fastslm.hub.plan import check_space, make_plan
 from fastslm.hub.refs import parse
 from fastslm.hub.select import Wishes
+from support.hub_server import FakeHub
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -76,7 +76,10 @@ def test_an_empty_repository_says_what_is_there() -> None:
 def test_patterns_are_those_of_the_official_client() -> None:
     """`--include` chooses from everything, `--exclude` takes away, a trailing slash means a folder."""
     paths = [*TEXTS, "model.safetensors", "onnx/model.onnx", "onnx/model_q4.onnx", "onnx/config.json"]
-    assert select_files(paths, Wishes(include=("onnx/",), exclude=("*_q4*",))) == ("onnx/config.json", "onnx/model.onnx")
+    assert select_files(paths, Wishes(include=("onnx/",), exclude=("*_q4*",))) == (
+        "onnx/config.json",
+        "onnx/model.onnx",
+    )
     assert "README.md" not in select_files(paths, Wishes(exclude=("*.md",)))
     with pytest.raises(FileMissing):
         select_files(paths, Wishes(include=("*.gguf",)))

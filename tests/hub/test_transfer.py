@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.file_server import FileServer
 
 from fastslm.config import Settings
 from fastslm.errors import ConnectionLost, FileMissing, FileSystemError, LinkExpired
 from fastslm.hub.transfer import Job, Link, transfer
 from fastslm.progress import Progress, silent
+from support.file_server import FileServer
 
 DATA = b"0123456789" * 30_000
 
@@ -57,9 +57,7 @@ def test_progress_ends_at_the_total(server: FileServer, here: Settings, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a.{digest}", f"b.{digest}"]
 
 
-def test_a_job_without_an_address_does_not_stop_the_others(
-    server: FileServer, here: Settings, tmp_path: Path
-) -> None:
+def test_a_job_without_an_address_does_not_stop_the_others(server: FileServer, here: Settings, tmp_path: Path) -> None:
     """Nor does one that cannot be published; the first error is told at the end."""
     published: list[str] = []
 
@@ -79,9 +77,7 @@ def test_a_job_without_an_address_does_not_stop_the_others(
     assert published == [hashlib.sha256(DATA).hexdigest()]
 
 
-def test_an_expired_address_is_asked_for_again_a_few_times(
-    server: FileServer, here: Settings, tmp_path: Path
-) -> None:
+def test_an_expired_address_is_asked_for_again_a_few_times(server: FileServer, here: Settings, tmp_path: Path) -> None:
     """Each time with a fresh address, but not for ever."""
     asked: list[int] = []
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fastslm.hub.client import RemoteFile
+from fastslm.hub.client import RemoteFile, library_generation
 from fastslm.hub.layout import TREE_FORMAT, RepoLayout, file_errors, is_commit, known_commit
 
 CACHE_TAG = (
@@ -37,7 +37,8 @@ def prepare(layout: RepoLayout) -> None:
 
 
 def _write_tag(path: Path) -> None:
-    if not path.exists():
+    """For backup programs; the client before its first version takes the file for a damaged repository."""
+    if library_generation() >= 1 and not path.exists():
         path.write_text(CACHE_TAG, encoding="ascii")
 
 

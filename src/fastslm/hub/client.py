@@ -6,11 +6,9 @@ telemetry off first. Every call has a deadline, because the library's own calls 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
-import ssl
 import sys
 import threading
 import time
@@ -23,19 +21,13 @@ from urllib.parse import urlsplit
 
 from fastslm.config import DEFAULT_ENDPOINT, Settings
 from fastslm.errors import (
-    AccessDenied,
     ConnectionLost,
-    FastSLMError,
-    FileMissing,
-    ModelNotFound,
-    NetworkError,
     OfflineMode,
     RetryableNetworkError,
-    RevisionNotFound,
     ServerBusy,
     ServerRefused,
 )
-from fastslm.hub.refs import nearest_names
+from fastslm.hub.refusals import Subject, translated
 
 T = TypeVar("T")
 
@@ -91,7 +83,7 @@ class HubClient:
         Raises:
             ModelNotFound, RevisionNotFound, AccessDenied, OfflineMode, NetworkError
         """
-        subject = _Subject(self._settings, repo, revision)
+        subject = Subject(self._settings, repo, revision)
         timeout_s = self._patience.resolve_s
 
         def ask() -> str:
@@ -102,7 +94,7 @@ class HubClient:
 
     def list_files(self, repo: str, commit: str) -> tuple[RemoteFile, ...]:
         """All files of a commit, sorted by path. Raises as ``resolve_revision``."""
-        subject = _Subject(self._settings, repo, commit)
+        subject = Subject(self._settings, repo, commit)
 
         def ask() -> tuple[RemoteFile, ...]:
             tree = self._api().list_repo_tree(repo, recursive=True, revision=commit)
@@ -114,7 +106,7 @@ class HubClient:
         """Ask where a file's bytes are (one HEAD request). Raises as ``resolve_revision``, and FileMissing."""
         library = _library()
         url = library.hf_hub_url(repo, path, revision=commit, endpoint=self._settings.endpoint)
-        subject = _Subject(self._settings, repo, commit, path, url)
+        subject = Subject(self._settings, repo, commit, path, url)
 
         def ask() -> Location:
             token = self._settings.token or False
@@ -125,7 +117,7 @@ class HubClient:
 
         return self._call(ask, subject, self._patience.locate_s)
 
-    def _location(self, found: Any, subject: _Subject) -> Location:
+    def _location(self, found: Any, subject: Subject) -> Location:
         etag, size, commit = found.etag, found.size, _checked_commit(found.commit_hash, subject)
         if not etag or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag):
             raise ServerRefused(f"the hub gave `{etag}` as hash of `{subject.path}`", url=subject.url)
@@ -139,7 +131,7 @@ class HubClient:
     def _api(self) -> Any:
         return _library().HfApi(endpoint=self._settings.endpoint, token=self._settings.token or False, **_identity())
 
-    def _call(self, ask: Callable[[], T], subject: _Subject, timeout_s: float) -> T:
+    def _call(self, ask: Callable[[], T], subject: Subject, timeout_s: float) -> T:
         if self._settings.offline:
             raise OfflineMode(f"the network is switched off, `{subject.endpoint}` was not asked", url=subject.endpoint)
         deadline = time.monotonic() + timeout_s
@@ -166,19 +158,9 @@ def user_agent() -> str:
     return f"{name}/{number}"
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What a call is about, for its error messages."""
-
-    settings: Settings
-    repo: str
-    revision: str = ""
-    path: str = ""
-    url: str = ""
-
-    @property
-    def endpoint(self) -> str:
-        return self.settings.endpoint
+def library_generation() -> int:
+    """First number of the installed library's version, found without importing it."""
+    return int(version("huggingface_hub").partition(".")[0])
 
 
 def _origin(url: str) -> tuple[str, str, int]:
@@ -213,7 +195,7 @@ def _library() -> ModuleType:
     return huggingface_hub
 
 
-def _with_deadline(ask: Callable[[], T], subject: _Subject, timeout_s: float) -> T:
+def _with_deadline(ask: Callable[[], T], subject: Subject, timeout_s: float) -> T:
     """Run in a thread that is left behind when the hub stays mute; Ctrl-C works meanwhile."""
     answers: list[T] = []
     failures: list[BaseException] = []
@@ -228,7 +210,7 @@ def _with_deadline(ask: Callable[[], T], subject: _Subject, timeout_s: float) ->
     thread.start()
     thread.join(timeout_s)
     if failures:
-        raise _translated(failures[0], subject)
+        raise translated(failures[0], subject, _library().errors)
     if not answers:
         raise ConnectionLost(f"no answer from `{subject.endpoint}` within {timeout_s:.3g} s", url=subject.endpoint)
     return answers[0]
@@ -251,103 +233,7 @@ def _remote_files(tree: Iterable[Any]) -> Iterator[RemoteFile]:
         )
 
 
-def _checked_commit(commit: object, subject: _Subject) -> str:
+def _checked_commit(commit: object, subject: Subject) -> str:
     if not isinstance(commit, str) or not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise ServerRefused(f"the hub gave `{commit}` as commit of `{subject.repo}`", url=subject.endpoint)
     return commit
-
-
-def _translated(error: BaseException, subject: _Subject) -> BaseException:
-    """Our class for one of the library's; errors that are not about the hub stay as they are."""
-    errors = _library().errors
-    if isinstance(error, FastSLMError) or not isinstance(error, Exception):
-        return error
-    for kinds, make in (
-        (errors.GatedRepoError, _gated),
-        (errors.DisabledRepoError, _disabled),
-        (errors.RepositoryNotFoundError, _no_repo),
-        (errors.RevisionNotFoundError, _no_revision),
-        (errors.EntryNotFoundError, _no_file),
-        (errors.OfflineModeIsEnabled, _offline),
-        (errors.HfHubHTTPError, _status),
-        (errors.HFValidationError, _no_repo),
-        (json.JSONDecodeError, _unreadable),
-        ((errors.HTTPError, OSError), _transport),
-        ((ValueError, KeyError, TypeError, AttributeError), _unreadable),
-    ):
-        if isinstance(error, kinds):
-            translated: FastSLMError = make(error, subject)
-            translated.__cause__ = error
-            return translated
-    return error
-
-
-def _gated(error: Any, subject: _Subject) -> FastSLMError:
-    who = "the token" if subject.settings.token else "an anonymous user"
-    message = f"`{subject.repo}` is gated and {who} has not been given access"
-    return AccessDenied(message, repo=subject.repo)
-
-
-def _disabled(error: Any, subject: _Subject) -> FastSLMError:
-    return AccessDenied(f"access to `{subject.repo}` is disabled by the hub", repo=subject.repo)
-
-
-def _no_repo(error: Any, subject: _Subject) -> FastSLMError:
-    token = "the token" if subject.settings.token else "no token"
-    message = f"`{subject.endpoint}` has no repository `{subject.repo}`, or it is private (asked with {token})"
-    return ModelNotFound(message, what="model", name=subject.repo, nearest=nearest_names(subject.repo))
-
-
-def _no_revision(error: Any, subject: _Subject) -> FastSLMError:
-    message = f"`{subject.repo}` has no revision `{subject.revision}`"
-    return RevisionNotFound(message, what="revision", name=subject.revision)
-
-
-def _no_file(error: Any, subject: _Subject) -> FastSLMError:
-    return FileMissing(f"`{subject.repo}` has no file `{subject.path}`", what="file", name=subject.path)
-
-
-def _offline(error: Any, subject: _Subject) -> FastSLMError:
-    return OfflineMode(f"the network is switched off, `{subject.endpoint}` was not asked", url=subject.endpoint)
-
-
-def _status(error: Any, subject: _Subject) -> FastSLMError:
-    response = getattr(error, "response", None)
-    status = int(getattr(response, "status_code", 0) or 0)
-    url = subject.url or subject.endpoint
-    if status in {401, 403}:
-        return AccessDenied(f"`{subject.endpoint}` does not accept the token (status {status})", repo=subject.repo)
-    message = f"`{subject.endpoint}` answered with status {status}"
-    if status in {408, 429} or status >= 500:
-        return ServerBusy(message, url=url, status=status, retry_after_s=_retry_after_s(response))
-    return ServerRefused(message, url=url, status=status)
-
-
-def _retry_after_s(response: Any) -> float:
-    """Seconds from ``RateLimit: "api";r=0;t=12`` or ``Retry-After: 12``, 0 when neither is there."""
-    headers = response.headers
-    limit = re.search(r"r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,6})", headers.get("RateLimit") or "")
-    plain = re.fullmatch(r"\s*(\d{1,6})\s*", headers.get("Retry-After") or "")
-    found = limit or plain
-    return float(found.group(1)) if found else 0.0
-
-
-def _transport(error: Any, subject: _Subject) -> FastSLMError:
-    kind: type[NetworkError] = ServerRefused if _is_tls_trouble(error) else ConnectionLost
-    text = " ".join(str(error).split())[:200]
-    return kind(f"cannot talk to `{subject.endpoint}`: {text}", url=subject.url or subject.endpoint)
-
-
-def _is_tls_trouble(error: BaseException | None) -> bool:
-    for _ in range(10):
-        if error is None:
-            return False
-        if isinstance(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _unreadable(error: Any, subject: _Subject) -> FastSLMError:
-    what = f"{type(error).__name__}: {error}"[:200]
-    return ServerRefused(f"the answer of `{subject.endpoint}` cannot be read ({what})", url=subject.endpoint)
