@@ -17,6 +17,7 @@ void Extents::add(ByteRange range) {
 }
 
 void Extents::remove(ByteRange range) {
+  if (range.begin >= range.end) return;
   std::vector<ByteRange> kept;
   for (const ByteRange& known : ranges_) {
     const ByteRange left{known.begin, std::min(known.end, range.begin)};

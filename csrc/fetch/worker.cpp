@@ -43,18 +43,15 @@ class RunReceiver : public Receiver {
     received_ += data.size();
     if (announced_ && received_ > *announced_) refuse_surplus();
     while (!data.empty()) {
+      if (buffer_.size() == kBufferBytes && !flush()) return false;
       const std::size_t step = std::min(data.size(), kBufferBytes - buffer_.size());
       buffer_.insert(buffer_.end(), data.begin(), data.begin() + static_cast<std::ptrdiff_t>(step));
       data = data.subspan(step);
-      if (buffer_.size() == kBufferBytes && !flush()) return false;
     }
-    return Clock::now() - flushed_at_ < kLongestHold || flush();
+    return !is_due() || flush();
   }
 
-  bool wanted() override {
-    if (Clock::now() - flushed_at_ >= kLongestHold && !flush()) return false;
-    return task_.wants(run_);
-  }
+  bool wanted() override { return (!is_due() || flush()) && task_.wants(run_); }
 
   // False when the run takes no more.
   bool flush() {
@@ -66,9 +63,15 @@ class RunReceiver : public Receiver {
   }
 
  private:
-  [[noreturn]] void refuse_surplus() const {
+  // The last bytes are held until the server has ended the body, so that a surplus shows before the file is whole.
+  bool is_whole() const { return announced_ && received_ == *announced_; }
+
+  bool is_due() const { return !is_whole() && Clock::now() - flushed_at_ >= kLongestHold; }
+
+  [[noreturn]] void refuse_surplus() {
+    buffer_.clear();
     const std::string url = redacted(task_.request().url);
-    throw Error(ErrorCode::size_mismatch,
+    throw Error(asked_ ? ErrorCode::range_mismatch : ErrorCode::size_mismatch,
                 "`" + url + "` sent more than the " + std::to_string(*announced_) + " bytes that were expected",
                 {.url = url, .expected = std::to_string(*announced_), .found = std::to_string(received_), .name = url});
   }

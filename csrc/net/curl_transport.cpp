@@ -152,7 +152,6 @@ ErrorCode code_for(CURLcode result) {
     case CURLE_SSL_CIPHER:
     case CURLE_SSL_ISSUER_ERROR:
     case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_BAD_CONTENT_ENCODING:
       return ErrorCode::server_refused;
     case CURLE_OUT_OF_MEMORY:
