@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fastslm.kernels
 import pytest
+
+import fastslm.kernels
 
 SOURCE = "from fastslm.kernels.jit import compiled\n\n\n@compiled\ndef twice(x):\n    return 2 * x\n"
 USE = "import lonely; assert lonely.twice(21) == 42; print(type(lonely.twice._cache).__name__)"

@@ -7,12 +7,12 @@ import sys
 
 import numpy as np
 import pytest
-from fastslm.kernels import sampling
-from fastslm.kernels.sampling import NO_TOKEN, Filters, candidates, new_scratch, penalize, sample, uniform
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-
 from tests.reference import sampling as slow
+
+from fastslm.kernels import sampling
+from fastslm.kernels.sampling import NO_TOKEN, Filters, candidates, new_scratch, penalize, sample, uniform
 
 NEUTRAL = Filters(1.0, 0, 1.0, 0.0, 1.0, 0.0, 0.0)
 NOBODY = np.zeros(0, np.int64)

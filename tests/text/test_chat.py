@@ -5,6 +5,7 @@ import re
 import threading
 
 import pytest
+
 from fastslm.errors import FormatError, UsageError
 from fastslm.text import chat
 from fastslm.text.chat import ChatTemplate
@@ -29,7 +30,9 @@ def test_chatml_is_written_to_the_letter():
 
 
 def test_block_lines_leave_no_blank_lines():
-    source = "{{ bos_token }}\n{% for m in messages %}\n  {% if true %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}\nend"
+    source = (
+        "{{ bos_token }}\n{% for m in messages %}\n  {% if true %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}\nend"
+    )
     assert render(source, specials={"bos_token": "<s>"}) == "<s>\nHello\nend"
 
 
@@ -43,13 +46,22 @@ def test_what_hub_templates_use_is_there():
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", render("{{ strftime_now('%Y-%m-%d') }}"))
     assert render("{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}") == "012"
     assert render("{% generation %}{{ messages[0].content }}{% endgeneration %}!") == "Hello!"
-    assert render("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}") == "1"
+    assert (
+        render("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}")
+        == "1"
+    )
     assert render("{{ enable_thinking }}", enable_thinking=False) == "False"
     assert render("{{ 'a' ~ 1 ~ messages[0].content.upper()[::-1] }}") == "a1OLLEH"
-    assert render("{% macro m(x) %}[{{ x }}]{% endmacro %}{{ m('y') }}{{ '%02d' % 7 }}{{ '{:>3}'.format(1) }}") == "[y]07  1"
+    assert (
+        render("{% macro m(x) %}[{{ x }}]{% endmacro %}{{ m('y') }}{{ '%02d' % 7 }}{{ '{:>3}'.format(1) }}")
+        == "[y]07  1"
+    )
     loops = "{% for x in [1, [2, 3]] recursive %}{{ loop(x) if x is iterable else x }}{{ loop.last }}{% endfor %}"
     assert render(loops) == "1False2False3TrueTrue"
-    assert render("{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join(',') }}") == "Hello"
+    assert (
+        render("{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join(',') }}")
+        == "Hello"
+    )
 
 
 def test_the_template_s_refusal_is_the_user_s_error():
@@ -105,7 +117,8 @@ BOMBS = {
     "joined by a method": "{% set x = 'y' * 9999999 %}{{ ''.join([x] * 9999) }}",
     "doubling by ~": "{% set n = namespace(t='x') %}{% for i in range(99) %}{% set n.t = n.t ~ n.t %}{% endfor %}",
     "doubling by +": "{% set n = namespace(t='x') %}{% for i in range(99) %}{% set n.t = n.t + n.t %}{% endfor %}",
-    "doubling lists": "{% set n = namespace(t=[1]) %}{% for i in range(99) %}{% set n.t = [n.t, n.t] %}{% endfor %}{{ n.t }}",
+    "doubling lists": "{% set n = namespace(t=[]) %}{% for i in range(99) %}{% set n.t = [n.t, n.t] %}{% endfor %}"
+    "{{ n.t }}",
     "replace": "{% set x = 'x' * 99999 %}{{ x.replace('x', x) }}",
     "replace filter": "{% set x = 'x' * 99999 %}{{ x | replace('x', x) }}",
     "padding": "{{ 'x'.center(10 ** 9 * 9) }}",

@@ -3,12 +3,12 @@
 import functools
 
 import pytest
-from fastslm.text.detok import KEPT, StreamDecoder
-from fastslm.text.tokenizer import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.support.tiny_tokenizers import KINDS, tokenizer_json
+
+from fastslm.text.detok import KEPT, StreamDecoder
+from fastslm.text.tokenizer import Tokenizer
 
 
 @functools.cache

@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from tests.support.tiny_tokenizers import KINDS, tokenizer_json
+
 from fastslm.errors import FileMissing, FormatError, UsageError
 from fastslm.text.tokenizer import Tokenizer
-
-from tests.support.tiny_tokenizers import KINDS, tokenizer_json
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "sentencepiece"])
@@ -54,7 +54,7 @@ def test_truncation_and_padding_left_over_from_training_are_switched_off():
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model": {"type": "BPE"}}', "\x00"])
 def test_a_broken_file_is_named(content):
-    with pytest.raises(FormatError, match="`tokenizer.json` is not a tokenizer"):
+    with pytest.raises(FormatError, match=r"`tokenizer\.json` is not a tokenizer"):
         Tokenizer(content)
 
 

@@ -84,13 +84,14 @@ def _seeded(seed: int) -> npt.NDArray[np.int64]:
 @compiled
 def uniform(rng: npt.NDArray[np.int64]) -> float:
     """Next number of [0, 1), 53 random bits. xoshiro128++ 1.0 (Blackman, Vigna 2019) in 64-bit arithmetic."""
-    return ((_next_word(rng) >> 5) * 67108864.0 + (_next_word(rng) >> 6)) / 9007199254740992.0
+    high, low = _next_word(rng) >> 5, _next_word(rng) >> 6
+    return (high * 67108864.0 + low) / 9007199254740992.0
 
 
 @compiled
 def _next_word(rng: npt.NDArray[np.int64]) -> int:
     total = (rng[0] + rng[3]) & _LOW
-    result = (((total << 7) & _LOW | (total >> 25)) + rng[0]) & _LOW
+    result: int = (((total << 7) & _LOW | (total >> 25)) + rng[0]) & _LOW
     shifted = (rng[1] << 9) & _LOW
     rng[2] ^= rng[0]
     rng[3] ^= rng[1]
@@ -128,9 +129,7 @@ def penalize(
 
 
 @compiled
-def sample(
-    logits: npt.NDArray[np.float32], recent: npt.NDArray[np.int64], filters: Filters, scratch: Scratch
-) -> int:
+def sample(logits: npt.NDArray[np.float32], recent: npt.NDArray[np.int64], filters: Filters, scratch: Scratch) -> int:
     """Token id drawn from ``logits`` [vocab_size] after penalties and filters, or ``NO_TOKEN``.
 
     The logits are changed in place by the penalties. ``recent`` holds the ids that the penalties look at.
@@ -228,7 +227,7 @@ def _kth_maximum(maxima: npt.NDArray[np.int64], k: int, ranking: npt.NDArray[np.
         return -INFINITY_KEY
     ranking[:] = maxima
     _select(ranking, k)
-    return ranking[:k].min()
+    return int(ranking[:k].min())
 
 
 @compiled

@@ -100,7 +100,9 @@ def _checked_message(message: Message, index: int) -> dict[str, Any]:
         content = "".join(_text_part(part, index) for part in content)
     elif content is not None and not isinstance(content, str):
         found = type(content).__name__
-        raise UsageError(f"message {index} has content of type `{found}`, expected text", name="messages", value=content)
+        raise UsageError(
+            f"message {index} has content of type `{found}`, expected text", name="messages", value=content
+        )
     return {**message, "content": content}
 
 

@@ -151,7 +151,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 class GenerationBlock(Extension):
     """``{% generation %}`` … ``{% endgeneration %}`` marks what a model wrote, for training; here it is transparent."""
 
-    tags = frozenset({"generation"})
+    tags = {"generation"}  # noqa: RUF012  # as Jinja declares it
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         """The nodes between the two tags."""

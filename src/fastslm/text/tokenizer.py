@@ -102,7 +102,7 @@ def _load(tokenizer_json: str, subject: str) -> Any:
         return Inner.from_str(tokenizer_json)
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
-    except BaseException as error:  # noqa: BLE001  # a panic of the library derives from BaseException
+    except BaseException as error:  # a panic of the library derives from BaseException
         raise FormatError(f"`{subject}` is not a tokenizer: {error}", subject=subject) from error
 
 

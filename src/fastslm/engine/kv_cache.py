@@ -1,0 +1,91 @@
+"""The keys and values of one sequence: full-size buffers of which the system commits what is written.
+
+Law: the first ``len(ids)`` positions hold exactly the keys and values of ``ids``; what lies behind is nothing.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from fastslm.errors import DoesNotFit
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """Size of a KV cache: a key and a value buffer ``[1, num_kv_heads, capacity, head_dim]`` for each layer."""
+
+    num_layers: int
+    num_kv_heads: int
+    capacity: int
+    head_dim: int
+
+    @property
+    def buffer(self) -> tuple[int, int, int, int]:
+        """Shape of one buffer."""
+        return (1, self.num_kv_heads, self.capacity, self.head_dim)
+
+
+class KVCache:
+    """Buffers and the token ids they hold.
+
+    Attributes:
+        shape: sizes.
+        ids: token ids whose keys and values are valid, in order.
+        keys, values: one float32 buffer for each layer.
+    """
+
+    def __init__(self, shape: CacheShape) -> None:
+        """Reserve the address space; memory is used as tokens come.
+
+        Raises:
+            DoesNotFit: the system refuses even that.
+        """
+        self.shape = shape
+        self.ids: list[int] = []
+        self.keys = [_lazy_zeros(shape.buffer) for _ in range(shape.num_layers)]
+        self.values = [_lazy_zeros(shape.buffer) for _ in range(shape.num_layers)]
+
+    @property
+    def capacity(self) -> int:
+        """Most positions."""
+        return self.shape.capacity
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def extend(self, ids: Sequence[int]) -> None:
+        """Declare the positions behind the last as filled with these tokens."""
+        self.ids.extend(ids)
+
+    def truncate(self, length: int) -> None:
+        """Forget all positions from ``length`` on; they are overwritten later."""
+        del self.ids[length:]
+
+    def common_prefix(self, ids: Sequence[int]) -> int:
+        """Number of leading tokens that this cache shares with ``ids``."""
+        shorter = min(len(self.ids), len(ids))
+        different = (i for i in range(shorter) if self.ids[i] != ids[i])
+        return next(different, shorter)
+
+
+def _lazy_zeros(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Zeros that cost no memory before they are written.
+
+    numpy asks for huge pages, with which the first token of a long-context model would commit 2 MB for each head
+    and layer; a private map of our own does not.
+    """
+    try:
+        if not hasattr(mmap, "MAP_PRIVATE"):
+            return np.zeros(shape, np.float32)
+        memory = mmap.mmap(-1, prod(shape) * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, MemoryError, ValueError, OverflowError) as error:
+        size = prod(shape) * 4
+        message = f"a KV cache buffer of {size} bytes cannot be reserved: {error}"
+        raise DoesNotFit(message, resource="memory", needed=size) from error
+    return np.frombuffer(memory, np.float32).reshape(shape)

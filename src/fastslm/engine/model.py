@@ -1,0 +1,322 @@
+"""``Model``: a converted model, loaded, as users hold it.
+
+It keeps the KV cache of the last generation, so that the next turn of a conversation computes only what is new.
+One generation runs at a time; others wait for their turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from threading import Lock, get_ident
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from fastslm.engine.generate import FinishReason, GenerationOptions, Step, generate
+from fastslm.engine.perplexity import Perplexity, perplexity
+from fastslm.engine.sampler import SamplingOptions
+from fastslm.engine.session import OrtSession, Session
+from fastslm.engine.stats import Timings, Usage
+from fastslm.errors import FormatError, UsageError
+from fastslm.progress import ProgressCallback, silent
+from fastslm.store.manifest import TEMPLATE_NAME, TOKENIZER_NAME, ModelManifest
+from fastslm.text.chat import ChatTemplate, Message
+from fastslm.text.detok import StreamDecoder
+from fastslm.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from typing_extensions import Unpack
+
+_SAMPLING_NAMES = frozenset(f.name for f in fields(SamplingOptions))
+
+
+class Request(TypedDict, total=False):
+    """Keywords of every generation; None or absent takes the default: the repository's, else ``SamplingOptions``'."""
+
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    repeat_last_n: int | None
+    seed: int | None
+    max_tokens: int | None
+    stop: str | Sequence[str] | None
+    cancelled: Callable[[], bool] | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A whole answer.
+
+    Attributes:
+        text: the answer, without special tokens and without the stop string.
+        finish_reason: ``stop`` (end token or stop string), ``length`` (max_tokens or context) or ``cancelled``.
+        usage: token counts.
+        timings: times in seconds and rates in tokens per second.
+        token_ids: the tokens as the model chose them, the end token included.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    token_ids: tuple[int, ...]
+
+
+class Model:
+    """A loaded model. Usable from several threads; close it, or use it as a context manager.
+
+    with Model.open(folder) as model:
+        print(model.chat([{"role": "user", "content": "Hello"}], temperature=0).text)
+    """
+
+    def __init__(
+        self, session: Session, tokenizer: Tokenizer, manifest: ModelManifest, template: ChatTemplate | None
+    ) -> None:
+        """Put a model together; ``Model.open`` does it from a folder."""
+        self.manifest = manifest
+        self._tokenizer = tokenizer
+        self._template = template
+        self._session: Session | None = session
+        self._cache = session.new_cache()
+        self._sampling = default_sampling(manifest.generation)
+        self._turn = Lock()
+        self._owner: int | None = None
+
+    @staticmethod
+    def open(folder: Path | str, *, threads: int = 0, context_length: int | None = None) -> Model:
+        """Load a converted model folder.
+
+        Args:
+            folder: where ``fastslm.json`` is.
+            threads: for the computation; 0 takes what suits this machine.
+            context_length: most tokens of prompt and answer together, when less than the model's own is wanted.
+
+        Raises:
+            FileMissing: a file is not there.
+            FormatError: a file is damaged or does not match the others.
+            UsageError: ``threads`` or ``context_length`` has a value that is not possible.
+            DoesNotFit: there is no memory for the KV cache.
+        """
+        folder = Path(folder)
+        manifest = ModelManifest.read(folder)
+        count = _checked_threads(threads)
+        length = _checked_context(context_length, manifest.context_length)
+        with ThreadPoolExecutor(1, "load") as other:  # the graph loads without the GIL
+            session = other.submit(OrtSession, folder, manifest, threads=count, context_length=length)
+            tokenizer, template = Tokenizer.open(folder / TOKENIZER_NAME), _template(folder, manifest)
+            return Model(session.result(), tokenizer, manifest, template)
+
+    @property
+    def name(self) -> str:
+        """Canonical name it was pulled by."""
+        return self.manifest.name
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return self._open_session().context_length
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether ``chat`` works; a base model has ``generate`` only."""
+        return self._template is not None
+
+    def generate(self, prompt: str | Sequence[int], **request: Unpack[Request]) -> Result:
+        """Continue a plain prompt (text or token ids) and return the whole continuation.
+
+        A bos token is put in front when the model's tokenizer does so by itself. Raises as ``stream``.
+        """
+        return _collect(self.stream(prompt, **request))
+
+    def stream(self, prompt: str | Sequence[int], **request: Unpack[Request]) -> Generator[Step, None, None]:
+        """Continue a plain prompt, one ``Step`` for each token; close the generator to stop early.
+
+        Raises, when the first step is asked for:
+            UsageError: an option or the prompt has a value that is not allowed.
+            ContextTooLong: the prompt leaves no room for an answer.
+            GenerationFailed: the model failed.
+        """
+        ids = self._plain_prompt(prompt)
+        return self._run(ids, StreamDecoder(self._tokenizer, context=ids), self._options(request))
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **request: Unpack[Request],
+    ) -> Result:
+        """Answer a conversation: messages with ``role`` and ``content``. Raises as ``chat_stream``."""
+        return _collect(self.chat_stream(messages, tools=tools, **request))
+
+    def chat_stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **request: Unpack[Request],
+    ) -> Generator[Step, None, None]:
+        """Answer a conversation, one ``Step`` for each token; ``tools`` are handed to the chat template.
+
+        Raises:
+            UsageError: the model has no chat template, the messages are malformed or refused by it, or an option
+                has a value that is not allowed.
+            FormatError: the template fails.
+            ContextTooLong, GenerationFailed: as in ``stream``.
+        """
+        ids = self.tokenize(self.prompt(messages, tools=tools))
+        return self._run(ids, StreamDecoder(self._tokenizer), self._options(request))
+
+    def prompt(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+        """The text that ``chat`` gives to the model for these messages. Raises as ``chat_stream``."""
+        if self._template is None:
+            message = f"`{self.name}` has no chat template: it continues plain prompts only"
+            raise UsageError(message, name="messages")
+        return self._template.render(messages, tools=tools)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text; special tokens in it are recognised, none are added."""
+        return self._tokenizer.encode(text)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens included."""
+        return self._tokenizer.decode(ids)
+
+    def perplexity(self, text: str, tokens: int | None = None, *, progress: ProgressCallback = silent) -> Perplexity:
+        """Perplexity of the first ``tokens`` tokens of a text (all by default), bos included where the model has one.
+
+        Raises:
+            UsageError: there are fewer than two tokens.
+            GenerationFailed: the model failed.
+        """
+        with self._my_turn() as session:
+            return perplexity(session, self._plain_prompt(text)[:tokens], progress=progress)
+
+    def close(self) -> None:
+        """Give the memory back, after a running generation has ended."""
+        with self._locked():
+            self._session = None
+            del self._cache
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _run(
+        self, ids: Sequence[int], decoder: StreamDecoder, options: GenerationOptions
+    ) -> Generator[Step, None, None]:
+        self._check_ids(ids)
+        with self._my_turn() as session:
+            yield from generate(session, self._cache, ids, decoder, options)
+
+    def _plain_prompt(self, prompt: str | Sequence[int]) -> list[int]:
+        if not isinstance(prompt, str):
+            return [int(id_) for id_ in prompt]
+        ids = self.tokenize(prompt)
+        bos = self.manifest.bos_token_id
+        if self.manifest.add_bos and bos is not None and ids[:1] != [bos]:
+            return [bos, *ids]
+        return ids
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        """No id may point outside the embedding, be it the caller's or that of a tokenizer with too many tokens."""
+        wrong = next((id_ for id_ in ids if not 0 <= id_ < self.manifest.vocab_size), None)
+        if wrong is not None:
+            message = f"token id `{wrong}` is not in the vocabulary of {self.manifest.vocab_size} tokens"
+            raise UsageError(message, name="prompt", value=wrong)
+
+    def _options(self, request: Mapping[str, Any]) -> GenerationOptions:
+        given = {name: value for name, value in request.items() if value is not None}
+        unknown = sorted(set(given) - Request.__annotations__.keys())
+        if unknown:
+            allowed = sorted(Request.__annotations__)
+            raise UsageError(f"there is no option `{unknown[0]}`", name=unknown[0], allowed=allowed)
+        sampling = {name: given.pop(name) for name in list(given) if name in _SAMPLING_NAMES}
+        stop = given.pop("stop", ())
+        return GenerationOptions(
+            sampling=replace(self._sampling, **sampling),
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            stop_ids=frozenset(self.manifest.eos_token_ids),
+            **given,
+        )
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[Session]:
+        with self._locked():
+            yield self._open_session()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Wait for other threads; a second generation inside one of this thread would wait for ever."""
+        if self._owner == get_ident():
+            raise UsageError("another answer of this model is still being read in this thread", name="model")
+        with self._turn:
+            self._owner = get_ident()
+            try:
+                yield
+            finally:
+                self._owner = None
+
+    def _open_session(self) -> Session:
+        if self._session is None:
+            raise UsageError("the model is closed", name="model")
+        return self._session
+
+
+def default_sampling(generation: Mapping[str, Any]) -> SamplingOptions:
+    """Sampling defaults of a repository over our own; values that mean nothing are passed over."""
+    options = SamplingOptions()
+    for name in _SAMPLING_NAMES & generation.keys():
+        value = generation[name]
+        if name in ("top_k", "repeat_last_n", "seed") and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        try:
+            options = replace(options, **{name: value})
+        except UsageError:
+            continue
+    return options
+
+
+def _collect(steps: Iterator[Step]) -> Result:
+    pieces: list[str] = []
+    ids: list[int] = []
+    for step in steps:
+        pieces.append(step.text)
+        ids += [] if step.token_id is None else [step.token_id]
+    assert step.finish_reason is not None  # the last step has one, and there is always a step
+    return Result("".join(pieces), step.finish_reason, step.timings.usage, step.timings, tuple(ids))
+
+
+def _template(folder: Path, manifest: ModelManifest) -> ChatTemplate | None:
+    path = folder / TEMPLATE_NAME
+    try:
+        return ChatTemplate(path.read_text(encoding="utf-8"), manifest.special_tokens)
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"`{path}` cannot be read: {error}", subject=str(path)) from error
+
+
+def _checked_threads(threads: int) -> int:
+    from fastslm.machine import inspect
+
+    if threads < 0 or threads > 1024:
+        raise UsageError(f"`threads` is `{threads}`, expected 0 to 1024", name="threads", value=threads)
+    return threads or inspect().threads
+
+
+def _checked_context(wanted: int | None, own: int) -> int:
+    if wanted is not None and not 1 < wanted <= own:
+        message = f"`context_length` is `{wanted}`, expected 2 to {own}, the model's own"
+        raise UsageError(message, name="context_length", value=wanted)
+    return own if wanted is None else wanted

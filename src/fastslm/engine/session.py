@@ -1,0 +1,169 @@
+"""Run a model's graph: token ids in, logits out, keys and values kept in place.
+
+``Session`` is what the generation loop sees; ``OrtSession`` is ONNX Runtime on a converted model folder. Past and
+present keys and values are bound to one buffer, so a step copies nothing and allocates nothing.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastslm.engine.kv_cache import CacheShape, KVCache
+from fastslm.errors import FileMissing, FormatError, GenerationFailed
+from fastslm.store.manifest import GRAPH_NAME, ModelManifest
+
+Logits = npt.NDArray[np.float32]
+
+
+class Session(Protocol):
+    """A loaded model. One thread at a time."""
+
+    @property
+    def context_length(self) -> int:
+        """Most positions of one sequence."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of the logits."""
+
+    def new_cache(self) -> KVCache:
+        """An empty cache of ``context_length`` positions."""
+
+    def forward(self, cache: KVCache, ids: Sequence[int], *, every_position: bool = False) -> Logits:
+        """Append ``ids`` (at least one) to the sequence in ``cache``.
+
+        Returns:
+            Logits ``[1, vocab_size]`` after the last token, or ``[len(ids), vocab_size]`` after each one. The array
+            is the caller's to change and is overwritten by the next call.
+
+        Raises:
+            GenerationFailed: the graph failed; the cache is as before.
+        """
+
+
+class OrtSession:
+    """ONNX Runtime on the CPU."""
+
+    def __init__(self, folder: Path, manifest: ModelManifest, *, threads: int, context_length: int) -> None:
+        """Load ``model.onnx``; its weights stay memory-mapped.
+
+        Raises:
+            FileMissing: there is no graph.
+            FormatError: ONNX Runtime does not accept it, or it is not the graph that the manifest describes.
+        """
+        self._inner = _load(folder / GRAPH_NAME, threads)
+        _check_interface(self._inner, manifest, folder)
+        self._shape = CacheShape(manifest.num_layers, manifest.num_kv_heads, context_length, manifest.head_dim)
+        self._vocab_size = manifest.vocab_size
+        self._single: weakref.WeakKeyDictionary[KVCache, _Step] = weakref.WeakKeyDictionary()
+
+    @property
+    def context_length(self) -> int:
+        """See ``Session``."""
+        return self._shape.capacity
+
+    @property
+    def vocab_size(self) -> int:
+        """See ``Session``."""
+        return self._vocab_size
+
+    def new_cache(self) -> KVCache:
+        """See ``Session``."""
+        return KVCache(self._shape)
+
+    def forward(self, cache: KVCache, ids: Sequence[int], *, every_position: bool = False) -> Logits:
+        """See ``Session``."""
+        if not ids or len(cache) + len(ids) > cache.capacity:
+            room = cache.capacity - len(cache)
+            raise GenerationFailed(f"a step has {len(ids)} tokens, the cache has room for {room}")
+        try:
+            logits = self._step(cache, len(ids), every_position).run(ids, len(cache))
+        except Exception as error:  # whatever class ONNX Runtime raises
+            raise GenerationFailed(f"ONNX Runtime failed at position {len(cache)}: {_first_line(error)}") from error
+        cache.extend(ids)
+        return logits
+
+    def _step(self, cache: KVCache, length: int, every_position: bool) -> _Step:
+        if length > 1:
+            return _Step(self._inner, cache, length, length if every_position else 1, self._vocab_size)
+        if cache not in self._single:
+            self._single[cache] = _Step(self._inner, cache, 1, 1, self._vocab_size)
+        return self._single[cache]
+
+
+class _Step:
+    """Inputs and outputs of one step, bound once: to run it again only numbers in arrays change."""
+
+    def __init__(self, session: Any, cache: KVCache, length: int, rows: int, vocab_size: int) -> None:
+        self._session = session
+        self._ids = np.zeros((1, length), np.int64)
+        self._last_position = np.zeros(1, np.int32)
+        self._total = np.zeros((), np.int32)
+        self._logits = np.empty((rows, vocab_size), np.float32)
+        self._binding = session.io_binding()
+        self._bind(cache, np.arange(length - rows, length, dtype=np.int64))
+
+    def run(self, ids: Sequence[int], past: int) -> Logits:
+        self._ids[0] = ids
+        self._last_position[0] = past + len(ids) - 1
+        self._total[()] = past + len(ids)
+        self._session.run_with_iobinding(self._binding)
+        return self._logits
+
+    def _bind(self, cache: KVCache, rows: npt.NDArray[np.int64]) -> None:
+        from onnxruntime import OrtValue
+
+        inputs = {
+            "input_ids": self._ids,
+            "seqlens_k": self._last_position,
+            "total_sequence_length": self._total,
+            "logit_rows": rows,
+        }
+        for name, array in inputs.items():
+            self._binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
+        self._binding.bind_ortvalue_output("logits", OrtValue.ortvalue_from_numpy(self._logits))
+        for kind, buffers in (("key", cache.keys), ("value", cache.values)):
+            for layer, buffer in enumerate(buffers):
+                value = OrtValue.ortvalue_from_numpy(buffer)
+                self._binding.bind_ortvalue_input(f"past_key_values.{layer}.{kind}", value)
+                self._binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
+
+
+def _load(path: Path, threads: int) -> Any:
+    import onnxruntime
+
+    if not path.is_file():
+        raise FileMissing(f"the model folder has no graph: `{path}`", what="file", name=str(path))
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # whatever class ONNX Runtime raises
+        raise FormatError(f"`{path}` cannot be loaded: {_first_line(error)}", subject=str(path)) from error
+
+
+def _check_interface(session: Any, manifest: ModelManifest, folder: Path) -> None:
+    """Refuse a graph whose cache or logits have another shape than the manifest tells."""
+    inputs = {i.name: i.shape for i in session.get_inputs()}
+    caches = [name for name in inputs if name.startswith("past_key_values.")]
+    key = inputs.get("past_key_values.0.key", [None] * 4)
+    logits = next((o.shape for o in session.get_outputs() if o.name == "logits"), [None])
+    found = (len(caches), key[1], key[3], logits[-1])
+    expected = (2 * manifest.num_layers, manifest.num_kv_heads, manifest.head_dim, manifest.vocab_size)
+    if any(isinstance(f, int) and f != e for f, e in zip(found, expected, strict=True)) or not caches:
+        message = f"the graph in `{folder}` has (caches, heads, head size, vocabulary) {found}, expected {expected}"
+        raise FormatError(message, subject=str(folder / GRAPH_NAME), expected=expected, found=found)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -1,0 +1,39 @@
+"""The KV cache: cheap to reserve, exact about what it holds."""
+
+import numpy as np
+import psutil
+import pytest
+
+from fastslm.engine.kv_cache import CacheShape, KVCache
+from fastslm.errors import DoesNotFit
+
+
+def test_a_long_context_costs_memory_only_as_it_fills():
+    """131,072 positions of a 1B model are 8 GB of address space; a laptop must be able to chat with it."""
+    before = psutil.Process().memory_info().rss
+    cache = KVCache(CacheShape(num_layers=16, num_kv_heads=8, capacity=131_072, head_dim=64))
+    for buffer in cache.keys + cache.values:
+        buffer[:, :, :3] = 1.0
+    assert psutil.Process().memory_info().rss - before < 50_000_000
+    assert cache.keys[0].shape == (1, 8, 131_072, 64)
+    assert cache.keys[0].dtype == np.float32
+    assert cache.values[-1].flags.c_contiguous
+
+
+def test_what_cannot_be_reserved_is_said_in_bytes():
+    with pytest.raises(DoesNotFit, match="a KV cache buffer of 4611686018427387904 bytes") as caught:
+        KVCache(CacheShape(1, 1, 2**50, 2**10))
+    assert caught.value.needed == 2**62
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "shared"),
+    [([], [1, 2], 0), ([1, 2, 3], [1, 2, 3], 3), ([1, 2, 3], [1, 2], 2), ([1, 2], [1, 2, 3], 2), ([1, 9], [1, 2], 1)],
+)
+def test_the_shared_beginning_is_counted(held, asked, shared):
+    cache = KVCache(CacheShape(1, 1, 8, 2))
+    cache.extend(held)
+    assert cache.common_prefix(asked) == shared
+    cache.truncate(shared)
+    assert cache.ids == held[:shared]
+    assert len(cache) == shared
