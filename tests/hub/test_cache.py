@@ -16,7 +16,7 @@ from fastslm.hub import cache
 from fastslm.hub.client import HubClient
 from fastslm.hub.layout import RepoLayout, known_commit, read_tree
 from support.hub_server import FakeHub, HubRepo
-from support.official import run_official, tree_of
+from support.official import assert_same_cache, run_official
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights", "sub/a b.json": b"[]", "sub/copy.json": b"[]"}
 
@@ -47,13 +47,7 @@ def test_both_write_the_same_tree(hub: FakeHub, client: HubClient, layout: RepoL
     fill(layout, repo, client)
     script = "from huggingface_hub import snapshot_download\nresult = snapshot_download('org/tiny')"
     run_official(script, endpoint=hub.endpoint, cache=tmp_path / "theirs")
-    ours = {k: v for k, v in tree_of(layout.root).items() if k != "CACHEDIR.TAG" and not k.startswith(".locks")}
-    theirs = {
-        k: v for k, v in tree_of(tmp_path / "theirs").items() if k != "CACHEDIR.TAG" and not k.startswith(".locks")
-    }
-    if not any("/trees/" in path for path in theirs):  # the older generation keeps no listings
-        ours = {path: entry for path, entry in ours.items() if "/trees/" not in path}
-    assert ours == theirs
+    assert_same_cache(layout.root, tmp_path / "theirs")
 
 
 def test_modes_follow_the_umask(hub: FakeHub, client: HubClient, layout: RepoLayout) -> None:
@@ -195,9 +189,10 @@ def test_without_links_files_are_moved_or_copied(hub: FakeHub, client: HubClient
     assert not [path for path in layout.folder.rglob("*") if path.is_symlink()]
     assert {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()} == FILES
     hub.clear()
-    script = (
-        f"from huggingface_hub import snapshot_download\nresult = snapshot_download('org/tiny', revision={commit!r})"
-    )
+    script = f"""
+        from huggingface_hub import snapshot_download
+        result = snapshot_download('org/tiny', revision={commit!r})
+    """
     assert Path(run_official(script, endpoint=hub.endpoint, cache=layout.root)) == folder
     shutil.rmtree(folder / "sub")
     layout.partial("f" * 40).write_bytes(b"x")

@@ -34,7 +34,7 @@ def test_every_entry_has_the_fields_and_no_others() -> None:
 
 
 def test_sizes_agree_with_names_and_with_each_other() -> None:
-    """Publishers round boldly (a "1b" may have 1.67e9), but not by a factor of two; weights take at least two bytes each."""
+    """Publishers round boldly (a "1b" may have 1.67e9), but not by two; weights take at least two bytes each."""
     for model in load_catalogue().models:
         number, unit = re.fullmatch(r"([0-9.]+)([mb])", model.name.partition(":")[2]).groups()  # type: ignore[union-attr]
         said = float(number) * {"m": 1e6, "b": 1e9}[unit]

@@ -98,9 +98,13 @@ def test_refusals_become_our_errors(
     hub.add_repo("org/tiny", FILES)
     hub.add_repo("org/private", FILES, private=True)
     hub.add_repo("org/gated", FILES, gated=True)
-    with pytest.raises(error) as caught:
+
+    def ask() -> None:
         commit = client.resolve_revision(repo, revision)
         client.locate(repo, commit, path)
+
+    with pytest.raises(error) as caught:
+        ask()
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not str(caught.value).endswith(".")
@@ -152,7 +156,7 @@ def test_statuses(
 
 
 def test_a_mute_hub_does_not_hang_the_planner(hub: FakeHub) -> None:
-    """The library's own calls to the API have no time-out. (In a process of its own, which ends what is left behind.)"""
+    """The library's calls to the API have no time-out. (In a process of its own, which ends what is left behind.)"""
     hub.add_fault(Fault("mute", origin="hub"))
     script = f"""
 import time

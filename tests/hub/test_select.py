@@ -67,7 +67,7 @@ def test_split_gguf_pickles_and_adapters_are_named() -> None:
 
 def test_an_empty_repository_says_what_is_there() -> None:
     """The message shows the files, at most eight of them."""
-    with pytest.raises(FileMissing, match="`README.md`"):
+    with pytest.raises(FileMissing, match=r"`README\.md`"):
         select_files(["README.md"], Wishes())
     with pytest.raises(FileMissing, match="and 12 more"):
         select_files([f"{n}.png" for n in range(20)], Wishes())
@@ -76,10 +76,8 @@ def test_an_empty_repository_says_what_is_there() -> None:
 def test_patterns_are_those_of_the_official_client() -> None:
     """`--include` chooses from everything, `--exclude` takes away, a trailing slash means a folder."""
     paths = [*TEXTS, "model.safetensors", "onnx/model.onnx", "onnx/model_q4.onnx", "onnx/config.json"]
-    assert select_files(paths, Wishes(include=("onnx/",), exclude=("*_q4*",))) == (
-        "onnx/config.json",
-        "onnx/model.onnx",
-    )
+    chosen = select_files(paths, Wishes(include=("onnx/",), exclude=("*_q4*",)))
+    assert chosen == ("onnx/config.json", "onnx/model.onnx")
     assert "README.md" not in select_files(paths, Wishes(exclude=("*.md",)))
     with pytest.raises(FileMissing):
         select_files(paths, Wishes(include=("*.gguf",)))
@@ -91,15 +89,4 @@ def test_a_chosen_file_comes_with_its_texts() -> None:
     assert select_files(paths, Wishes(file="a-Q8_0.gguf")) == ("a-Q8_0.gguf", "config.json")
     with pytest.raises(FileMissing) as caught:
         select_files(paths, Wishes(file="a-Q8_1.gguf"))
-    assert "a-Q8_0.gguf" in caught.value.nearest
-
-
-@given(st.lists(st.sampled_from([*TEXTS, "model.safetensors", "a-Q4_0.gguf", "b/c.safetensors", "x.bin"]), unique=True))
-def test_a_selection_is_a_part_of_the_listing_in_any_order(paths: list[str]) -> None:
-    """The order of a listing never matters, and nothing is invented."""
-    try:
-        chosen = select_files(paths, Wishes())
-    except (FileMissing, UnsupportedModel):
-        return
-    assert set(chosen) <= set(paths)
-    assert chosen == select_files(paths[::-1], Wishes())
+    assert "a-Q8_0.gguf
