@@ -80,7 +80,7 @@ def quantize4(rows: Floats) -> tuple[Bytes, Floats, Bytes]:
 
 def pack4(codes: Bytes) -> Bytes:
     """Put neighbouring 4-bit codes of the last axis in one byte, the even one in the low half."""
-    packed: Bytes = codes[..., 0::2] | (codes[..., 1::2] << 4)
+    packed: Bytes = codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
     return packed
 
 
