@@ -89,4 +89,15 @@ def test_a_chosen_file_comes_with_its_texts() -> None:
     assert select_files(paths, Wishes(file="a-Q8_0.gguf")) == ("a-Q8_0.gguf", "config.json")
     with pytest.raises(FileMissing) as caught:
         select_files(paths, Wishes(file="a-Q8_1.gguf"))
-    assert "a-Q8_0.gguf
+    assert "a-Q8_0.gguf" in caught.value.nearest
+
+
+@given(st.lists(st.sampled_from([*TEXTS, "model.safetensors", "a-Q4_0.gguf", "b/c.safetensors", "x.bin"]), unique=True))
+def test_a_selection_is_a_part_of_the_listing_in_any_order(paths: list[str]) -> None:
+    """The order of a listing never matters, and nothing is invented."""
+    try:
+        chosen = select_files(paths, Wishes())
+    except (FileMissing, UnsupportedModel):
+        return
+    assert set(chosen) <= set(paths)
+    assert chosen == select_files(paths[::-1], Wishes())
