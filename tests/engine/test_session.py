@@ -5,11 +5,11 @@ import weakref
 
 import numpy as np
 import pytest
+from tests.support.tiny_graph import CONTEXT, build_model
 
 from fastslm.engine.session import OrtSession
 from fastslm.errors import FileMissing, FormatError, GenerationFailed
 from fastslm.store.manifest import ModelManifest
-from tests.support.tiny_graph import CONTEXT, build_model
 
 IDS = [5, 40, 300, 7, 7, 99, 120, 2, 350, 11, 64, 3]
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from tests.support.tiny_tokenizers import tokenizer_json
 
 from fastslm.store.manifest import ModelManifest
-from tests.support.tiny_tokenizers import tokenizer_json
 
 LAYERS, HEADS, KV_HEADS, HEAD_DIM, CONTEXT = 2, 4, 2, 16, 128
 HIDDEN = HEADS * HEAD_DIM

@@ -15,6 +15,7 @@ from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from fastslm.engine.generate import FinishReason, GenerationOptions, Step, generate
+from fastslm.engine.kv_cache import KVCache
 from fastslm.engine.perplexity import Perplexity, perplexity
 from fastslm.engine.sampler import SamplingOptions
 from fastslm.engine.session import OrtSession, Session
@@ -84,8 +85,7 @@ class Model:
         self.manifest = manifest
         self._tokenizer = tokenizer
         self._template = template
-        self._session: Session | None = session
-        self._cache = session.new_cache()
+        self._loaded: tuple[Session, KVCache] | None = (session, session.new_cache())
         self._sampling = default_sampling(manifest.generation)
         self._turn = Lock()
         self._owner: int | None = None
@@ -122,7 +122,7 @@ class Model:
     @property
     def context_length(self) -> int:
         """Most tokens of prompt and answer together."""
-        return self._open_session().context_length
+        return self._parts()[0].context_length
 
     @property
     def has_chat_template(self) -> bool:
@@ -172,7 +172,7 @@ class Model:
             FormatError: the template fails.
             ContextTooLong, GenerationFailed: as in ``stream``.
         """
-        ids = self.tokenize(self.prompt(messages, tools=tools))
+        ids = self._checked(self.tokenize(self.prompt(messages, tools=tools)))
         return self._run(ids, StreamDecoder(self._tokenizer), self._options(request))
 
     def prompt(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
@@ -197,14 +197,14 @@ class Model:
             UsageError: there are fewer than two tokens.
             GenerationFailed: the model failed.
         """
-        with self._my_turn() as session:
-            return perplexity(session, self._plain_prompt(text)[:tokens], progress=progress)
+        ids = self._plain_prompt(text)[:tokens]
+        with self._my_turn() as (session, _):
+            return perplexity(session, ids, progress=progress)
 
     def close(self) -> None:
         """Give the memory back, after a running generation has ended."""
         with self._locked():
-            self._session = None
-            del self._cache
+            self._loaded = None
 
     def __enter__(self) -> Model:
         return self
@@ -215,25 +215,25 @@ class Model:
     def _run(
         self, ids: Sequence[int], decoder: StreamDecoder, options: GenerationOptions
     ) -> Generator[Step, None, None]:
-        self._check_ids(ids)
-        with self._my_turn() as session:
-            yield from generate(session, self._cache, ids, decoder, options)
+        with self._my_turn() as (session, cache):
+            yield from generate(session, cache, ids, decoder, options)
 
     def _plain_prompt(self, prompt: str | Sequence[int]) -> list[int]:
         if not isinstance(prompt, str):
-            return [int(id_) for id_ in prompt]
-        ids = self.tokenize(prompt)
+            return self._checked([int(id_) for id_ in prompt])
+        ids = self._checked(self.tokenize(prompt))
         bos = self.manifest.bos_token_id
         if self.manifest.add_bos and bos is not None and ids[:1] != [bos]:
             return [bos, *ids]
         return ids
 
-    def _check_ids(self, ids: Sequence[int]) -> None:
+    def _checked(self, ids: list[int]) -> list[int]:
         """No id may point outside the embedding, be it the caller's or that of a tokenizer with too many tokens."""
         wrong = next((id_ for id_ in ids if not 0 <= id_ < self.manifest.vocab_size), None)
         if wrong is not None:
             message = f"token id `{wrong}` is not in the vocabulary of {self.manifest.vocab_size} tokens"
             raise UsageError(message, name="prompt", value=wrong)
+        return ids
 
     def _options(self, request: Mapping[str, Any]) -> GenerationOptions:
         given = {name: value for name, value in request.items() if value is not None}
@@ -251,9 +251,9 @@ class Model:
         )
 
     @contextmanager
-    def _my_turn(self) -> Iterator[Session]:
+    def _my_turn(self) -> Iterator[tuple[Session, KVCache]]:
         with self._locked():
-            yield self._open_session()
+            yield self._parts()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -267,10 +267,10 @@ class Model:
             finally:
                 self._owner = None
 
-    def _open_session(self) -> Session:
-        if self._session is None:
+    def _parts(self) -> tuple[Session, KVCache]:
+        if self._loaded is None:
             raise UsageError("the model is closed", name="model")
-        return self._session
+        return self._loaded
 
 
 def default_sampling(generation: Mapping[str, Any]) -> SamplingOptions:

@@ -80,7 +80,7 @@ def negative_log_likelihood(logits: Logits, targets: npt.NDArray[np.int64]) -> f
     total = 0.0
     for row, target in zip(logits.astype(np.float64), targets, strict=True):
         best = row.max()
+        if not (np.isfinite(best) and np.isfinite(row[target])):
+            raise GenerationFailed("the model gave logits that are NaN or infinite")
         total += float(best + np.log(np.exp(row - best).sum()) - row[target])
-    if not math.isfinite(total):
-        raise GenerationFailed("the model gave logits that are NaN or infinite")
     return total
