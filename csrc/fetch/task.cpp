@@ -63,19 +63,26 @@ void FileTask::start() noexcept {
 }
 
 void FileTask::open() {
-  const bool known = size_ != kUnknownSize;
-  Extents done = known ? load_done(request_.journal_path, request_.partial_path, identity_, size_) : Extents{};
+  Extents done = size_ != kUnknownSize ? load_done(request_.journal_path, request_.partial_path, identity_, size_) : Extents{};
   auto file = std::make_shared<File>(File::open_for_writing(request_.partial_path));
-  if (done.total() == 0) {
-    remove_file(request_.journal_path);
-    file->resize(0);
-    if (known) file->preallocate(size_);
-  }
+  if (done.total() == 0) start_afresh(*file);
   const std::lock_guard lock(mutex_);
   file_ = std::move(file);
   resumed_ = saved_bytes_ = done.total();
   done_ = std::move(done);
   plan_ = RangePlan(size_, done_, options_.piece_bytes, options_.connections);
+}
+
+// A file that does not fit leaves no trace.
+void FileTask::start_afresh(File& file) {
+  remove_file(request_.journal_path);
+  file.resize(0);
+  try {
+    if (size_ != kUnknownSize) file.preallocate(size_);
+  } catch (const Error&) {
+    remove_file(request_.partial_path);
+    throw;
+  }
 }
 
 void FileTask::launch_follower() {

@@ -59,6 +59,7 @@ class FileTask {
   using Lock = std::unique_lock<std::mutex>;
 
   void open();
+  void start_afresh(File& file);
   void launch_follower();
   bool is_over() const;      // needs the lock
   bool is_complete() const;  // needs the lock

@@ -36,18 +36,24 @@ std::uint64_t free_bytes_or_zero(const std::string& path) {
               {.needed = needed, .available = available, .path = path, .system_error = code});
 }
 
-// Reserve real blocks. False where the file system cannot; emulation by writing zeros would cost more than it gives.
-bool reserve(int descriptor, std::uint64_t size, int& code) {
+std::uint64_t allocated_bytes(int descriptor) {
+  struct stat info {};
+  return ::fstat(descriptor, &info) == 0 ? static_cast<std::uint64_t>(info.st_blocks) * 512 : 0;
+}
+
+// Reserve real blocks; errno of the failure, or 0. Where the file system cannot, nothing is done: emulation by writing
+// zeros would cost more than it gives.
+int reserve(int descriptor, std::uint64_t size) {
 #if defined(__linux__)
+  int code = 0;
   do {
     code = ::fallocate(descriptor, 0, 0, static_cast<off_t>(size)) == 0 ? 0 : errno;
   } while (code == EINTR);
-  return code != EOPNOTSUPP && code != ENOSYS;
+  return code == EOPNOTSUPP || code == ENOSYS ? 0 : code;
 #else
   static_cast<void>(descriptor);
   static_cast<void>(size);
-  code = 0;
-  return false;
+  return 0;
 #endif
 }
 
@@ -114,15 +120,19 @@ void File::resize(std::uint64_t size) {
   if (code != 0) throw_system_error("cannot set the size of", path_, code, size);
 }
 
+// fallocate takes every free block before it gives up, which would starve the whole machine: look first, and give all
+// back when it fails.
 void File::preallocate(std::uint64_t size) {
-  resize(size);
-  if (size == 0) return;
-  int code = 0;
-  if (reserve(descriptor_, size, code)) {
-    if (code != 0) throw_system_error("cannot reserve space for", path_, code, size);
-  } else if (free_bytes(path_) < size) {
+  const std::uint64_t held = allocated_bytes(descriptor_);
+  if (size > held && free_bytes(path_) < size - held) {
+    resize(0);
     throw_disk_full(path_, size, ENOSPC);
   }
+  resize(size);
+  const int code = size == 0 ? 0 : reserve(descriptor_, size);
+  if (code == 0) return;
+  resize(0);
+  throw_system_error("cannot reserve space for", path_, code, size);
 }
 
 void File::sync() {

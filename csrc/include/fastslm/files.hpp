@@ -37,7 +37,7 @@ class File {
 
   void resize(std::uint64_t size);
 
-  // Set the size and reserve the disk space for it, so that a full disk shows now and not later.
+  // Set the size and reserve the disk space for it, so that a full disk shows now and not later; the file is then empty.
   void preallocate(std::uint64_t size);
 
   // Return once the contents are on the disk.
