@@ -92,6 +92,8 @@ HOSTILE = {
     "rank": ({"a": entry(0, 4, shape=(1,) * 17)}, 4, "17 dimensions"),
     "unknown type": ({"a": entry(0, 8, dtype="F12")}, 8, "unknown type"),
     "type is a list": ({"a": entry(0, 8, dtype=["F32"])}, 8, "unknown type"),
+    "name with escapes": ({"a\x1b[2J": entry(0, 8)}, 8, "tensor name that is not printable"),
+    "long name": ({"n" * 1025: entry(0, 8)}, 8, "tensor name that is not printable"),
     "missing field": ({"a": {"dtype": "F32"}}, 0, "expected dtype, shape and data_offsets"),
     "no object": ({"a": 3}, 0, "described by"),
     "not json": (b"{no}", 0, "not valid JSON"),
@@ -160,7 +162,9 @@ def test_flipped_bytes_give_a_refusal_or_a_sound_file(sound, tmp_path):
     assert outcomes == {True, False}
 
 
-@given(st.dictionaries(st.text(max_size=8), st.lists(st.integers(0, 4), max_size=3), max_size=6))
+@given(
+    st.dictionaries(st.text(max_size=8).filter(str.isprintable), st.lists(st.integers(0, 4), max_size=3), max_size=6)
+)
 def test_any_set_of_shapes_comes_back(tmp_path_factory, shapes):
     """Names in any script, empty tensors, scalars."""
     path = tmp_path_factory.mktemp("any") / "x.safetensors"

@@ -147,7 +147,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("case", DAMAGE)
 @pytest.mark.parametrize("action", ["list", "begin"])
-def test_a_damaged_file_is_set_aside_and_said_so(tmp_path, case, action, caplog):
+def test_a_damaged_file_is_set_aside_and_said_so(tmp_path, case, action):
     """The user loses no byte, and goes on working."""
     path = tmp_path / "registry.json"
     path.write_bytes(DAMAGE[case])
@@ -160,7 +160,6 @@ def test_a_damaged_file_is_set_aside_and_said_so(tmp_path, case, action, caplog)
     assert [other.read_bytes() for other in kept] == [DAMAGE[case]]
     assert len(registry.notices) == 1
     assert kept[0].name in registry.notices[0]
-    assert registry.notices[0] in caplog.text
 
 
 def test_a_file_that_may_not_be_read_is_an_error_not_damage(tmp_path):

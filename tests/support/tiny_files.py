@@ -78,7 +78,7 @@ class GgufBytes:
 
 @dataclass(frozen=True)
 class TinyLlama:
-    """Shape of a tiny llama in a GGUF file."""
+    """Shape of a tiny llama in a GGUF file; ``vocab`` 0 means the number of ``tiny_tokens``."""
 
     hidden: int = 64
     layers: int = 2
@@ -87,6 +87,7 @@ class TinyLlama:
     intermediate: int = 96
     quant: str = "Q8_0"
     tied: bool = True
+    vocab: int = 0
     seed: int = 0
 
 
@@ -109,7 +110,7 @@ def llama_weights(shape: TinyLlama) -> dict[str, np.ndarray]:
     """Random weights under GGUF names, in GGUF's row order."""
     rng = np.random.default_rng(shape.seed)
     head_dim = shape.hidden // shape.heads
-    sizes: dict[str, tuple[int, ...]] = {"token_embd.weight": (len(tiny_tokens()), shape.hidden)}
+    sizes: dict[str, tuple[int, ...]] = {"token_embd.weight": (shape.vocab or len(tiny_tokens()), shape.hidden)}
     for i in range(shape.layers):
         for part, rows, columns in (
             ("attn_q", shape.hidden, shape.hidden),

@@ -92,9 +92,15 @@ def type_name(value: object) -> str:
 
 
 def shorten(value: object, length: int = 60) -> str:
-    """A value in backticks, cut to a readable length."""
-    text = repr(value) if not isinstance(value, int) or value.bit_length() < 256 else "a very large number"
+    """A value in backticks on one line, cut to a readable length, without anything a terminal would obey."""
+    huge = isinstance(value, int) and value.bit_length() > 256
+    text = "a very large number" if huge else " ".join(repr(value)[: 4 * length].split())
     return f"`{text if len(text) <= length else text[: length - 3] + '...'}`"
+
+
+def quoted(name: str) -> str:
+    """A name from a file in backticks; as ``shorten`` when it is long or not printable."""
+    return f"`{name}`" if name.isprintable() and len(name) <= 100 else shorten(name)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

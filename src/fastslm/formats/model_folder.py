@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastslm.errors import FileMissing, FormatError
+from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.formats import checked_json
 from fastslm.formats.folder_text import FolderText, read_text_files
 from fastslm.formats.safetensors import open_safetensors
@@ -21,12 +21,13 @@ def open_folder(folder: Path) -> ModelSource:
     Raises:
         FileMissing: ``config.json``, ``tokenizer.json`` or a weights file is not there.
         FormatError: a file is damaged; the message names file, key, what was found and what was expected.
-        UnsupportedModel: there is only a ``tokenizer.model``, or no tokenizer that fastslm reads.
+        UnsupportedModel: the weights are quantised, or there is only a ``tokenizer.model``.
     """
     config = checked_json.read_object(folder / "config.json")
     if not checked_json.get(config, "model_type", str, str(folder / "config.json")):
         message = f"`{folder / 'config.json'}`: `model_type` is missing, expected a string"
         raise FormatError(message, subject="config.json", expected="model_type")
+    _refuse_quantized(config)
     generation = _optional(folder / "generation_config.json")
     text = read_text_files(folder)
     tensors, weights = open_safetensors(folder)
@@ -42,6 +43,15 @@ def open_folder(folder: Path) -> ModelSource:
         generation=_sampling(generation, str(folder / "generation_config.json")),
         files={**_small_files(folder), **weights},
     )
+
+
+def _refuse_quantized(config: Mapping[str, Any]) -> None:
+    """Weights packed by GPTQ, AWQ, bitsandbytes and the like are not tensors of the plain model."""
+    found = config.get("quantization_config")
+    if found:
+        method = found.get("quant_method", "unknown") if isinstance(found, dict) else "unknown"
+        message = f"the weights are quantised by {checked_json.shorten(method)}, expected plain floats or GGUF"
+        raise UnsupportedModel(message, feature=str(method)[:60])
 
 
 def classic_rope(config: Mapping[str, Any]) -> dict[str, Any]:

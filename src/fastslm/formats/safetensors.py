@@ -19,13 +19,14 @@ import numpy.typing as npt
 from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.formats import checked_json
 from fastslm.formats.floats import ITEM_TYPES, row_range, to_float32
-from fastslm.formats.mapping import map_file
+from fastslm.formats.mapping import let_go, map_file
 from fastslm.formats.source import TensorInfo
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the reference implementation."""
 
 MAX_RANK = 16
+MAX_NAME_CHARS = 1024
 INDEX_NAME = "model.safetensors.index.json"
 
 _BITS = {
@@ -85,7 +86,9 @@ class SafetensorsFile:
         if not info.shape:
             return to_float32(values, info.dtype)
         first, last = row_range(info.shape[0], start, stop)
-        return to_float32(values[first:last], info.dtype)
+        result = to_float32(values[first:last], info.dtype)
+        let_go(values[first:last])
+        return result
 
     def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
         """Always raises FormatError: safetensors holds no quantised blocks."""
@@ -163,7 +166,7 @@ def _open_indexed(index: Path) -> tuple[ShardedSafetensors, dict[str, int]]:
     shards: dict[str, SafetensorsFile] = {}
     for tensor, name in weight_map.items():
         if tensor not in files[name]:
-            message = f"`{index}` places tensor `{tensor}` in `{name}`, which does not have it"
+            message = f"`{index}` places tensor {checked_json.quoted(tensor)} in `{name}`, which does not have it"
             raise FormatError(message, subject=tensor, expected=name)
         shards[tensor] = files[name]
     return ShardedSafetensors(shards), {name: file.size_bytes for name, file in files.items()}
@@ -175,7 +178,8 @@ def _shard_names(weight_map: Mapping[str, Any], subject: str) -> list[str]:
     for tensor, name in weight_map.items():
         plain = isinstance(name, str) and name == Path(name).name and "\\" not in name and "\0" not in name
         if not plain or not name.endswith(".safetensors"):
-            message = f"`{subject}` places tensor `{tensor}` in {checked_json.shorten(name)}, expected a file name"
+            place = f"tensor {checked_json.quoted(tensor)} in {checked_json.shorten(name)}"
+            message = f"`{subject}` places {place}, expected a file name"
             raise FormatError(message, subject=tensor, expected="*.safetensors", found=name)
         names[name] = None
     return list(names)
@@ -204,6 +208,10 @@ def _header(data: npt.NDArray[np.uint8], subject: str) -> tuple[dict[str, Any], 
 def _entries(header: dict[str, Any], size: int, subject: str) -> dict[str, _Entry]:
     """Check every tensor, and that together they cover the data exactly once."""
     header.pop("__metadata__", None)
+    unprintable = next((name for name in header if not name.isprintable() or len(name) > MAX_NAME_CHARS), None)
+    if unprintable is not None:
+        message = f"`{subject}` has a tensor name that is not printable: {checked_json.shorten(unprintable)}"
+        raise FormatError(message, subject=subject, found=unprintable)
     entries = {name: _entry(name, value) for name, value in header.items()}
     expected = 0
     for entry in sorted(entries.values(), key=lambda e: (e.begin, e.end)):

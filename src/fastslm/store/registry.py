@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -25,15 +24,13 @@ LOCK_TIMEOUT_S = 10.0
 MAX_FILE_BYTES = 64 << 20
 _ADVANCEABLE = frozenset({"revision", "commit", "snapshot", "folder", "size_bytes", "resolved_precision"})
 
-_log = logging.getLogger("fastslm")
-
 Entries = dict[str, Entry]
 
 
 class Registry:
     """The registry in one file.
 
-    A damaged file is set aside under a new name, never overwritten; ``notices`` and the log say so.
+    A damaged file is set aside under a new name, never overwritten; ``notices`` says so, for the caller to show.
     """
 
     def __init__(self, path: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
@@ -176,7 +173,6 @@ class Registry:
             ) from error
         notice = f"`{self.path}` is damaged ({reason}); it was kept as `{target.name}` and a new one begun"
         self._notices.append(notice)
-        _log.warning("%s", notice)
 
 
 def _parse(data: bytes) -> Entries:

@@ -129,6 +129,10 @@ def test_a_missing_key_is_named(tmp_path, key):
         ({"llama.block_count": 0}, r"`llama\.block_count` is `0`, expected a whole number from 1"),
         ({"llama.block_count": "two"}, r"`llama\.block_count` is `'two'`, expected a whole number"),
         ({"llama.rope.freq_base": float("inf")}, r"`llama\.rope\.freq_base` is `inf`, expected a finite number"),
+        ({"llama.rope.freq_base": 0.0}, r"`llama\.rope\.freq_base` is `0\.0`, expected a finite number above zero"),
+        ({"split.count": 3}, "announces `3` parts of the model, found 1"),
+        ({"tokenizer.ggml.tokens": [str(i) for i in range(263)]}, "has 263 tokens, expected 1 to 262"),
+        ({"tokenizer.ggml.tokens": []}, "tokens"),
         ({"llama.attention.head_count": 5}, "5 heads do not divide the hidden size 64"),
         ({"llama.embedding_length": 32}, r"`token_embd\.weight` has shape \(262, 64\), expected rows of 32"),
         (
@@ -151,6 +155,8 @@ def test_values_that_cannot_be_are_refused_by_name(tmp_path, extra, message):
     [
         ({"general.architecture": "mamba"}, "architecture `mamba` is not supported, expected one of `llama`"),
         ({"llama.expert_count": 8}, "mixture of experts"),
+        ({"llama.expert_count": [0, 8]}, "mixture of experts"),
+        ({"general.type": "adapter"}, "holds a part of type `adapter`, expected a model"),
         ({"llama.rope.scaling.type": "longrope"}, "rope scaling `longrope`"),
         ({"llama.rope.dimension_count": 8}, "rotates 8 of 16 dimensions"),
         ({"llama.attention.value_length": 8}, "keys and values of different lengths"),

@@ -77,7 +77,7 @@ def through_gguf(path: Path, original: Tokenizer, pre: str) -> ModelSource:
         "tokenizer.ggml.bos_token_id": 0,
         "tokenizer.ggml.eos_token_id": 1,
     }
-    write_llama_gguf(path, TinyLlama(layers=1), extra=extra)
+    write_llama_gguf(path, TinyLlama(layers=1, vocab=len(tokens)), extra=extra)
     return open_model(path)
 
 
@@ -130,7 +130,7 @@ def test_special_tokens_ends_and_template_are_found(tmp_path):
 def test_user_defined_tokens_are_found_in_text_but_not_hidden_in_answers(tmp_path):
     tokens = [*tiny_tokens(), "<think>"]
     extra = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": [3] * 3 + [1] * (len(tokens) - 4) + [4]}
-    write_llama_gguf(tmp_path / "x.gguf", extra=extra)
+    write_llama_gguf(tmp_path / "x.gguf", TinyLlama(vocab=len(tokens)), extra=extra)
     tokenizer = Tokenizer.from_str(open_model(tmp_path / "x.gguf").tokenizer_json)
     ids = tokenizer.encode("hell<think>", add_special_tokens=False).ids
     assert ids == [len(tokens) - 2, len(tokens) - 1]
@@ -198,7 +198,7 @@ def sentencepiece_source(path: Path, **extra: object) -> ModelSource:
         "tokenizer.ggml.scores": [0.0] * 259 + [SCORES[piece] for piece in PIECES],
     }
     without = ["tokenizer.ggml.merges", "tokenizer.ggml.pre"]
-    write_llama_gguf(path, TinyLlama(layers=1), extra={**metadata, **extra}, without=without)
+    write_llama_gguf(path, TinyLlama(layers=1, vocab=len(tokens)), extra={**metadata, **extra}, without=without)
     return open_model(path)
 
 

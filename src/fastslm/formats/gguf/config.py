@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastslm.errors import FormatError, UnsupportedModel
-from fastslm.formats.checked_json import shorten
+from fastslm.formats.checked_json import quoted, shorten
 from fastslm.formats.gguf.header import GgufHeader, GgufTensor
 from fastslm.formats.gguf.names import ROPE_FACTORS_NAME, Architecture, architecture
 
@@ -55,10 +55,10 @@ class Metadata:
         return int(value)
 
     def number(self, key: str, default: float | None = None) -> float:
-        """A finite float. Raises FormatError."""
+        """A finite float above zero. Raises FormatError."""
         value = self._get(key, default)
-        if type(value) not in (int, float) or not np.isfinite(value):
-            raise self._wrong(key, value, "a finite number")
+        if type(value) not in (int, float) or not 0 < value < np.inf:
+            raise self._wrong(key, value, "a finite number above zero")
         return float(value)
 
     def _name(self, key: str) -> str:
@@ -92,6 +92,9 @@ def build_config(header: GgufHeader, tensors: Mapping[str, GgufTensor]) -> dict[
         UnsupportedModel: the architecture, or a feature of it, is not one that fastslm knows.
     """
     data = Metadata(header)
+    kind = data.text("general.type", "model")
+    if kind != "model":
+        raise UnsupportedModel(f"`{data.subject}` holds a part of type {quoted(kind)}, expected a model", feature=kind)
     arch = architecture(data.arch)
     _refuse_experts(data)
     config: dict[str, Any] = {"model_type": arch.model_type, **arch.fixed, **_sizes(data)}
@@ -125,8 +128,8 @@ def _sizes(data: Metadata) -> dict[str, int]:
 
 
 def _refuse_experts(data: Metadata) -> None:
-    key = "{arch}.expert_count"
-    if data.has(key) and data.header.metadata[f"{data.arch}.expert_count"] != 0:
+    experts = data.header.metadata.get(f"{data.arch}.expert_count", 0)
+    if type(experts) is not int or experts != 0:
         raise UnsupportedModel(f"`{data.subject}` is a mixture of experts, which is not supported", feature="experts")
 
 
@@ -160,7 +163,7 @@ def _rope_scaling(data: Metadata) -> dict[str, Any] | None:
         key = "{arch}.rope.scaling.factor" if data.has("{arch}.rope.scaling.factor") else "{arch}.rope.scale_linear"
         return {"rope_type": "linear", "factor": data.number(key)}
     if kind != "yarn":
-        raise UnsupportedModel(f"rope scaling `{kind}` is not supported, expected linear or yarn", feature=kind)
+        raise UnsupportedModel(f"rope scaling {quoted(kind)} is not supported, expected linear or yarn", feature=kind)
     scaling: dict[str, Any] = {"rope_type": "yarn", "factor": data.number("{arch}.rope.scaling.factor")}
     scaling["original_max_position_embeddings"] = data.count("{arch}.rope.scaling.original_context_length")
     for key, name in (("yarn_beta_fast", "beta_fast"), ("yarn_beta_slow", "beta_slow")):

@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fastslm.errors import FormatError
+from fastslm.formats.checked_json import shorten
 from fastslm.formats.mapping import map_file
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
 MAX_ALIGNMENT = 1 << 20
-MAX_NAME_BYTES = 1 << 16
+MAX_NAME_BYTES = 1024
 MAX_DIMENSIONS = 4
 
 _BOOL, _STRING, _ARRAY = 7, 8, 9
@@ -96,7 +97,9 @@ class GgufHeader:
     def _alignment(self) -> int:
         found = self.metadata.get("general.alignment", DEFAULT_ALIGNMENT)
         if type(found) is not int or not 1 <= found <= MAX_ALIGNMENT or found & (found - 1):
-            message = f"`{self.path}`: `general.alignment` is `{found}`, expected a power of two up to {MAX_ALIGNMENT}"
+            message = (
+                f"`{self.path}`: `general.alignment` is {shorten(found)}, expected a power of two up to {MAX_ALIGNMENT}"
+            )
             raise FormatError(message, subject=str(self.path), found=found)
         return found
 
@@ -169,10 +172,12 @@ class _Cursor:
             message = f"`{self.subject}` has a {what} of {length} bytes, expected 1 to {MAX_NAME_BYTES}"
             raise FormatError(message, subject=self.subject, expected=MAX_NAME_BYTES, found=length)
         start = self.skip(length, what)
-        try:
-            return bytes(self.data[start : self.at]).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise FormatError(f"`{self.subject}` has a {what} that is not UTF-8", subject=self.subject) from error
+        raw = bytes(self.data[start : self.at])
+        name = raw.decode("utf-8", errors="replace")
+        if "\ufffd" in name or not name.isprintable():
+            message = f"`{self.subject}` has a {what} that is not printable text: {shorten(raw)}"
+            raise FormatError(message, subject=self.subject, found=raw)
+        return name
 
     def strings(self, count: int, what: str) -> None:
         """Pass over ``count`` strings. The loop is plain because headers hold 100,000 of them."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastslm.errors import FormatError, UnsupportedModel
+from fastslm.formats.checked_json import shorten
 from fastslm.formats.gguf.config import Metadata, build_config
 from fastslm.formats.gguf.header import GgufHeader, GgufTensor
 from fastslm.formats.gguf.names import Architecture, architecture, hugging_face_name, is_ignored
@@ -27,9 +28,10 @@ def open_gguf(path: Path) -> ModelSource:
         UnsupportedModel: architecture, tokenizer or a feature is not supported.
     """
     headers = [GgufHeader(part) for part in split_files(path)]
+    _check_parts(headers)
     tensors = _all_tensors(headers)
     config = build_config(headers[0], {name: tensor for name, (_, tensor) in tensors.items()})
-    text = build_tokenizer(Metadata(headers[0]))
+    text = build_tokenizer(Metadata(headers[0]), config["vocab_size"])
     placements = _placements(tensors, architecture(Metadata(headers[0]).arch), config)
     return ModelSource(
         config={**config, "bos_token_id": text.bos_token_id, "eos_token_id": list(text.eos_token_ids)},
@@ -54,6 +56,14 @@ def split_files(path: Path) -> list[Path]:
         message = f"`{path.name}` is not a part of a split model, expected a number from 1 to {total}"
         raise FormatError(message, subject=str(path), found=match[2])
     return [path.with_name(f"{stem}-{number:05d}-of-{total:05d}.gguf") for number in range(1, total + 1)]
+
+
+def _check_parts(headers: Sequence[GgufHeader]) -> None:
+    """A part of a split model under another name would open as a model with most tensors missing."""
+    declared, found = headers[0].metadata.get("split.count", 0), len(headers)
+    if type(declared) is not int or declared not in (0, found):
+        message = f"`{headers[0].path}` announces {shorten(declared)} parts of the model, found {found} by name"
+        raise FormatError(message, subject=str(headers[0].path), expected=declared, found=found)
 
 
 def _all_tensors(headers: Sequence[GgufHeader]) -> dict[str, tuple[GgufHeader, GgufTensor]]:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from fastslm.errors import UnsupportedModel
+from fastslm.formats.checked_json import quoted
 
 ROPE_FACTORS_NAME = "rope_freqs.weight"
 """Divisors of the rotary frequencies (llama3 scaling); part of the configuration, not a weight."""
@@ -70,7 +71,7 @@ def architecture(name: str) -> Architecture:
     except KeyError:
         known = ", ".join(f"`{known}`" for known in ARCHITECTURES)
         raise UnsupportedModel(
-            f"GGUF architecture `{name}` is not supported, expected one of {known}", feature=name
+            f"GGUF architecture {quoted(name)} is not supported, expected one of {known}", feature=name
         ) from None
 
 

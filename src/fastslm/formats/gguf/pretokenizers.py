@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastslm.errors import UnsupportedModel
+from fastslm.formats.checked_json import quoted
 
 _ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -85,5 +86,5 @@ def pretokenizer(name: str) -> PreTokenizer:
         if name in names.split():
             return rule
     raise UnsupportedModel(
-        f"pre-tokenizer `{name}` is not known, so text cannot be cut as the model expects", feature=name
+        f"pre-tokenizer {quoted(name)} is not known, so text cannot be cut as the model expects", feature=name
     )

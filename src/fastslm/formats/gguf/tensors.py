@@ -15,6 +15,7 @@ import numpy.typing as npt
 from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.formats.floats import ITEM_TYPES, row_range, to_float32
 from fastslm.formats.gguf.header import GgufHeader, GgufTensor
+from fastslm.formats.mapping import let_go
 from fastslm.formats.source import TensorInfo
 
 
@@ -69,7 +70,7 @@ class GgufTensors:
         if not self.info(name).is_quantized:
             message = f"tensor `{name}` has type `{tensor.type_name}`, expected quantised blocks"
             raise FormatError(message, subject=name, found=tensor.type_name)
-        raw = np.ascontiguousarray(self._rows(place, start, stop))
+        raw = self._rows(place, start, stop)
         size = _block_bytes(tensor.type_name)
         return raw.reshape(*raw.shape[:-1], tensor.row_bytes // size, size)
 
@@ -80,7 +81,7 @@ class GgufTensors:
             raise FormatError(f"tensor `{name}` is missing in the model", subject=name) from None
 
     def _rows(self, place: Placement, start: int, stop: int | None) -> npt.NDArray[np.uint8]:
-        """Bytes of rows of the first dimension: ``[rows, ..., row bytes]``, or ``[rows, item bytes]``."""
+        """A copy of the bytes of rows of the first dimension: ``[rows, ..., row bytes]``, or ``[rows, item bytes]``."""
         tensor = place.tensor
         raw = place.header.data[tensor.offset : tensor.offset + tensor.size_bytes]
         if len(tensor.shape) > 1:
@@ -91,9 +92,10 @@ class GgufTensors:
         else:
             raw = raw.reshape(tensor.shape[0], -1)
         first, last = row_range(tensor.shape[0], start, stop)
-        if not place.head_rows:
-            return raw[first:last]
-        return raw[interleaved_rows(np.arange(first, last), place.head_rows)]
+        order = interleaved_rows(np.arange(first, last), place.head_rows) if place.head_rows else slice(first, last)
+        rows = np.array(raw[order])
+        let_go(raw[first:last])
+        return rows
 
 
 def interleaved_rows(rows: npt.NDArray[np.int64], head_rows: int) -> npt.NDArray[np.int64]:

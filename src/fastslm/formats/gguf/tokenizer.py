@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastslm.errors import FormatError, UnsupportedModel
+from fastslm.formats.checked_json import quoted, shorten
 from fastslm.formats.gguf.config import Metadata
 from fastslm.formats.gguf.pretokenizers import pretokenizer
 from fastslm.formats.gguf.sentencepiece import sentencepiece_parts
@@ -56,8 +57,8 @@ class GgufTokenizer:
     add_bos: bool
 
 
-def build_tokenizer(data: Metadata) -> GgufTokenizer:
-    """Read vocabulary, merges, special tokens and chat template.
+def build_tokenizer(data: Metadata, vocab_size: int) -> GgufTokenizer:
+    """Read vocabulary, merges, special tokens and chat template; ``vocab_size`` is the rows of the embedding.
 
     Raises:
         FormatError: a key is missing, or the lists do not fit together.
@@ -65,8 +66,8 @@ def build_tokenizer(data: Metadata) -> GgufTokenizer:
     """
     kind = data.text("tokenizer.ggml.model")
     if kind not in ("gpt2", "llama"):
-        raise UnsupportedModel(f"tokenizer `{kind}` is not supported, expected `gpt2` or `llama`", feature=kind)
-    vocabulary = _vocabulary(data)
+        raise UnsupportedModel(f"tokenizer {quoted(kind)} is not supported, expected `gpt2` or `llama`", feature=kind)
+    vocabulary = _vocabulary(data, vocab_size)
     parts, add_bos = _byte_level(data, vocabulary) if kind == "gpt2" else _sentencepiece(data, vocabulary)
     roles = _roles(data, len(vocabulary.tokens), spm=kind == "llama")
     bos = roles.get("bos_token")
@@ -80,13 +81,16 @@ def build_tokenizer(data: Metadata) -> GgufTokenizer:
     )
 
 
-def _vocabulary(data: Metadata) -> Vocabulary:
+def _vocabulary(data: Metadata, vocab_size: int) -> Vocabulary:
     tokens = strings(data, "tokenizer.ggml.tokens")
+    if not 1 <= len(tokens) <= vocab_size:
+        message = f"`{data.subject}` has {len(tokens)} tokens, expected 1 to {vocab_size}, the rows of the embedding"
+        raise FormatError(message, subject=data.subject, expected=vocab_size, found=len(tokens))
     tokens = [token or f"[EMPTY_{i}]" for i, token in enumerate(tokens)]
     if len(set(tokens)) != len(tokens):
         seen: dict[str, int] = {}
         first, second = next((seen[t], i) for i, t in enumerate(tokens) if seen.setdefault(t, i) != i)
-        message = f"`{data.subject}`: tokens {first} and {second} are the same text `{tokens[first]}`"
+        message = f"`{data.subject}`: tokens {first} and {second} are the same text {quoted(tokens[first])}"
         raise FormatError(message, subject=data.subject, found=tokens[first])
     types = _numbers(data, "tokenizer.ggml.token_type", len(tokens), NORMAL)
     scores = _numbers(data, "tokenizer.ggml.scores", len(tokens), 0.0)
@@ -99,7 +103,7 @@ def _numbers(data: Metadata, key: str, count: int, default: float) -> list[float
     values = data.header.metadata[key]
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf" or len(values) < count:
         found = len(values) if isinstance(values, np.ndarray | list) else values
-        message = f"`{data.subject}`: `{key}` has `{found}` entries, expected {count} numbers"
+        message = f"`{data.subject}`: `{key}` has {shorten(found)} entries, expected {count} numbers"
         raise FormatError(message, subject=data.subject, expected=count, found=found)
     if not np.isfinite(values[:count]).all():
         raise FormatError(f"`{data.subject}`: `{key}` holds values that are not finite", subject=data.subject)
@@ -163,7 +167,7 @@ def _roles(data: Metadata, count: int, *, spm: bool) -> dict[str, int]:
         if value is None:
             continue
         if type(value) is not int or not 0 <= value < count:
-            message = f"`{data.subject}`: `{name}` is `{value}`, expected a token id below {count}"
+            message = f"`{data.subject}`: `{name}` is {shorten(value)}, expected a token id below {count}"
             raise FormatError(message, subject=data.subject, expected=count, found=value)
         found[role] = value
     return found
