@@ -15,6 +15,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from fastslm.errors import FormatError
 from fastslm.formats import open_model
 from fastslm.formats.gguf.pretokenizers import pretokenizer
+from fastslm.formats.gguf.sentencepiece import merges_from_scores
 from fastslm.formats.source import ModelSource
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "demo_tokens.json"
@@ -225,6 +226,11 @@ def test_sentencepiece_files_that_say_nothing_mean_llama_2(tmp_path):
     assert (source.bos_token_id, source.eos_token_ids, source.add_bos) == (1, (2,), True)
     assert source.special_tokens == {"bos_token": "<s>", "eos_token": "</s>"}
     assert Tokenizer.from_str(source.tokenizer_json).encode("<s> the</s>").ids[0] == 1
+
+
+def test_a_piece_that_would_take_forever_to_split_is_refused():
+    with pytest.raises(FormatError, match="a piece of 1000000 characters, expected at most 1024"):
+        merges_from_scores([("a", 0.0), ("a" * 1_000_000, -1.0)])
 
 
 @pytest.mark.parametrize("name", ["default", "tekken", "gpt-4o", "deepseek-v3", "deepseek-coder", "falcon", "qwen2"])

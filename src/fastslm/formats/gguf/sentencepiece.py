@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastslm.errors import FormatError
+
 SPACE = "▁"
+MAX_PIECE_CHARS = 1024
+"""Trainers stop at 16 to 64 characters; the ways to split a piece grow with the square of its length."""
 
 
 def sentencepiece_parts(
@@ -40,7 +44,11 @@ def sentencepiece_parts(
 
 
 def merges_from_scores(pieces: Sequence[tuple[str, float]]) -> list[list[str]]:
-    """Every way to join two pieces into a third, best score first."""
+    """Every way to join two pieces into a third, best score first. Raises FormatError for a piece that is too long."""
+    longest = max((len(piece) for piece, _ in pieces), default=0)
+    if longest > MAX_PIECE_CHARS:
+        message = f"the vocabulary has a piece of {longest} characters, expected at most {MAX_PIECE_CHARS}"
+        raise FormatError(message, subject="tokenizer.ggml.tokens", expected=MAX_PIECE_CHARS, found=longest)
     rank = {piece: i for i, (piece, _) in enumerate(pieces)}
     joins: list[tuple[float, int, int, int, int, int, str, str]] = []
     for piece, score in pieces:
