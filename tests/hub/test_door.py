@@ -39,7 +39,9 @@ def test_one_file_of_a_repository(hub: FakeHub, hub_settings: Settings) -> None:
     fetched = fetch_model(ref, hub_settings)
     assert fetched.files == ("README.md", "tiny-Q8_0.gguf")
     assert fetched.path.is_relative_to(hub_settings.hub_cache)
-    assert fetch_model(parse("org/tiny"), hub_settings).files == ("README.md", "tiny-Q4_0.gguf")
+    assert fetched.path.read_bytes() == b"8"
+    other = fetch_model(parse("org/tiny"), hub_settings)
+    assert (other.files, other.path.read_bytes()) == (("README.md", "tiny-Q4_0.gguf"), b"4")
 
 
 def test_a_plan_changes_nothing(hub: FakeHub, hub_settings: Settings, model_files: dict[str, bytes]) -> None:

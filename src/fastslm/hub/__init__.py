@@ -5,6 +5,8 @@ Whatever is complete on disk is used when nobody answers; nothing that is not ve
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastslm.config import Settings
 from fastslm.errors import Cancelled, FileMissing, NetworkError, ServerRefused
 from fastslm.hub.client import HubClient
@@ -22,7 +24,7 @@ __all__ = ["Fetched", "ModelRef", "Wishes", "fetch_model", "parse", "plan_model"
 def fetch_model(
     ref: ModelRef, settings: Settings, wishes: Wishes | None = None, progress: ProgressCallback = silent
 ) -> Fetched:
-    """Have a model on disk: a snapshot folder, or one file.
+    """Have a model on disk: a snapshot folder, or one file (a GGUF, wherever it comes from).
 
     Args:
         ref: what ``parse`` made of the name.
@@ -80,18 +82,27 @@ def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: Progr
             raise
         return _from_cache(ref, kept)
     moved = carry_out(plan, settings, client, progress)
+    files = tuple(file.path for file in plan.files)
     return Fetched(
         ref=ref,
-        path=layout.snapshot(plan.commit),
+        path=_entrance(layout.snapshot(plan.commit), files),
         commit=plan.commit,
-        files=tuple(file.path for file in plan.files),
+        files=files,
         resumed_bytes=moved.resumed_bytes,
         wire_bytes=moved.wire_bytes,
     )
 
 
 def _from_cache(ref: ModelRef, kept: Snapshot) -> Fetched:
-    return Fetched(ref=ref, path=kept.folder, commit=kept.commit, files=kept.paths, from_cache=True)
+    return Fetched(
+        ref=ref, path=_entrance(kept.folder, kept.paths), commit=kept.commit, files=kept.paths, from_cache=True
+    )
+
+
+def _entrance(folder: Path, files: tuple[str, ...]) -> Path:
+    """What to open: the only GGUF of a selection, since the folder may hold others; else the folder."""
+    gguf = [name for name in files if name.lower().endswith(".gguf")]
+    return folder / gguf[0] if len(gguf) == 1 else folder
 
 
 def _local(ref: ModelRef) -> Fetched:

@@ -161,7 +161,7 @@ def _ask(url: str, method: str, settings: Settings) -> tuple[str, Mapping[str, s
         headers["Range"] = "bytes=0-0"
     request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 - the parser admits http(s) only
     try:
-        with _opener(settings).open(request, timeout=PROBE_S) as answer:
+        with _opener(settings, urlsplit(url).netloc).open(request, timeout=PROBE_S) as answer:
             return answer.url, answer.headers
     except urllib.error.HTTPError as error:
         with error:
@@ -189,16 +189,22 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     ) -> object:
         """Check the target before the base class follows it."""
         target = urlsplit(urljoin(req.full_url, headers.get("Location", "")))
-        if target.scheme != "https" and target.hostname not in LOOPBACK_HOSTS:
+        stays_here = req.type == "http" and target.hostname in LOOPBACK_HOSTS
+        if target.scheme != "https" and not stays_here:
             raise ServerRefused(f"`{req.full_url}` redirects to `{target.geturl()}`, expected https", url=req.full_url)
         return super().http_error_302(req, fp, code, msg, headers)  # type: ignore[arg-type]
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-def _opener(settings: Settings) -> urllib.request.OpenerDirector:
-    proxies = {scheme: address for scheme, address in settings.proxies.items() if scheme in {"http", "https"}}
+def _opener(settings: Settings, host: str) -> urllib.request.OpenerDirector:
+    given = settings.proxies
+    proxies = {name: given.get(name) or given.get("all") or "" for name in ("http", "https")}
+    if urllib.request.proxy_bypass_environment(host, {"no": given.get("no", "")}):  # type: ignore[attr-defined]
+        proxies = {}
     context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
     return urllib.request.build_opener(
-        urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context), _SafeRedirects()
+        urllib.request.ProxyHandler({name: address for name, address in proxies.items() if address}),
+        urllib.request.HTTPSHandler(context=context),
+        _SafeRedirects(),
     )

@@ -44,7 +44,7 @@ def _write_tag(path: Path) -> None:
 
 def symlinks_work(folder: Path) -> bool:
     """Whether a link can be made in a folder (not on every file system, nor for every user of Windows)."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".links-") as probe:
+    with file_errors("write in", folder), tempfile.TemporaryDirectory(dir=folder, prefix=".links-") as probe:
         target, link = Path(probe) / "target", Path(probe) / "link"
         target.touch()
         try:

@@ -36,6 +36,7 @@ class DemoModel:
     package: str
     version: str
     wheel_sha256: str
+    wheel_bytes: int
     member: str
     sha256: str
     size_bytes: int

@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from fastslm.errors import (
     ServerBusy,
     ServerRefused,
 )
+from fastslm.hub.parallel import NoAnswer, with_deadline
 from fastslm.hub.refusals import Subject, translated
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class HubClient:
         deadline = time.monotonic() + timeout_s
         for attempt in range(self._patience.attempts):
             try:
-                return _with_deadline(ask, subject, max(0.1, deadline - time.monotonic()))
+                return _once(ask, subject, max(0.1, deadline - time.monotonic()))
             except RetryableNetworkError as error:
                 asked_s = error.retry_after_s if isinstance(error, ServerBusy) else 0.0
                 wait_s = max(self._patience.backoff_s * 2**attempt, asked_s)
@@ -195,25 +195,16 @@ def _library() -> ModuleType:
     return huggingface_hub
 
 
-def _with_deadline(ask: Callable[[], T], subject: Subject, timeout_s: float) -> T:
-    """Run in a thread that is left behind when the hub stays mute; Ctrl-C works meanwhile."""
-    answers: list[T] = []
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            answers.append(ask())
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which translates it
-            failures.append(error)
-
-    thread = threading.Thread(target=run, name="fastslm-planner", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if failures:
-        raise translated(failures[0], subject, _library().errors)
-    if not answers:
-        raise ConnectionLost(f"no answer from `{subject.endpoint}` within {timeout_s:.3g} s", url=subject.endpoint)
-    return answers[0]
+def _once(ask: Callable[[], T], subject: Subject, timeout_s: float) -> T:
+    """One attempt, with the library's errors in our words."""
+    library = _library()
+    try:
+        return with_deadline(ask, timeout_s)
+    except NoAnswer:
+        message = f"no answer from `{subject.endpoint}` within {timeout_s:.3g} s"
+        raise ConnectionLost(message, url=subject.endpoint) from None
+    except Exception as error:
+        raise translated(error, subject, library.errors) from error
 
 
 def _remote_files(tree: Iterable[Any]) -> Iterator[RemoteFile]:

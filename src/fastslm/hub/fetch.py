@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fastslm.config import Settings
-from fastslm.errors import ChecksumMismatch, SizeMismatch
+from fastslm.errors import ChecksumMismatch, DiskFull, FileSystemError, SizeMismatch
 from fastslm.hub import cache
 from fastslm.hub.client import HubClient
 from fastslm.hub.layout import RepoLayout
@@ -24,7 +25,9 @@ def carry_out(plan: DownloadPlan, settings: Settings, client: HubClient, progres
         IntegrityError, NetworkError, FileMissing, AccessDenied: a file could not be had; the others are kept.
     """
     layout = RepoLayout(settings.hub_cache, plan.repo)
-    if is_done(plan, layout):
+    if all(file.linked for file in plan.files):
+        with suppress(FileSystemError, DiskFull):  # a cache that is only read may lack our notes
+            _remember(plan, layout)
         return Moved()
     check_space(plan, settings)
     cache.prepare(layout)
@@ -34,18 +37,17 @@ def carry_out(plan: DownloadPlan, settings: Settings, client: HubClient, progres
         work = _Work(with_presence(plan, layout), layout, client, symlinks)
         work.link_what_is_here()
         moved = transfer([work.job(file) for file in work.plan.missing], settings, progress)
-        cache.write_tree(layout, plan.commit, plan.listing)
-        cache.write_ref(layout, plan.revision, plan.commit)
+        _remember(plan, layout)
     return moved
 
 
-def is_done(plan: DownloadPlan, layout: RepoLayout) -> bool:
-    """Whether the cache needs no change at all; then it may even be read-only."""
-    return (
-        all(file.linked for file in plan.files)
-        and layout.tree(plan.commit).is_file()
-        and cache.ref_is(layout, plan.revision, plan.commit)
-    )
+def _remember(plan: DownloadPlan, layout: RepoLayout) -> None:
+    """Note the commit's listing, and that the revision is this commit; only for a complete selection."""
+    known = layout.tree(plan.commit).is_file() and cache.ref_is(layout, plan.revision, plan.commit)
+    if not known:
+        cache.prepare(layout)
+        cache.write_tree(layout, plan.commit, plan.listing)
+        cache.write_ref(layout, plan.revision, plan.commit)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ from fastslm.config import Settings
 from fastslm.errors import DiskFull, ServerRefused
 from fastslm.hub.client import HubClient, RemoteFile
 from fastslm.hub.layout import RepoLayout, has_size, is_commit, read_tree
+from fastslm.hub.parallel import in_parallel
 from fastslm.hub.refs import ModelRef, is_safe_path
 from fastslm.hub.select import Wishes, select_files
 
@@ -136,9 +136,8 @@ def _unmasked(files: Sequence[PlannedFile], repo: str, commit: str, client: HubC
     hidden = [file for file in files if not file.digest]
     if not hidden:
         return list(files)
-    with ThreadPoolExecutor(HEAD_THREADS) as pool:
-        found = list(pool.map(lambda file: client.locate(repo, commit, file.path), hidden))
-    known = {file.path: location for file, location in zip(hidden, found, strict=True)}
+    asked = in_parallel(lambda file: client.locate(repo, commit, file.path), hidden, HEAD_THREADS)
+    known = {file.path: answer.result() for file, answer in asked}
     return [replace(f, digest=known[f.path].etag, size=known[f.path].size) if f.path in known else f for f in files]
 
 

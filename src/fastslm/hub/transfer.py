@@ -7,7 +7,6 @@ what was received. The only module of this folder that starts downloads.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from fastslm.config import Settings
 from fastslm.errors import Cancelled, FastSLMError, FileMissing, LinkExpired, ServerRefused
 from fastslm.hub.client import user_agent
+from fastslm.hub.parallel import in_parallel
 from fastslm.hub.refs import ModelRef
 from fastslm.progress import Progress, ProgressCallback
 
@@ -33,9 +33,9 @@ class Fetched:
 
     Attributes:
         ref: what was asked for.
-        path: folder of the snapshot, or the file.
+        path: what to open: folder of the snapshot, or the file when it is one GGUF.
         commit: commit of a repository, SHA-256 of a single file, empty for a local path.
-        files: what belongs to it, relative to the folder (one name for a single file).
+        files: what was chosen of a repository, relative to its snapshot; names in a local folder; a file's own name.
         resumed_bytes: found on disk from an earlier, interrupted call.
         wire_bytes: body bytes received now, wasted ones included.
         from_cache: nobody was asked, or nobody answered: the newest that was here is what it is.
@@ -120,17 +120,12 @@ def transfer(jobs: Sequence[Job], settings: Settings, progress: ProgressCallback
 def _resolve_all(jobs: Sequence[Job], run: _Run) -> dict[str, Link]:
     """Fresh addresses by job name; a job that cannot be resolved becomes a failure."""
     links: dict[str, Link] = {}
-    pool = ThreadPoolExecutor(min(RESOLVERS, len(jobs)), thread_name_prefix="fastslm-resolve")
-    try:
-        answers = [(job, pool.submit(job.resolve)) for job in jobs]
-        for count, (job, answer) in enumerate(answers):
-            run.report(Progress("resolving", count, len(jobs), "files", job.name))
-            try:
-                links[job.name] = answer.result()
-            except FastSLMError as error:
-                run.failures.append(error)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    for count, (job, answer) in enumerate(in_parallel(lambda job: job.resolve(), jobs, RESOLVERS)):
+        run.report(Progress("resolving", count, len(jobs), "files", job.name))
+        try:
+            links[job.name] = answer.result()
+        except FastSLMError as error:
+            run.failures.append(error)
     return links
 
 
