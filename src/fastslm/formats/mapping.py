@@ -1,8 +1,10 @@
-"""Memory-map a model file read-only. Nothing is read before it is asked for."""
+"""Memory-map a model file read-only. Nothing is read before it is asked for, and what was read can be let go."""
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,3 +31,26 @@ def map_file(path: Path) -> npt.NDArray[np.uint8]:
         raise FileSystemError(message, path=str(path), errno=error.errno or 0) from error
     # A plain array over the map: slices of np.memmap are slow, and the map lives as long as any view of it.
     return mapped.view(np.ndarray)
+
+
+def let_go(view: npt.NDArray[Any]) -> None:
+    """Tell the system that a part of a mapped file was read for the last time.
+
+    Its pages then leave this process's resident memory, so that a model of any size is converted in little of it; they
+    stay in the page cache, and reading them again is slow at worst. Does nothing where it is not supported, or for an
+    array that is not a contiguous view of a map.
+    """
+    owner: Any = view
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    if not view.size or not view.flags.c_contiguous:
+        return
+    offset = _address(view) - _address(np.frombuffer(owner, np.uint8))
+    start = offset // mmap.PAGESIZE * mmap.PAGESIZE
+    owner.madvise(mmap.MADV_DONTNEED, start, offset + view.nbytes - start)
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
