@@ -21,6 +21,7 @@ from fastslm.errors import (
     FileMissing,
     LinkExpired,
     NetworkError,
+    OfflineMode,
     ServerRefused,
 )
 from fastslm.hub import ModelRef, Wishes, fetch_model, parse
@@ -348,6 +349,8 @@ def test_the_cache_serves_when_the_network_is_gone_or_off(
     gone = fetch_model(REF, hub_settings)
     for found in (off, gone):
         assert (found.path, found.files, found.from_cache) == (fetched.path, fetched.files, True)
+    with pytest.raises(OfflineMode, match="`org/other` is not complete on this machine"):
+        fetch_model(parse("org/other"), dataclasses.replace(hub_settings, offline=True))
     with pytest.raises(NetworkError):
         fetch_model(ModelRef("hub", "org/tiny@dev", repo="org/tiny", revision="dev"), hub_settings)
 

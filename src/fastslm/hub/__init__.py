@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastslm.config import Settings
-from fastslm.errors import Cancelled, FileMissing, NetworkError, ServerRefused
+from fastslm.errors import Cancelled, FileMissing, NetworkError, OfflineMode, ServerRefused
 from fastslm.hub.client import HubClient
 from fastslm.hub.fetch import carry_out
 from fastslm.hub.layout import RepoLayout, Snapshot, find_snapshot
@@ -78,6 +78,9 @@ def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: Progr
         plan = make_plan(ref, settings, wishes, client)
     except NetworkError as error:
         kept = None if isinstance(error, ServerRefused) else find_snapshot(layout, ref.revision, wishes)
+        if kept is None and isinstance(error, OfflineMode):
+            message = f"the network is switched off and `{ref.name}` is not complete on this machine"
+            raise OfflineMode(message, url=settings.endpoint) from None
         if kept is None:
             raise
         return _from_cache(ref, kept)

@@ -204,7 +204,10 @@ def _once(ask: Callable[[], T], subject: Subject, timeout_s: float) -> T:
         message = f"no answer from `{subject.endpoint}` within {timeout_s:.3g} s"
         raise ConnectionLost(message, url=subject.endpoint) from None
     except Exception as error:
-        raise translated(error, subject, library.errors) from error
+        ours = translated(error, subject, library.errors)
+        if ours is error:
+            raise
+        raise ours from error
 
 
 def _remote_files(tree: Iterable[Any]) -> Iterator[RemoteFile]:

@@ -44,9 +44,9 @@ class Subject:
         return self.settings.endpoint
 
 
-def translated(error: BaseException, subject: Subject, errors: ModuleType) -> BaseException:
+def translated(error: Exception, subject: Subject, errors: ModuleType) -> Exception:
     """Our error for one of the library's (``errors`` is its module of errors); what is not about the hub stays."""
-    if isinstance(error, FastSLMError) or not isinstance(error, Exception):
+    if isinstance(error, FastSLMError):
         return error
     for kinds, make in (
         (errors.GatedRepoError, _gated),
@@ -62,9 +62,7 @@ def translated(error: BaseException, subject: Subject, errors: ModuleType) -> Ba
         ((ValueError, KeyError, TypeError, AttributeError), _unreadable),
     ):
         if isinstance(error, kinds):
-            ours: FastSLMError = make(error, subject)
-            ours.__cause__ = error
-            return ours
+            return make(error, subject)
     return error
 
 
