@@ -52,6 +52,7 @@ def test_a_file_is_read_with_limits(tmp_path):
         (1.5, int, "number `1.5`"),
         ([], dict, "list"),
         ("y" * 500, int, "\\.\\.\\.`"),
+        (float("inf"), float, "number `inf`"),
         (1 << 4000, str, "a very large number"),
         (1 << 4000, float, "a very large number"),
     ],

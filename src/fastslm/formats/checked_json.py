@@ -7,6 +7,7 @@ the key, what was found and what was expected.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,14 +73,15 @@ def get(data: Mapping[str, Any], key: str, kind: type[T], subject: str) -> T | N
     """The value of ``key``, None when it is absent or null. An integer passes for a float.
 
     Raises:
-        FormatError: the value has another type.
+        FormatError: the value has another type, or is a number too large for a float.
     """
     value = data.get(key)
     if value is None:
         return None
     if kind is float and type(value) is int:
         value = float(value) if abs(value) < 1 << 1023 else value
-    if type(value) is not kind:
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if type(value) is not kind or infinite:
         found = f"{type_name(value)} {shorten(value)}"
         message = f"`{subject}`: `{key}` is {found}, expected {_TYPE_NAMES.get(kind, kind.__name__)}"
         raise FormatError(message, subject=subject, expected=_TYPE_NAMES.get(kind), found=found)

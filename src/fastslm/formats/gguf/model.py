@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.formats.checked_json import shorten
@@ -77,9 +78,9 @@ def _all_tensors(headers: Sequence[GgufHeader]) -> dict[str, tuple[GgufHeader, G
 
 
 def _placements(
-    tensors: dict[str, tuple[GgufHeader, GgufTensor]], arch: Architecture, config: dict[str, object]
+    tensors: dict[str, tuple[GgufHeader, GgufTensor]], arch: Architecture, config: Mapping[str, Any]
 ) -> dict[str, Placement]:
-    head_rows = int(str(config["head_dim"])) if arch.interleaved_rope else 0
+    head_rows = config["head_dim"] if arch.interleaved_rope else 0
     placed: dict[str, Placement] = {}
     for name, (header, tensor) in tensors.items():
         if is_ignored(name):
