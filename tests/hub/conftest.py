@@ -38,6 +38,18 @@ def with_token(hub_settings: Settings) -> Settings:
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine gives up soon, for faults that do not pass."""
+    from fastslm import _native
+    from fastslm.hub import transfer
+
+    def options(settings: Settings, url: str) -> _native.DownloadOptions:
+        return _native.DownloadOptions(connections=settings.connections, max_attempts=2, backoff_s=0.01)
+
+    monkeypatch.setattr(transfer, "_options", options)
+
+
+@pytest.fixture
 def model_files() -> dict[str, bytes]:
     """A small repository that a conversion would take whole; the weights are three pieces of the engine and a bit."""
     noise = random.Random(11).randbytes

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,19 @@ from fastslm.config import Settings
 from fastslm.errors import (
     Cancelled,
     ChecksumMismatch,
+    ConnectionLost,
+    DiskFull,
     FastSLMError,
     FileMissing,
+    FileSystemError,
     LinkExpired,
     NetworkError,
     OfflineMode,
+    RangeMismatch,
+    ServerBusy,
     ServerRefused,
 )
-from fastslm.hub import ModelRef, Wishes, fetch_model, parse
+from fastslm.hub import ModelRef, Wishes, fetch_model, parse, plan
 from fastslm.hub.client import library_generation
 from fastslm.hub.layout import RepoLayout
 from fastslm.progress import Progress
@@ -355,28 +361,89 @@ def test_the_cache_serves_when_the_network_is_gone_or_off(
         fetch_model(ModelRef("hub", "org/tiny@dev", repo="org/tiny", revision="dev"), hub_settings)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs the super-user")
-def test_a_full_disk(hub: FakeHub, hub_settings: Settings, model_files: dict[str, bytes]) -> None:
-    """A real file system of one megabyte: a clear refusal, and what was there stays."""
-    from fastslm.errors import DiskFull
-    from fastslm.hub import plan
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("shift", RangeMismatch), ("drop", ConnectionLost), ("status", ServerBusy)],  # "shift" needs more than one range
+)
+def test_a_fault_that_stays_is_told(
+    hub: FakeHub, hub_settings: Settings, model_files: dict[str, bytes], kind: str, error: type[FastSLMError]
+) -> None:
+    """A wrong Content-Range for every request is no file; nothing of it is shown, and the next pull succeeds."""
+    model_files = {**model_files, WEIGHTS: os.urandom(10_000_000)}
+    hub.add_repo("org/tiny", model_files)
+    hub.add_fault(Fault(kind, path=WEIGHTS, status=503, headers={"Retry-After": "0"}))
+    with pytest.raises(error):
+        fetch_model(REF, hub_settings)
+    check_nothing_wrong_is_shown(hub_settings, model_files, WEIGHTS)
+    hub.clear()
+    assert visible(fetch_model(REF, hub_settings).path) == model_files
 
+
+def test_a_blob_that_somebody_else_completed(
+    hub: FakeHub, hub_settings: Settings, model_files: dict[str, bytes]
+) -> None:
+    """Our own half of it is dropped."""
+    hub.add_repo("org/tiny", model_files)
+    fault = hub.add_fault(Fault("slow", path=WEIGHTS, delay_s=0.1))
+
+    def interrupt(progress: Progress) -> None:
+        if progress.stage == "downloading" and progress.done > 1_000_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Cancelled):
+        fetch_model(REF, hub_settings, progress=interrupt)
+    fault.times = 0
+    layout = RepoLayout(hub_settings.hub_cache, "org/tiny")
+    assert list(layout.partials.iterdir())
+    script = "from huggingface_hub import hf_hub_download\nresult = hf_hub_download('org/tiny', 'model.safetensors')"
+    run_official(script, endpoint=hub.endpoint, cache=hub_settings.hub_cache)
+    layout.pointer(fetch_model(REF, hub_settings).commit, WEIGHTS).unlink()
+    assert visible(fetch_model(REF, hub_settings).path) == model_files
+    assert not list(layout.partials.iterdir())
+
+
+@pytest.fixture
+def small_disk(hub_settings: Settings) -> Iterator[Path]:
+    """A file system of its own as cache; only the super-user can make one."""
     disk = hub_settings.hub_cache
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, timeout=10, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("this machine does not let us mount")
+    command = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(disk)]
     try:
-        hub.add_repo("org/tiny", model_files)
-        with pytest.raises(DiskFull) as caught:
+        mounted = subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("this machine does not let us mount")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], timeout=10, check=True)
+
+
+def test_a_full_disk(hub: FakeHub, hub_settings: Settings, small_disk: Path, model_files: dict[str, bytes]) -> None:
+    """A clear refusal, before the first byte or when the disk fills up meanwhile, and what was there stays."""
+    (small_disk / "other").write_bytes(bytes(3_000_000))
+    hub.add_repo("org/tiny", model_files)
+    with pytest.raises(DiskFull) as caught:
+        fetch_model(REF, hub_settings)
+    assert caught.value.needed > caught.value.available > 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "require_space", lambda *_: None)
+        with pytest.raises(DiskFull):
             fetch_model(REF, hub_settings)
-        assert caught.value.needed > caught.value.available > 0
-        with pytest.MonkeyPatch.context() as patch:  # a disk that fills up after the check
-            patch.setattr(plan, "require_space", lambda *_: None)
-            with pytest.raises(DiskFull):
-                fetch_model(REF, hub_settings)
-        check_nothing_wrong_is_shown(hub_settings, model_files, WEIGHTS)
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], timeout=10, check=True)
+    check_nothing_wrong_is_shown(hub_settings, model_files, WEIGHTS)
+
+
+def test_a_read_only_cache(hub: FakeHub, hub_settings: Settings, small_disk: Path) -> None:
+    """What is in it can be used, also without our notes; what is not gives one sentence with the path."""
+    hub.add_repo("org/tiny", {"config.json": b"{}", WEIGHTS: b"w"})
+    hub.add_repo("org/other", {"config.json": b"{}", WEIGHTS: b"w"})
+    layout = RepoLayout(hub_settings.hub_cache, "org/tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "require_space", lambda *_: None)
+        fetched = fetch_model(REF, hub_settings)
+        layout.tree(fetched.commit).unlink()
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], timeout=10, check=True)
+        assert fetch_model(REF, hub_settings).path == fetched.path
+        with pytest.raises(FileSystemError, match="Read-only") as caught:
+            fetch_model(parse("org/other"), hub_settings)
+    assert caught.value.path.startswith(str(small_disk))

@@ -10,7 +10,7 @@ import pytest
 
 from fastslm.config import Settings
 from fastslm.errors import ConnectionLost, FileMissing, FileSystemError, LinkExpired
-from fastslm.hub.transfer import Job, Link, transfer
+from fastslm.hub.transfer import Job, Link, _options, transfer
 from fastslm.progress import Progress, silent
 from support.file_server import FileServer
 
@@ -112,18 +112,13 @@ def test_nothing_to_do(here: Settings) -> None:
     assert transfer([], here, silent).wire_bytes == 0
 
 
-def test_an_address_where_nobody_listens(here: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the engine's attempts a network error, and the partial file may stay."""
-    from fastslm.hub import transfer as module
-
-    plain = module._options
-
-    def impatient(settings: Settings, url: str) -> object:
-        from fastslm import _native
-
-        assert plain(settings, url).connections == settings.connections
-        return _native.DownloadOptions(max_attempts=2, backoff_s=0.01, max_backoff_s=0.02)
-
-    monkeypatch.setattr(module, "_options", impatient)
+@pytest.mark.usefixtures("impatient")
+def test_an_address_where_nobody_listens(here: Settings, tmp_path: Path) -> None:
+    """After the engine's attempts a network error."""
     with pytest.raises(ConnectionLost):
         transfer([job(tmp_path, "a", lambda: Link("http://127.0.0.1:9/x"))], here, silent)
+
+
+def test_settings_reach_the_engine(here: Settings) -> None:
+    """The number of connections is the user's; the proxy is the one of the address's scheme."""
+    assert _options(here, "https://example.org/x").connections == 2

@@ -90,6 +90,13 @@ def publish_blob(layout: RepoLayout, etag: str) -> Path:
     return blob
 
 
+def drop_partial(layout: RepoLayout, etag: str) -> None:
+    """Forget an unfinished download whose blob somebody else has completed."""
+    for leftover in (layout.partial(etag), layout.journal(etag)):
+        with file_errors("remove", leftover):
+            leftover.unlink(missing_ok=True)
+
+
 def link(layout: RepoLayout, commit: str, paths: Sequence[str], etag: str, *, symlinks: bool, fresh: bool) -> None:
     """Make a blob visible in a snapshot under each of ``paths``: relative links, or files where links do not work.
 

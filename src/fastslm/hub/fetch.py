@@ -62,6 +62,7 @@ class _Work:
     def link_what_is_here(self) -> None:
         for digest in {file.digest for file in self.plan.files if file.present and not file.linked}:
             self._link(digest, fresh=False)
+            cache.drop_partial(self.layout, digest)
 
     def job(self, file: PlannedFile) -> Job:
         return Job(

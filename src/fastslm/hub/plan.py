@@ -113,8 +113,9 @@ def require_space(folder: Path, needed: int) -> None:
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     available = shutil.disk_usage(existing).free
     if needed > 0 and needed + MARGIN_BYTES > available:
-        message = f"the download needs {needed:,} bytes, the disk of `{folder}` has {available:,} free"
-        raise DiskFull(message, resource="disk", needed=needed, available=available)
+        reserve = f"{needed:,} bytes and a reserve of {MARGIN_BYTES:,}"
+        message = f"the download needs {reserve}, the disk of `{folder}` has {available:,} free"
+        raise DiskFull(message, resource="disk", needed=needed + MARGIN_BYTES, available=available)
 
 
 def _checked(file: RemoteFile, repo: str) -> RemoteFile:
