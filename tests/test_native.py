@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.range_server import Fault, RangeServer, serving
 
 import fastslm
 from fastslm import _native, errors
+from support.range_server import Fault, RangeServer, serving
 
 MIB = 1 << 20
 
@@ -29,7 +29,7 @@ def content(size: int) -> bytes:
 
 
 def request(server: RangeServer, path: str, folder: Path, *, data: bytes, **changes: Any) -> _native.FileRequest:
-    values = {
+    values: dict[str, Any] = {
         "url": server.url(path) + "?signature=secret",
         "partial_path": str(folder / "file.partial"),
         "journal_path": str(folder / "file.journal"),

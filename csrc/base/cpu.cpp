@@ -1,10 +1,10 @@
 // x86: Intel SDM volume 2, instruction CPUID, and volume 1 section 13.3 (XCR0 says what the system saves).
-#include <fastslm/cpu.hpp>
-
 #include <array>
 #include <cstdint>
 #include <cstring>
 #include <thread>
+
+#include <fastslm/cpu.hpp>
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
@@ -30,32 +30,19 @@ struct Feature {
 };
 
 constexpr Feature kFeatures[] = {
-    {"ssse3", 1, 0, ecx, 9, none},
-    {"sse4_1", 1, 0, ecx, 19, none},
-    {"sse4_2", 1, 0, ecx, 20, none},
-    {"popcnt", 1, 0, ecx, 23, none},
-    {"fma", 1, 0, ecx, 12, ymm},
-    {"f16c", 1, 0, ecx, 29, ymm},
-    {"avx", 1, 0, ecx, 28, ymm},
-    {"avx2", 7, 0, ebx, 5, ymm},
-    {"bmi1", 7, 0, ebx, 3, none},
-    {"bmi2", 7, 0, ebx, 8, none},
-    {"sha_ni", 7, 0, ebx, 29, none},
-    {"avx512f", 7, 0, ebx, 16, zmm},
-    {"avx512dq", 7, 0, ebx, 17, zmm},
-    {"avx512cd", 7, 0, ebx, 28, zmm},
-    {"avx512bw", 7, 0, ebx, 30, zmm},
-    {"avx512vl", 7, 0, ebx, 31, zmm},
-    {"avx512vbmi", 7, 0, ecx, 1, zmm},
-    {"avx512_vbmi2", 7, 0, ecx, 6, zmm},
-    {"avx512_vnni", 7, 0, ecx, 11, zmm},
-    {"avx512_fp16", 7, 0, edx, 23, zmm},
-    {"avx512_bf16", 7, 1, eax, 5, zmm},
-    {"avx_vnni", 7, 1, eax, 4, ymm},
-    {"avx_vnni_int8", 7, 1, edx, 4, ymm},
-    {"amx_bf16", 7, 0, edx, 22, tile},
-    {"amx_tile", 7, 0, edx, 24, tile},
-    {"amx_int8", 7, 0, edx, 25, tile},
+    {"ssse3", 1, 0, ecx, 9, none},        {"sse4_1", 1, 0, ecx, 19, none},
+    {"sse4_2", 1, 0, ecx, 20, none},      {"popcnt", 1, 0, ecx, 23, none},
+    {"fma", 1, 0, ecx, 12, ymm},          {"f16c", 1, 0, ecx, 29, ymm},
+    {"avx", 1, 0, ecx, 28, ymm},          {"avx2", 7, 0, ebx, 5, ymm},
+    {"bmi1", 7, 0, ebx, 3, none},         {"bmi2", 7, 0, ebx, 8, none},
+    {"sha_ni", 7, 0, ebx, 29, none},      {"avx512f", 7, 0, ebx, 16, zmm},
+    {"avx512dq", 7, 0, ebx, 17, zmm},     {"avx512cd", 7, 0, ebx, 28, zmm},
+    {"avx512bw", 7, 0, ebx, 30, zmm},     {"avx512vl", 7, 0, ebx, 31, zmm},
+    {"avx512vbmi", 7, 0, ecx, 1, zmm},    {"avx512_vbmi2", 7, 0, ecx, 6, zmm},
+    {"avx512_vnni", 7, 0, ecx, 11, zmm},  {"avx512_fp16", 7, 0, edx, 23, zmm},
+    {"avx512_bf16", 7, 1, eax, 5, zmm},   {"avx_vnni", 7, 1, eax, 4, ymm},
+    {"avx_vnni_int8", 7, 1, edx, 4, ymm}, {"amx_bf16", 7, 0, edx, 22, tile},
+    {"amx_tile", 7, 0, edx, 24, tile},    {"amx_int8", 7, 0, edx, 25, tile},
 };
 
 std::array<unsigned, 4> cpuid(unsigned leaf, unsigned subleaf) {
@@ -101,8 +88,8 @@ struct Feature {
 
 // Linux, arch/arm64/include/uapi/asm/hwcap.h: these bits are part of the kernel's stable interface.
 constexpr Feature kFeatures[] = {
-    {"asimd", AT_HWCAP, 1},    {"aes", AT_HWCAP, 3},      {"sha2", AT_HWCAP, 6},   {"crc32", AT_HWCAP, 7},
-    {"asimdhp", AT_HWCAP, 10}, {"asimddp", AT_HWCAP, 20}, {"sve", AT_HWCAP, 22},   {"sve2", AT_HWCAP2, 1},
+    {"asimd", AT_HWCAP, 1},    {"aes", AT_HWCAP, 3},      {"sha2", AT_HWCAP, 6},  {"crc32", AT_HWCAP, 7},
+    {"asimdhp", AT_HWCAP, 10}, {"asimddp", AT_HWCAP, 20}, {"sve", AT_HWCAP, 22},  {"sve2", AT_HWCAP2, 1},
     {"i8mm", AT_HWCAP2, 13},   {"bf16", AT_HWCAP2, 14},   {"sme", AT_HWCAP2, 23},
 };
 

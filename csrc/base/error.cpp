@@ -1,8 +1,8 @@
-#include <fastslm/error.hpp>
-
 #include <array>
 #include <cstddef>
 #include <utility>
+
+#include <fastslm/error.hpp>
 
 namespace fastslm {
 namespace {

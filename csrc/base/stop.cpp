@@ -1,6 +1,6 @@
-#include <fastslm/stop.hpp>
-
 #include <chrono>
+
+#include <fastslm/stop.hpp>
 
 namespace fastslm {
 

@@ -1,8 +1,8 @@
-#include <fastslm/download.hpp>
-
 #include <array>
 
 #include <unistd.h>
+
+#include <fastslm/download.hpp>
 
 #include "bind.hpp"
 #include "cast.hpp"
@@ -17,11 +17,13 @@ struct Options {
   TransportOptions transport;
 };
 
-// A download whose threads are joined without the GIL. After a fork the child has no such threads; it forgets them.
+// A download whose threads are joined without the GIL. After a fork the child has no such threads; it forgets
+// them.
 class Handle {
  public:
   Handle(const std::vector<FileRequest>& files, const Options& options)
-      : download_(std::make_unique<Download>(files, options.download, make_curl_transport(options.transport))) {}
+      : download_(
+            std::make_unique<Download>(files, options.download, make_curl_transport(options.transport))) {}
   Handle(const Handle&) = delete;
   Handle& operator=(const Handle&) = delete;
 
@@ -43,7 +45,8 @@ class Handle {
 
 std::optional<std::uint64_t> size_of(std::int64_t size_bytes) {
   if (size_bytes < -1) {
-    throw Error(ErrorCode::invalid_argument, "`size_bytes` is `" + std::to_string(size_bytes) + "`, expected at least -1",
+    throw Error(ErrorCode::invalid_argument,
+                "`size_bytes` is `" + std::to_string(size_bytes) + "`, expected at least -1",
                 {.name = "size_bytes"});
   }
   if (size_bytes == -1) return std::nullopt;
@@ -60,12 +63,12 @@ const char* name_of(FileState state) {
 }
 
 void bind_request(py::module_& module) {
-  const auto make = [](std::string url, std::string partial_path, std::string journal_path, std::int64_t size_bytes,
-                       const std::string& algorithm, std::string expected_hash, std::string identity,
-                       std::vector<std::string> headers) {
-    return FileRequest{std::move(url),           std::move(partial_path),   std::move(journal_path),
-                       size_of(size_bytes),      hash_algorithm(algorithm), std::move(expected_hash),
-                       std::move(identity),      std::move(headers)};
+  const auto make = [](std::string url, std::string partial_path, std::string journal_path,
+                       std::int64_t size_bytes, const std::string& algorithm, std::string expected_hash,
+                       std::string identity, std::vector<std::string> headers) {
+    return FileRequest{std::move(url),      std::move(partial_path),   std::move(journal_path),
+                       size_of(size_bytes), hash_algorithm(algorithm), std::move(expected_hash),
+                       std::move(identity), std::move(headers)};
   };
   py::class_<FileRequest>(module, "FileRequest", py::is_final(), "One file to fetch.")
       .def(py::init(make), py::kw_only(), py::arg("url"), py::arg("partial_path"), py::arg("journal_path"),
@@ -73,32 +76,34 @@ void bind_request(py::module_& module) {
            py::arg("identity") = "", py::arg("headers") = std::vector<std::string>{})
       .def_readonly("url", &FileRequest::url)
       .def_readonly("partial_path", &FileRequest::partial_path)
-      .def_property_readonly("size_bytes", [](const FileRequest& file) { return size_or_minus_one(file.size); });
+      .def_property_readonly("size_bytes",
+                             [](const FileRequest& file) { return size_or_minus_one(file.size); });
 }
 
 void bind_options(py::module_& module) {
   const auto make = [](unsigned connections, std::uint64_t piece_bytes, double connect_timeout_s,
                        double stall_timeout_s, unsigned max_attempts, double backoff_s, double max_backoff_s,
-                       double journal_interval_s, std::string user_agent, std::string proxy, std::string no_proxy,
-                       std::string ca_file) {
-    return Options{
-        {connections, piece_bytes, max_attempts, backoff_s, max_backoff_s, journal_interval_s},
-        {connect_timeout_s, stall_timeout_s, std::move(user_agent), std::move(proxy), std::move(no_proxy),
-         std::move(ca_file)}};
+                       double journal_interval_s, std::string user_agent, std::string proxy,
+                       std::string no_proxy, std::string ca_file) {
+    return Options{{connections, piece_bytes, max_attempts, backoff_s, max_backoff_s, journal_interval_s},
+                   {connect_timeout_s, stall_timeout_s, std::move(user_agent), std::move(proxy),
+                    std::move(no_proxy), std::move(ca_file)}};
   };
   py::class_<Options>(module, "DownloadOptions", py::is_final(), "Settings of one download.")
       .def(py::init(make), py::kw_only(), py::arg("connections") = 8, py::arg("piece_bytes") = 1048576,
-           py::arg("connect_timeout_s") = 10.0, py::arg("stall_timeout_s") = 15.0, py::arg("max_attempts") = 6,
-           py::arg("backoff_s") = 0.5, py::arg("max_backoff_s") = 30.0, py::arg("journal_interval_s") = 0.5,
-           py::arg("user_agent") = "fastslm", py::arg("proxy") = "", py::arg("no_proxy") = "",
-           py::arg("ca_file") = "")
-      .def_property_readonly("connections", [](const Options& options) { return options.download.connections; });
+           py::arg("connect_timeout_s") = 10.0, py::arg("stall_timeout_s") = 15.0,
+           py::arg("max_attempts") = 6, py::arg("backoff_s") = 0.5, py::arg("max_backoff_s") = 30.0,
+           py::arg("journal_interval_s") = 0.5, py::arg("user_agent") = "fastslm", py::arg("proxy") = "",
+           py::arg("no_proxy") = "", py::arg("ca_file") = "")
+      .def_property_readonly("connections",
+                             [](const Options& options) { return options.download.connections; });
 }
 
 void bind_progress(py::module_& module) {
   py::class_<FileProgress>(module, "FileProgress", py::is_final(), "Where one file stands.")
       .def_property_readonly("state", [](const FileProgress& file) { return name_of(file.state); })
-      .def_property_readonly("size_bytes", [](const FileProgress& file) { return size_or_minus_one(file.size); })
+      .def_property_readonly("size_bytes",
+                             [](const FileProgress& file) { return size_or_minus_one(file.size); })
       .def_readonly("done_bytes", &FileProgress::done_bytes)
       .def_readonly("resumed_bytes", &FileProgress::resumed_bytes)
       .def_readonly("digest", &FileProgress::digest)
@@ -115,10 +120,13 @@ void bind_progress(py::module_& module) {
 void bind_handle(py::module_& module) {
   const auto release = py::call_guard<py::gil_scoped_release>();
   py::class_<Handle>(module, "Download", py::is_final(), "A running download.")
-      .def(py::init<const std::vector<FileRequest>&, const Options&>(), py::arg("files"), py::arg("options"), release)
-      .def("wait", [](Handle& handle, double timeout_s) { return (*handle).wait(timeout_s); }, py::arg("timeout_s"),
+      .def(py::init<const std::vector<FileRequest>&, const Options&>(), py::arg("files"), py::arg("options"),
            release)
-      .def("progress", [](Handle& handle) { return (*handle).progress(); }, release)
+      .def(
+          "wait", [](Handle& handle, double timeout_s) { return (*handle).wait(timeout_s); },
+          py::arg("timeout_s"), release)
+      .def(
+          "progress", [](Handle& handle) { return (*handle).progress(); }, release)
       .def("cancel", [](Handle& handle) { (*handle).cancel(); }, release);
 }
 

@@ -28,7 +28,8 @@ void bind_files(py::module_& module) {
   module.def("hash_file", &hash_file_named, py::arg("path"), py::arg("algorithm"),
              py::call_guard<py::gil_scoped_release>(), "Hex digest of a whole file.");
   module.def("copy_file", &copy_file_named, py::arg("source"), py::arg("target"),
-             py::call_guard<py::gil_scoped_release>(), "Copy without overwriting; returns the way it was done.");
+             py::call_guard<py::gil_scoped_release>(),
+             "Copy without overwriting; returns the way it was done.");
 }
 
 }  // namespace fastslm::python

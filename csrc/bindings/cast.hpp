@@ -14,7 +14,8 @@ inline std::optional<HashAlgorithm> hash_algorithm(const std::string& name) {
   if (name == "sha256") return HashAlgorithm::sha256;
   if (name == "git-sha1") return HashAlgorithm::git_sha1;
   if (name == "none") return std::nullopt;
-  throw Error(ErrorCode::invalid_argument, "`algorithm` is `" + name + "`, expected `sha256`, `git-sha1` or `none`",
+  throw Error(ErrorCode::invalid_argument,
+              "`algorithm` is `" + name + "`, expected `sha256`, `git-sha1` or `none`",
               {.name = "algorithm"});
 }
 

@@ -15,7 +15,8 @@ py::dict no_facts(const Facts&) { return {}; }
 py::dict usage(const Facts& facts) { return py::dict(py::arg("name") = facts.name); }
 
 py::dict network(const Facts& facts) {
-  return py::dict(py::arg("url") = facts.url, py::arg("status") = facts.status, py::arg("offset") = facts.offset);
+  return py::dict(py::arg("url") = facts.url, py::arg("status") = facts.status,
+                  py::arg("offset") = facts.offset);
 }
 
 py::dict busy(const Facts& facts) {
@@ -66,7 +67,9 @@ const Row& row_of(ErrorCode code) {
   throw py::key_error(std::string(error_name(code)));
 }
 
-py::object class_of(ErrorCode code) { return py::module_::import("fastslm.errors").attr(row_of(code).class_name); }
+py::object class_of(ErrorCode code) {
+  return py::module_::import("fastslm.errors").attr(row_of(code).class_name);
+}
 
 py::object class_of_name(const std::string& name) {
   for (const ErrorCode code : error_codes()) {

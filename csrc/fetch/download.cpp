@@ -1,11 +1,12 @@
 // A download's threads: a director that starts the workers, waits for them and closes the files.
-#include <fastslm/download.hpp>
-
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <thread>
 
+#include <fastslm/download.hpp>
 #include <fastslm/stop.hpp>
 
 #include "base/threads.hpp"
@@ -19,13 +20,15 @@ using Tasks = std::vector<std::unique_ptr<FileTask>>;
 
 constexpr std::chrono::milliseconds kGlance{50};
 
+constexpr double kLongestWaitS = 1e6;  // more would overflow the clock
+
 struct Job {
   FileTask* task;
   std::shared_ptr<Run> run;
 };
 
-// Gives idle workers something to do: free bytes of a file under way, then the next file, then the tail of the
-// longest run.
+// Gives idle workers something to do: free bytes of a file under way, then the next file, then the tail of
+// the longest run.
 class Board {
  public:
   Board(const Tasks& tasks, const StopFlag& stop) : tasks_(tasks), stop_(stop) {}
@@ -59,7 +62,9 @@ class Board {
     return std::nullopt;
   }
 
-  FileTask* first_waiting() { return next_waiting_ < tasks_.size() ? tasks_[next_waiting_++].get() : nullptr; }
+  FileTask* first_waiting() {
+    return next_waiting_ < tasks_.size() ? tasks_[next_waiting_++].get() : nullptr;
+  }
 
   // Opening a file may take long; the others go on meanwhile.
   void start(FileTask& task, std::unique_lock<std::mutex>& lock) {
@@ -82,7 +87,8 @@ class Board {
 };
 
 [[noreturn]] void refuse(const std::string& name, const std::string& value, const std::string& expected) {
-  throw Error(ErrorCode::invalid_argument, "`" + name + "` is `" + value + "`, expected " + expected, {.name = name});
+  throw Error(ErrorCode::invalid_argument, "`" + name + "` is `" + value + "`, expected " + expected,
+              {.name = name});
 }
 
 void check(const DownloadOptions& options) {
@@ -93,8 +99,20 @@ void check(const DownloadOptions& options) {
     refuse("piece_bytes", std::to_string(options.piece_bytes), "1 to 1073741824");
   }
   if (options.max_attempts < 1) refuse("max_attempts", "0", "at least 1");
-  const bool times_good = options.backoff_s >= 0 && options.max_backoff_s >= 0 && options.journal_interval_s >= 0;
+  const bool times_good =
+      options.backoff_s >= 0 && options.max_backoff_s >= 0 && options.journal_interval_s >= 0;
   if (!times_good) refuse("backoff_s", std::to_string(options.backoff_s), "times of at least 0");
+}
+
+void check_hash(const FileRequest& file) {
+  const std::string& hash = file.expected_hash;
+  if (hash.empty()) return;
+  if (!file.algorithm) refuse("hash_algorithm", "none", "`sha256` or `git-sha1` with an expected hash");
+  const std::size_t digits = *file.algorithm == HashAlgorithm::sha256 ? 64 : 40;
+  const bool hex = hash.find_first_not_of("0123456789abcdef") == hash.npos;
+  if (!hex || hash.size() != digits) {
+    refuse("expected_hash", hash, std::to_string(digits) + " lower-case hex digits");
+  }
 }
 
 void check(const FileRequest& file) {
@@ -103,9 +121,27 @@ void check(const FileRequest& file) {
   if (file.size && *file.size > (std::uint64_t{1} << 60U)) {
     refuse("size_bytes", std::to_string(*file.size), "at most 2^60");
   }
-  if (!file.expected_hash.empty() && !file.algorithm) {
-    refuse("hash_algorithm", "none", "`sha256` or `git-sha1` with an expected hash");
+  check_hash(file);
+  for (const std::string& line : file.headers) {
+    if (line.find_first_of("\r\n") != line.npos) refuse("headers", "(a value)", "no line break in a header");
   }
+}
+
+void check(const std::vector<FileRequest>& files) {
+  std::set<std::string> paths;
+  for (const FileRequest& file : files) {
+    check(file);
+    for (const std::string& path : {file.partial_path, file.journal_path}) {
+      if (!paths.insert(path).second) refuse("files", path, "each path once");
+    }
+  }
+}
+
+// More connections than pieces would have nothing to do.
+unsigned useful_connections(const std::vector<FileRequest>& files, const DownloadOptions& options) {
+  std::uint64_t pieces = 0;
+  for (const FileRequest& file : files) pieces += file.size.value_or(0) / options.piece_bytes + 1;
+  return static_cast<unsigned>(std::min<std::uint64_t>(options.connections, pieces));
 }
 
 }  // namespace
@@ -113,8 +149,11 @@ void check(const FileRequest& file) {
 class Download::Impl {
  public:
   Impl(std::vector<FileRequest> files, const DownloadOptions& options, std::shared_ptr<Transport> transport)
-      : options_(options), transport_(std::move(transport)) {
-    for (FileRequest& file : files) tasks_.push_back(std::make_unique<FileTask>(std::move(file), options_, stop_));
+      : options_(options),
+        connections_(useful_connections(files, options)),
+        transport_(std::move(transport)) {
+    for (FileRequest& file : files)
+      tasks_.push_back(std::make_unique<FileTask>(std::move(file), options_, stop_));
     director_ = std::thread([this] { direct(); });
   }
 
@@ -128,7 +167,8 @@ class Download::Impl {
 
   bool wait(double timeout_s) {
     std::unique_lock lock(mutex_);
-    return finished_changed_.wait_for(lock, std::chrono::duration<double>(timeout_s), [this] { return finished_; });
+    const std::chrono::duration<double> timeout(timeout_s > 0 ? std::min(timeout_s, kLongestWaitS) : 0);
+    return finished_changed_.wait_for(lock, timeout, [this] { return finished_; });
   }
 
   Progress progress() const {
@@ -161,7 +201,7 @@ class Download::Impl {
   void run_workers() {
     const RetryPolicy policy{options_.max_attempts, options_.backoff_s, options_.max_backoff_s};
     std::vector<std::unique_ptr<Worker>> workers;
-    for (unsigned i = 0; i < options_.connections; ++i) {
+    for (unsigned i = 0; i < connections_; ++i) {
       workers.push_back(std::make_unique<Worker>(transport_->connect(), policy, stop_, traffic_));
     }
     Board board(tasks_, stop_);
@@ -179,6 +219,7 @@ class Download::Impl {
   }
 
   const DownloadOptions options_;
+  const unsigned connections_;
   const std::shared_ptr<Transport> transport_;
   StopFlag stop_;
   Traffic traffic_;
@@ -192,7 +233,7 @@ class Download::Impl {
 Download::Download(std::vector<FileRequest> files, const DownloadOptions& options,
                    std::shared_ptr<Transport> transport) {
   check(options);
-  for (const FileRequest& file : files) check(file);
+  check(files);
   impl_ = std::make_unique<Impl>(std::move(files), options, std::move(transport));
 }
 

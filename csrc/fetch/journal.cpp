@@ -16,7 +16,8 @@ class Writer {
  public:
   template <class Number>
   void number(Number value) {
-    for (std::size_t i = 0; i < sizeof value; ++i) bytes_.push_back(static_cast<std::byte>(value >> (8 * i) & 0xff));
+    for (std::size_t i = 0; i < sizeof value; ++i)
+      bytes_.push_back(static_cast<std::byte>(value >> (8 * i) & 0xff));
   }
   void text(std::span<const char> chars) {
     for (const char c : chars) bytes_.push_back(static_cast<std::byte>(c));

@@ -53,8 +53,8 @@ std::shared_ptr<Run> RangePlan::start(ByteRange range) {
 std::shared_ptr<Run> RangePlan::split() {
   if (stream_ || runs_.empty()) return nullptr;
   const auto left = [](const std::shared_ptr<Run>& run) { return run->end - run->position; };
-  const auto largest = *std::max_element(
-      runs_.begin(), runs_.end(), [&](const auto& a, const auto& b) { return left(a) < left(b); });
+  const auto largest = *std::max_element(runs_.begin(), runs_.end(),
+                                         [&](const auto& a, const auto& b) { return left(a) < left(b); });
   if (left(largest) <= 2 * kShortestTail * piece_) return nullptr;
   const std::uint64_t middle = aligned_down(largest->position + left(largest) / 2);
   const ByteRange tail{middle, largest->end};
@@ -81,6 +81,9 @@ void RangePlan::finish(const std::shared_ptr<Run>& run) {
 void RangePlan::become_stream(Run* keep) {
   stream_ = true;
   free_.clear();
+  for (const auto& run : runs_) {
+    if (keep == nullptr && run->whole) keep = run.get();
+  }
   for (const auto& run : runs_) run->dropped = run.get() != keep;
   std::erase_if(runs_, [](const auto& run) { return run->dropped; });
   stream_waiting_ = runs_.empty();

@@ -1,7 +1,7 @@
 // Which bytes of one file are still to fetch, and by whom. Pure; the owner guards it with a mutex.
 //
-// Low offsets are handed out first, so that the hash can follow. Law: every missing byte belongs to exactly one
-// run or to the free bytes.
+// Low offsets are handed out first, so that the hash can follow. Law: every missing byte belongs to exactly
+// one run or to the free bytes.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,9 @@ struct Run {
   std::uint64_t position = 0;  // next byte that nobody has claimed
   std::uint64_t end = 0;
   std::uint64_t fresh = 0;  // bytes it brought that were missing
-  bool stream = false;   // the whole file without a range, never split
-  bool dropped = false;  // taken out of the plan: stop as soon as possible
+  bool whole = false;       // its request asked for no range, so its body goes on to the end of the file
+  bool stream = false;      // the only run there may be, as the server serves no ranges
+  bool dropped = false;     // taken out of the plan: stop as soon as possible
 };
 
 class RangePlan {
@@ -42,8 +43,8 @@ class RangePlan {
   // The run is over; what it left becomes free.
   void finish(const std::shared_ptr<Run>& run);
 
-  // The server does not serve ranges: every other run is dropped. `keep` becomes the stream; without it
-  // the stream is handed out by the next `take`.
+  // The server does not serve ranges: every other run is dropped. `keep`, or else a run that reads a whole
+  // body already, becomes the stream; without either the stream is handed out by the next `take`.
   void become_stream(Run* keep);
 
   void drop_all();

@@ -14,8 +14,9 @@ struct RetryPolicy {
 // Whether another attempt may succeed.
 bool is_retryable(ErrorCode code) noexcept;
 
-// Seconds to wait after `failures` (1, 2, ...) attempts in a row without progress: full jitter, which is a uniform
-// part of an exponentially growing span, and at least what the server asked for. `random` is in [0, 1).
+// Seconds to wait after `failures` (1, 2, ...) attempts in a row without progress: full jitter, which is a
+// uniform part of an exponentially growing span, and at least what the server asked for. `random` is in [0,
+// 1).
 double backoff_seconds(const RetryPolicy& policy, unsigned failures, double random, double retry_after_s);
 
 // Whether a server asks for a longer wait than a user would sit through.

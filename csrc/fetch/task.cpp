@@ -63,7 +63,9 @@ void FileTask::start() noexcept {
 }
 
 void FileTask::open() {
-  Extents done = size_ != kUnknownSize ? load_done(request_.journal_path, request_.partial_path, identity_, size_) : Extents{};
+  Extents done = size_ != kUnknownSize
+                     ? load_done(request_.journal_path, request_.partial_path, identity_, size_)
+                     : Extents{};
   auto file = std::make_shared<File>(File::open_for_writing(request_.partial_path));
   if (done.total() == 0) start_afresh(*file);
   const std::lock_guard lock(mutex_);
@@ -115,13 +117,11 @@ bool FileTask::wants(const Run& run) const {
 
 std::optional<ByteRange> FileTask::next_range(Run& run) {
   Lock lock(mutex_);
-  if (run.stream) {
-    run.position = 0;
-    if (size_ == kUnknownSize) reset_stream(lock);
-    return std::nullopt;
-  }
-  if (run.position == 0 && run.end == size_) return std::nullopt;
-  return ByteRange{run.position, run.end};
+  if (run.stream) run.position = 0;
+  run.whole = run.position == 0 && run.end == size_;
+  if (!run.whole) return ByteRange{run.position, run.end};
+  if (size_ == kUnknownSize) reset_stream(lock);
+  return std::nullopt;
 }
 
 // Without a size nothing of an earlier attempt can be kept.
@@ -219,7 +219,9 @@ void FileTask::follow() noexcept {
   try {
     for (;;) {
       Lock lock(mutex_);
-      const auto has_work = [&] { return is_over() || is_complete() || done_.prefix() > follower_->hashed(); };
+      const auto has_work = [&] {
+        return is_over() || is_complete() || done_.prefix() > follower_->hashed();
+      };
       changed_.wait_for(lock, kGlance, has_work);
       if (stop_.requested() || is_over()) return;
       const std::uint64_t frontier = done_.prefix();
@@ -318,17 +320,26 @@ void FileTask::fail(const Error& error) noexcept {
     plan_.drop_all();
   }
   changed_.notify_all();
-  const bool wrong_bytes = error.code() == ErrorCode::checksum_mismatch ||
-                           (error.code() == ErrorCode::size_mismatch && request_.expected_hash.empty());
+  const bool unproven = error.code() == ErrorCode::size_mismatch && request_.expected_hash.empty();
+  leave(unproven || error.code() == ErrorCode::checksum_mismatch);
+}
+
+// What a later process can go on from is kept, anything else would only fill the disk.
+void FileTask::leave(bool wrong_bytes) noexcept {
   try {
-    if (wrong_bytes) {
+    if (wrong_bytes || !is_resumable()) {
       discard();
     } else {
       save(true);
     }
   } catch (const std::exception&) {
-    // The first error is the one to report; a journal that could not be written only makes the next start later.
+    // The error before is the one to report, and an older journal is still good.
   }
+}
+
+bool FileTask::is_resumable() const {
+  const std::lock_guard lock(mutex_);
+  return !opened_ || (!identity_.empty() && size_ != kUnknownSize && done_.total() > 0);
 }
 
 void FileTask::close() noexcept {
@@ -339,11 +350,7 @@ void FileTask::close() noexcept {
     if (is_over()) return;
     state_ = FileState::cancelled;
   }
-  try {
-    save(true);
-  } catch (const std::exception&) {
-    // As in `fail`: the older journal is still good.
-  }
+  leave(false);
 }
 
 FileProgress FileTask::progress() const {

@@ -1,7 +1,7 @@
 // The state of one file of a download; every method may be called from any thread.
 //
-// Law: a byte counts as done only after it was written, and the file counts as verified only after its hash was
-// compared and its contents were synced.
+// Law: a byte counts as done only after it was written, and the file counts as verified only after its hash
+// was compared and its contents were synced.
 #pragma once
 
 #include <chrono>
@@ -39,10 +39,10 @@ class FileTask {
 
   // One run, as its connection sees it.
   bool wants(const Run& run) const;
-  std::optional<ByteRange> next_range(Run& run);   // what to ask for; nothing means the whole file
-  bool accept_whole(Run& run);                     // a whole file came for a range: true when this run reads it
-  bool write(Run& run, Bytes data);                // false when the run takes no more
-  void end_of_body(Run& run);                      // throws Error(connection_lost) when bytes are missing
+  std::optional<ByteRange> next_range(Run& run);  // what to ask for; nothing means the whole file
+  bool accept_whole(Run& run);       // a whole file came for a range: true when this run reads it
+  bool write(Run& run, Bytes data);  // false when the run takes no more
+  void end_of_body(Run& run);        // throws Error(connection_lost) when bytes are missing
   void finish(const std::shared_ptr<Run>& run);
 
   // Where redirects led the last time, and the number of bytes a run has brought.
@@ -73,6 +73,8 @@ class FileTask {
   bool journal_due() const;  // needs the lock
   void save(bool forced);
   void discard();
+  bool is_resumable() const;
+  void leave(bool wrong_bytes) noexcept;
 
   const FileRequest request_;
   const DownloadOptions options_;

@@ -63,7 +63,8 @@ class RunReceiver : public Receiver {
   }
 
  private:
-  // The last bytes are held until the server has ended the body, so that a surplus shows before the file is whole.
+  // The last bytes are held until the server has ended the body, so that a surplus shows before the file is
+  // whole.
   bool is_whole() const { return announced_ && received_ == *announced_; }
 
   bool is_due() const { return !is_whole() && Clock::now() - flushed_at_ >= kLongestHold; }
@@ -71,9 +72,13 @@ class RunReceiver : public Receiver {
   [[noreturn]] void refuse_surplus() {
     buffer_.clear();
     const std::string url = redacted(task_.request().url);
-    throw Error(asked_ ? ErrorCode::range_mismatch : ErrorCode::size_mismatch,
-                "`" + url + "` sent more than the " + std::to_string(*announced_) + " bytes that were expected",
-                {.url = url, .expected = std::to_string(*announced_), .found = std::to_string(received_), .name = url});
+    throw Error(
+        asked_ ? ErrorCode::range_mismatch : ErrorCode::size_mismatch,
+        "`" + url + "` sent more than the " + std::to_string(*announced_) + " bytes that were expected",
+        {.url = url,
+         .expected = std::to_string(*announced_),
+         .found = std::to_string(received_),
+         .name = url});
   }
 
   FileTask& task_;

@@ -22,7 +22,8 @@ struct Traffic {
 
 class Worker {
  public:
-  Worker(std::unique_ptr<Connection> connection, const RetryPolicy& policy, const StopFlag& stop, Traffic& traffic);
+  Worker(std::unique_ptr<Connection> connection, const RetryPolicy& policy, const StopFlag& stop,
+         Traffic& traffic);
 
   // Returns when the run is done, given up or no longer wanted; errors are in the task.
   void fetch(FileTask& task, const std::shared_ptr<Run>& run) noexcept;

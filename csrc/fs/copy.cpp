@@ -76,11 +76,13 @@ void block_copy(const std::string& source, const std::string& target, std::uint6
 
 CopyMethod fill(const std::string& source, const std::string& target, int target_descriptor) {
   const Descriptor in(source, O_RDONLY, "cannot open");
-  struct stat info {};
+  struct stat info{};
   if (::fstat(in.get(), &info) != 0) throw_system_error("cannot read the size of", source, errno);
-  if (!S_ISREG(info.st_mode)) throw_system_error("cannot copy", source, S_ISDIR(info.st_mode) ? EISDIR : EINVAL);
+  if (!S_ISREG(info.st_mode))
+    throw_system_error("cannot copy", source, S_ISDIR(info.st_mode) ? EISDIR : EINVAL);
   if (reflink(in.get(), target_descriptor)) return CopyMethod::reflink;
-  block_copy(source, target, kernel_copy(in.get(), target_descriptor, static_cast<std::uint64_t>(info.st_size)));
+  block_copy(source, target,
+             kernel_copy(in.get(), target_descriptor, static_cast<std::uint64_t>(info.st_size)));
   return CopyMethod::copy;
 }
 

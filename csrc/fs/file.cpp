@@ -1,5 +1,3 @@
-#include <fastslm/files.hpp>
-
 #include <cerrno>
 #include <system_error>
 #include <utility>
@@ -10,6 +8,7 @@
 #include <unistd.h>
 
 #include <fastslm/error.hpp>
+#include <fastslm/files.hpp>
 
 #include "fs/system_error.hpp"
 
@@ -23,7 +22,7 @@ int open_file(const std::string& path, int flags, const char* action) {
 }
 
 std::uint64_t free_bytes_or_zero(const std::string& path) {
-  struct statvfs info {};
+  struct statvfs info{};
   if (::statvfs(path.c_str(), &info) != 0) return 0;
   return std::uint64_t{info.f_bavail} * std::uint64_t{info.f_frsize};
 }
@@ -37,12 +36,12 @@ std::uint64_t free_bytes_or_zero(const std::string& path) {
 }
 
 std::uint64_t allocated_bytes(int descriptor) {
-  struct stat info {};
+  struct stat info{};
   return ::fstat(descriptor, &info) == 0 ? static_cast<std::uint64_t>(info.st_blocks) * 512 : 0;
 }
 
-// Reserve real blocks; errno of the failure, or 0. Where the file system cannot, nothing is done: emulation by writing
-// zeros would cost more than it gives.
+// Reserve real blocks; errno of the failure, or 0. Where the file system cannot, nothing is done: emulation
+// by writing zeros would cost more than it gives.
 int reserve(int descriptor, std::uint64_t size) {
 #if defined(__linux__)
   int code = 0;
@@ -84,7 +83,7 @@ File File::open_for_writing(const std::string& path) {
 }
 
 std::uint64_t File::size() const {
-  struct stat info {};
+  struct stat info{};
   if (::fstat(descriptor_, &info) != 0) throw_system_error("cannot read the size of", path_, errno);
   return static_cast<std::uint64_t>(info.st_size);
 }
@@ -120,8 +119,8 @@ void File::resize(std::uint64_t size) {
   if (code != 0) throw_system_error("cannot set the size of", path_, code, size);
 }
 
-// fallocate takes every free block before it gives up, which would starve the whole machine: look first, and give all
-// back when it fails.
+// fallocate takes every free block before it gives up, which would starve the whole machine: look first, and
+// give all back when it fails.
 void File::preallocate(std::uint64_t size) {
   const std::uint64_t held = allocated_bytes(descriptor_);
   if (size > held && free_bytes(path_) < size - held) {
@@ -140,7 +139,7 @@ void File::sync() {
 }
 
 std::optional<std::uint64_t> file_size(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   if (::stat(path.c_str(), &info) == 0) return static_cast<std::uint64_t>(info.st_size);
   if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
   throw_system_error("cannot read the size of", path, errno);
@@ -151,7 +150,7 @@ void remove_file(const std::string& path) {
 }
 
 std::uint64_t free_bytes(const std::string& path) {
-  struct statvfs info {};
+  struct statvfs info{};
   if (::statvfs(path.c_str(), &info) != 0) throw_system_error("cannot read the free space of", path, errno);
   return std::uint64_t{info.f_bavail} * std::uint64_t{info.f_frsize};
 }

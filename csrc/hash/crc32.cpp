@@ -1,4 +1,5 @@
-// Definition: the remainder of the bit-reversed message times x^32 modulo 0x04C11DB7; here eight bits per step.
+// Definition: the remainder of the bit-reversed message times x^32 modulo 0x04C11DB7; here eight bits per
+// step.
 #include <array>
 
 #include <fastslm/hash.hpp>
@@ -20,7 +21,8 @@ constexpr auto kTable = [] {
 
 std::uint32_t crc32(std::span<const std::byte> data) noexcept {
   std::uint32_t rest = ~0U;
-  for (const std::byte byte : data) rest = (rest >> 8U) ^ kTable[(rest ^ std::to_integer<std::uint32_t>(byte)) & 255U];
+  for (const std::byte byte : data)
+    rest = (rest >> 8U) ^ kTable[(rest ^ std::to_integer<std::uint32_t>(byte)) & 255U];
   return ~rest;
 }
 

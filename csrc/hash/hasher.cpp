@@ -1,10 +1,9 @@
-#include <fastslm/hash.hpp>
-
 #include <array>
 
 #include <openssl/evp.h>
 
 #include <fastslm/error.hpp>
+#include <fastslm/hash.hpp>
 
 namespace fastslm {
 namespace {

@@ -193,7 +193,8 @@ class CurlConnection : public Connection {
   void set(CURLoption option, Value value) {
     const CURLcode result = curl_easy_setopt(easy_.get(), option, value);
     if (result != CURLE_OK && result != CURLE_UNKNOWN_OPTION) {
-      throw Error(ErrorCode::internal, std::string("libcurl refused an option: ") + curl_easy_strerror(result));
+      throw Error(ErrorCode::internal,
+                  std::string("libcurl refused an option: ") + curl_easy_strerror(result));
     }
   }
 
@@ -270,8 +271,8 @@ class CurlConnection : public Connection {
     if (exchange.silent_s() < limit) return;
     const std::string url = redacted(request.url);
     throw Error(ErrorCode::connection_lost,
-                "`" + url + "` sent no byte for " + std::to_string(static_cast<int>(exchange.silent_s() + 0.5)) +
-                    " seconds",
+                "`" + url + "` sent no byte for " +
+                    std::to_string(static_cast<int>(exchange.silent_s() + 0.5)) + " seconds",
                 {.url = url, .status = exchange.status()});
   }
 
@@ -289,6 +290,13 @@ class CurlConnection : public Connection {
   char error_text_[CURL_ERROR_SIZE] = {};
 };
 
+void check_time(const std::string& name, double seconds) {
+  if (seconds > 0 && seconds <= 86400) return;
+  throw Error(ErrorCode::invalid_argument,
+              "`" + name + "` is `" + std::to_string(seconds) + "`, expected more than 0 and at most 86400",
+              {.name = name});
+}
+
 class CurlTransport : public Transport {
  public:
   explicit CurlTransport(TransportOptions options) : options_(std::move(options)) {}
@@ -302,6 +310,8 @@ class CurlTransport : public Transport {
 }  // namespace
 
 std::shared_ptr<Transport> make_curl_transport(const TransportOptions& options) {
+  check_time("connect_timeout_s", options.connect_timeout_s);
+  check_time("stall_timeout_s", options.stall_timeout_s);
   static std::once_flag once;
   static CURLcode started = CURLE_FAILED_INIT;
   std::call_once(once, [] { started = curl_global_init(CURL_GLOBAL_DEFAULT); });

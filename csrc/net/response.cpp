@@ -38,7 +38,8 @@ ErrorCode code_for_status(int status) {
 }
 
 std::string describe(const ByteRange& range, std::uint64_t total) {
-  return "bytes " + std::to_string(range.begin) + "-" + std::to_string(range.end - 1) + "/" + std::to_string(total);
+  return "bytes " + std::to_string(range.begin) + "-" + std::to_string(range.end - 1) + "/" +
+         std::to_string(total);
 }
 
 [[noreturn]] void throw_mismatch(ErrorCode code, const std::string& what, Facts known) {
@@ -63,7 +64,8 @@ bool encoded(const ResponseHead& head) {
   return !encoding.empty() && encoding != "identity";
 }
 
-void check_length(const ResponseHead& head, std::uint64_t expected_length, ErrorCode code, const Facts& known) {
+void check_length(const ResponseHead& head, std::uint64_t expected_length, ErrorCode code,
+                  const Facts& known) {
   const auto text = header(head, "content-length");
   if (text.empty()) return;
   require(parse_number(text) == expected_length, code, "a Content-Length of",
@@ -80,8 +82,8 @@ void check_part(const ResponseHead& head, const Expected& expected) {
   const auto text = header(head, "content-range");
   const auto sent = parse_content_range(text);
   const std::uint64_t total = expected.size.value_or(asked.end);
-  require(sent && sent->range == asked && sent->total == total, ErrorCode::range_mismatch, "a Content-Range of",
-          with(known, describe(asked, total), text));
+  require(sent && sent->range == asked && sent->total == total, ErrorCode::range_mismatch,
+          "a Content-Range of", with(known, describe(asked, total), text));
   check_length(head, asked.size(), ErrorCode::range_mismatch, known);
 }
 

@@ -35,17 +35,31 @@ std::string escaped(std::string_view text) {
   return result;
 }
 
+bool all_of(std::string_view text, std::string_view allowed) {
+  return text.find_first_not_of(allowed) == text.npos;
+}
+
+// Strict, so that no other parser can see another host in the same text.
+bool is_host(std::string_view host) {
+  if (host.starts_with('[') && host.ends_with(']') && host.size() > 2) {
+    return all_of(host.substr(1, host.size() - 2), "0123456789abcdefABCDEF:.");
+  }
+  constexpr std::string_view allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+  return !host.empty() && all_of(host, allowed);
+}
+
+bool is_port(std::string_view port) { return port.size() <= 5 && all_of(port, "0123456789"); }
+
 void split_authority(Url& url, std::string_view text) {
   std::string_view host = url.authority;
-  if (const auto at = host.rfind('@'); at != host.npos) host.remove_prefix(at + 1);
+  if (const auto at = host.find('@'); at != host.npos) host.remove_prefix(at + 1);
   const auto bracket = host.rfind(']');
   const auto colon = host.rfind(':');
   if (colon != host.npos && (bracket == host.npos || colon > bracket)) {
     url.port = host.substr(colon + 1);
     host = host.substr(0, colon);
   }
-  const bool digits = std::all_of(url.port.begin(), url.port.end(), [](char c) { return c >= '0' && c <= '9'; });
-  if (host.empty() || !digits || url.port.size() > 5) refuse(text, "has no valid host and port");
+  if (!is_host(host) || !is_port(url.port)) refuse(text, "has no valid host and port");
   if (url.port.empty()) url.port = url.scheme == "https" ? "443" : "80";
   url.host = lower(host);
 }

@@ -40,7 +40,8 @@ std::string shown(const Value& value) {
 
 template <class Left, class Right>
 void equal(const Left& left, const Right& right, const char* text, const char* file, int line) {
-  if (!(left == right)) fail(file, line, std::string(text) + ": `" + shown(left) + "` is not `" + shown(right) + "`");
+  if (!(left == right))
+    fail(file, line, std::string(text) + ": `" + shown(left) + "` is not `" + shown(right) + "`");
 }
 
 template <class Step>
@@ -91,12 +92,14 @@ class TemporaryFolder {
 
 }  // namespace check
 
-#define CHECK(condition) \
-  do {                   \
+#define CHECK(condition)                                           \
+  do {                                                             \
     if (!(condition)) check::fail(__FILE__, __LINE__, #condition); \
   } while (false)
 #define CHECK_EQUAL(left, right) check::equal((left), (right), #left, __FILE__, __LINE__)
 // The fastslm::Error that the expression throws.
-#define ERROR_OF(expression) check::error_of([&] { static_cast<void>(expression); }, #expression, __FILE__, __LINE__)
-#define CHECK_ERROR(expected_code, expression) \
-  CHECK_EQUAL(fastslm::error_name(ERROR_OF(expression).code()), fastslm::error_name(fastslm::ErrorCode::expected_code))
+#define ERROR_OF(expression) \
+  check::error_of([&] { static_cast<void>(expression); }, #expression, __FILE__, __LINE__)
+#define CHECK_ERROR(expected_code, expression)                  \
+  CHECK_EQUAL(fastslm::error_name(ERROR_OF(expression).code()), \
+              fastslm::error_name(fastslm::ErrorCode::expected_code))

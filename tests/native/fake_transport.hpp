@@ -1,4 +1,5 @@
-// A server in memory behind the transport seam: right answers, and scripted wrong ones, one request at a time.
+// A server in memory behind the transport seam: right answers, and scripted wrong ones, one request at a
+// time.
 #pragma once
 
 #include <algorithm>
@@ -103,7 +104,8 @@ class FakeConnection : public fastslm::Connection {
       const auto total = fault.total >= 0 ? std::to_string(fault.total) : std::to_string(content.size());
       body = content.substr(first, last - first + 1);
       head.status = 206;
-      head.headers["content-range"] = "bytes " + std::to_string(first) + "-" + std::to_string(last) + "/" + total;
+      head.headers["content-range"] =
+          "bytes " + std::to_string(first) + "-" + std::to_string(last) + "/" + total;
     }
     if (fault.flip && !body.empty()) body[0] = static_cast<char>(~body[0]);
     if (fault.surplus.empty()) head.headers["content-length"] = std::to_string(body.size());
@@ -127,7 +129,8 @@ class FakeConnection : public fastslm::Connection {
 
   fastslm::Ended stall(fastslm::Receiver& receiver) const {
     const auto start = std::chrono::steady_clock::now();
-    while (std::chrono::steady_clock::now() - start < std::chrono::duration<double>(server_.stall_timeout_s)) {
+    while (std::chrono::steady_clock::now() - start <
+           std::chrono::duration<double>(server_.stall_timeout_s)) {
       if (!receiver.wanted()) return fastslm::Ended::stopped;
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
@@ -137,4 +140,6 @@ class FakeConnection : public fastslm::Connection {
   FakeTransport& server_;
 };
 
-inline std::unique_ptr<fastslm::Connection> FakeTransport::connect() { return std::make_unique<FakeConnection>(*this); }
+inline std::unique_ptr<fastslm::Connection> FakeTransport::connect() {
+  return std::make_unique<FakeConnection>(*this);
+}

@@ -25,8 +25,8 @@ class RawServer {
     socklen_t length = sizeof address;
     auto* const generic = static_cast<sockaddr*>(static_cast<void*>(&address));
     listener_ = ::socket(AF_INET, SOCK_STREAM, 0);
-    const bool ready = listener_ >= 0 && ::bind(listener_, generic, length) == 0 && ::listen(listener_, 8) == 0 &&
-                       ::getsockname(listener_, generic, &length) == 0;
+    const bool ready = listener_ >= 0 && ::bind(listener_, generic, length) == 0 &&
+                       ::listen(listener_, 8) == 0 && ::getsockname(listener_, generic, &length) == 0;
     if (!ready) throw check::Failure("no loopback socket");
     port_ = ntohs(address.sin_port);
     thread_ = std::thread([this] { serve(); });

@@ -1,7 +1,7 @@
-#include <fastslm/cpu.hpp>
-
 #include <algorithm>
 #include <set>
+
+#include <fastslm/cpu.hpp>
 
 #include "check.hpp"
 

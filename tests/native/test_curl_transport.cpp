@@ -28,7 +28,8 @@ class Collector : public fastslm::Receiver {
   std::string body;
   bool throws = false;
   bool stops = false;
-  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  std::chrono::steady_clock::time_point deadline =
+      std::chrono::steady_clock::now() + std::chrono::seconds(10);
 };
 
 fastslm::TransportOptions options() {
@@ -57,7 +58,8 @@ void a_request_says_what_was_asked() {
 }
 
 void an_interim_answer_is_passed_over() {
-  const RawServer server("HTTP/1.1 103 Early\r\nX-A: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+  const RawServer server(
+      "HTTP/1.1 103 Early\r\nX-A: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
   Collector collector;
   get(server, collector);
   CHECK_EQUAL(collector.heads, 1);
@@ -130,16 +132,15 @@ void other_protocols_are_refused() {
 }  // namespace
 
 int main() {
-  return check::run(
-      {{"a request says what was asked", a_request_says_what_was_asked},
-       {"an interim answer is passed over", an_interim_answer_is_passed_over},
-       {"a redirect is not followed here", a_redirect_is_not_followed_here},
-       {"broken answers are lost connections", broken_answers_are_lost_connections},
-       {"silence is a stall", silence_is_a_stall},
-       {"the receiver can end a silent transfer", the_receiver_can_end_a_silent_transfer},
-       {"the receiver can end a body", the_receiver_can_end_a_body},
-       {"the receiver's error comes through", the_receivers_error_comes_through},
-       {"a refused connection names the address without its query",
-        a_refused_connection_names_the_address_without_its_query},
-       {"other protocols are refused", other_protocols_are_refused}});
+  return check::run({{"a request says what was asked", a_request_says_what_was_asked},
+                     {"an interim answer is passed over", an_interim_answer_is_passed_over},
+                     {"a redirect is not followed here", a_redirect_is_not_followed_here},
+                     {"broken answers are lost connections", broken_answers_are_lost_connections},
+                     {"silence is a stall", silence_is_a_stall},
+                     {"the receiver can end a silent transfer", the_receiver_can_end_a_silent_transfer},
+                     {"the receiver can end a body", the_receiver_can_end_a_body},
+                     {"the receiver's error comes through", the_receivers_error_comes_through},
+                     {"a refused connection names the address without its query",
+                      a_refused_connection_names_the_address_without_its_query},
+                     {"other protocols are refused", other_protocols_are_refused}});
 }

@@ -8,7 +8,9 @@ namespace {
 using fastslm::ErrorCode;
 using fastslm::FileState;
 
-std::string failure_name(Scene& scene) { return std::string(fastslm::error_name(scene.expect_failed().code())); }
+std::string failure_name(Scene& scene) {
+  return std::string(fastslm::error_name(scene.expect_failed().code()));
+}
 
 void a_file_arrives_by_several_connections() {
   Scene scene;
@@ -173,6 +175,7 @@ void one_failed_file_does_not_stop_the_others() {
   missing.journal_path = scene.folder.file("none.journal");
   auto unwritable = missing;
   unwritable.partial_path = scene.folder.file("no/such/folder");
+  unwritable.journal_path = scene.folder.file("no/such/journal");
   fastslm::Download download({missing, scene.request(), unwritable}, scene.options, scene.server);
   CHECK(download.wait(30));
   const auto files = download.progress().files;
@@ -212,9 +215,17 @@ void values_that_cannot_be_meant_are_refused() {
   auto options = scene.options;
   options.connections = 0;
   CHECK_ERROR(invalid_argument, start(scene.request(), options));
-  auto file = scene.request();
-  file.algorithm.reset();
-  CHECK_ERROR(invalid_argument, start(file, scene.options));
+  const auto refused = [&](auto change) {
+    auto file = scene.request();
+    change(file);
+    CHECK_ERROR(invalid_argument, start(file, scene.options));
+  };
+  refused([](auto& file) { file.algorithm.reset(); });
+  refused([](auto& file) { file.expected_hash = "ABC"; });
+  refused([](auto& file) { file.partial_path.clear(); });
+  refused([](auto& file) { file.journal_path = file.partial_path; });
+  refused([](auto& file) { file.headers = {"A: b\r\nC: d"}; });
+  CHECK(scene.server->seen().empty());
 }
 
 void a_redirect_is_followed_once_and_remembered() {
@@ -257,8 +268,10 @@ int main() {
        {"a file without a known size arrives", a_file_without_a_known_size_arrives},
        {"one failed file does not stop the others", one_failed_file_does_not_stop_the_others},
        {"many small files arrive", many_small_files_arrive},
-       {"a disk that is too small stops before the first byte", a_disk_that_is_too_small_stops_before_the_first_byte},
+       {"a disk that is too small stops before the first byte",
+        a_disk_that_is_too_small_stops_before_the_first_byte},
        {"values that cannot be meant are refused", values_that_cannot_be_meant_are_refused},
        {"a redirect is followed once and remembered", a_redirect_is_followed_once_and_remembered},
-       {"a remembered address that expires is resolved again", a_remembered_address_that_expires_is_resolved_again}});
+       {"a remembered address that expires is resolved again",
+        a_remembered_address_that_expires_is_resolved_again}});
 }

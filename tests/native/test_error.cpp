@@ -13,7 +13,8 @@ void every_code_has_its_own_name() {
 }
 
 void an_error_keeps_its_facts() {
-  const fastslm::Error error(fastslm::ErrorCode::disk_full, "no room", {.needed = 5, .available = 3, .path = "/x"});
+  const fastslm::Error error(fastslm::ErrorCode::disk_full, "no room",
+                             {.needed = 5, .available = 3, .path = "/x"});
   CHECK_EQUAL(std::string(error.what()), "no room");
   CHECK_EQUAL(error.facts().needed, 5U);
   CHECK_EQUAL(error.facts().available, 3U);

@@ -1,8 +1,7 @@
-#include "base/extents.hpp"
-
 #include <random>
 #include <vector>
 
+#include "base/extents.hpp"
 #include "check.hpp"
 
 namespace {
@@ -66,8 +65,9 @@ void random_changes_agree_with_a_list_of_flags() {
 }  // namespace
 
 int main() {
-  return check::run({{"neighbours become one", neighbours_become_one},
-                     {"prefix ends at the first hole", prefix_ends_at_the_first_hole},
-                     {"gaps are what is missing", gaps_are_what_is_missing},
-                     {"random changes agree with a list of flags", random_changes_agree_with_a_list_of_flags}});
+  return check::run(
+      {{"neighbours become one", neighbours_become_one},
+       {"prefix ends at the first hole", prefix_ends_at_the_first_hole},
+       {"gaps are what is missing", gaps_are_what_is_missing},
+       {"random changes agree with a list of flags", random_changes_agree_with_a_list_of_flags}});
 }

@@ -1,6 +1,6 @@
-#include <fastslm/files.hpp>
-
 #include <cerrno>
+
+#include <fastslm/files.hpp>
 
 #include "check.hpp"
 #include "samples.hpp"
@@ -82,13 +82,13 @@ void removing_twice_is_fine() {
 }  // namespace
 
 int main() {
-  return check::run(
-      {{"bytes land where they belong", bytes_land_where_they_belong},
-       {"opening for writing keeps the contents", opening_for_writing_keeps_the_contents},
-       {"preallocation sets the size", preallocation_sets_the_size},
-       {"a disk that is too small says so with both numbers", a_disk_that_is_too_small_says_so_with_both_numbers},
-       {"replacing is all or nothing", replacing_is_all_or_nothing},
-       {"reading a small file has a limit", reading_a_small_file_has_a_limit},
-       {"an error names the path and the reason", an_error_names_the_path_and_the_reason},
-       {"removing twice is fine", removing_twice_is_fine}});
+  return check::run({{"bytes land where they belong", bytes_land_where_they_belong},
+                     {"opening for writing keeps the contents", opening_for_writing_keeps_the_contents},
+                     {"preallocation sets the size", preallocation_sets_the_size},
+                     {"a disk that is too small says so with both numbers",
+                      a_disk_that_is_too_small_says_so_with_both_numbers},
+                     {"replacing is all or nothing", replacing_is_all_or_nothing},
+                     {"reading a small file has a limit", reading_a_small_file_has_a_limit},
+                     {"an error names the path and the reason", an_error_names_the_path_and_the_reason},
+                     {"removing twice is fine", removing_twice_is_fine}});
 }

@@ -1,6 +1,5 @@
-#include <fastslm/hash.hpp>
-
 #include <fastslm/download.hpp>
+#include <fastslm/hash.hpp>
 
 #include "check.hpp"
 #include "samples.hpp"
@@ -21,7 +20,8 @@ std::string hash(HashAlgorithm algorithm, std::string_view text) {
 void known_values() {
   CHECK_EQUAL(hash(HashAlgorithm::sha256, "abc"),
               "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-  CHECK_EQUAL(hash(HashAlgorithm::sha256, ""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  CHECK_EQUAL(hash(HashAlgorithm::sha256, ""),
+              "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   CHECK_EQUAL(hash(HashAlgorithm::git_sha1, ""), "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391");
   CHECK_EQUAL(hash(HashAlgorithm::git_sha1, "hello\n"), "ce013625030ba8dba906f756967f9e9ca394464a");
   CHECK_EQUAL(crc32(bytes_of("123456789")), 0xCBF43926U);
@@ -41,7 +41,8 @@ void a_file_is_hashed_whole() {
   const std::string text = random_text((1U << 20U) + 17);
   write_text(folder.file("f"), text);
   CHECK_EQUAL(fastslm::hash_file(folder.file("f"), HashAlgorithm::sha256), hash(HashAlgorithm::sha256, text));
-  CHECK_EQUAL(fastslm::hash_file(folder.file("f"), HashAlgorithm::git_sha1), hash(HashAlgorithm::git_sha1, text));
+  CHECK_EQUAL(fastslm::hash_file(folder.file("f"), HashAlgorithm::git_sha1),
+              hash(HashAlgorithm::git_sha1, text));
   CHECK_ERROR(file_system, fastslm::hash_file(folder.file("none"), HashAlgorithm::sha256));
 }
 

@@ -1,6 +1,5 @@
-#include "fetch/journal.hpp"
-
 #include "check.hpp"
+#include "fetch/journal.hpp"
 #include "samples.hpp"
 
 namespace {
@@ -29,7 +28,8 @@ void what_was_written_is_read_back() {
 
 void a_journal_torn_anywhere_is_no_journal() {
   const auto bytes = encode(sample());
-  for (std::size_t length = 0; length < bytes.size(); ++length) CHECK(!decode(std::span(bytes).first(length)));
+  for (std::size_t length = 0; length < bytes.size(); ++length)
+    CHECK(!decode(std::span(bytes).first(length)));
 }
 
 void a_flipped_bit_anywhere_is_noticed() {

@@ -1,9 +1,8 @@
-#include "fetch/plan.hpp"
-
 #include <random>
 #include <vector>
 
 #include "check.hpp"
+#include "fetch/plan.hpp"
 
 namespace {
 
@@ -89,6 +88,18 @@ void a_stream_drops_all_other_runs() {
   CHECK(!plan.split());
 }
 
+void a_run_that_reads_a_whole_body_becomes_the_stream() {
+  RangePlan plan(80, {}, 10, 2);
+  const auto first = plan.take();
+  first->whole = true;
+  const auto tail = plan.split();
+  CHECK(first->end < 80);
+  plan.become_stream(nullptr);
+  CHECK(tail->dropped);
+  CHECK(!first->dropped);
+  CHECK_EQUAL(first->end, 80U);
+}
+
 void a_stream_without_a_reader_is_handed_out() {
   RangePlan plan(400, {}, 10, 2);
   const auto run = plan.take();
@@ -138,10 +149,12 @@ int main() {
        {"a small file is one run", a_small_file_is_one_run},
        {"one connection takes everything at once", one_connection_takes_everything_at_once},
        {"only what is missing is fetched", only_what_is_missing_is_fetched},
-       {"an idle connection gets the tail of the longest run", an_idle_connection_gets_the_tail_of_the_longest_run},
+       {"an idle connection gets the tail of the longest run",
+        an_idle_connection_gets_the_tail_of_the_longest_run},
        {"a moved end holds back bytes that arrive late", a_moved_end_holds_back_bytes_that_arrive_late},
        {"what a run leaves is handed out again", what_a_run_leaves_is_handed_out_again},
        {"a stream drops all other runs", a_stream_drops_all_other_runs},
+       {"a run that reads a whole body becomes the stream", a_run_that_reads_a_whole_body_becomes_the_stream},
        {"a stream without a reader is handed out", a_stream_without_a_reader_is_handed_out},
        {"an unknown size is one stream", an_unknown_size_is_one_stream},
        {"random histories cover the file exactly once", random_histories_cover_the_file_exactly_once}});

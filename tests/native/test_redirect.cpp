@@ -1,7 +1,6 @@
-#include "net/redirect.hpp"
-
 #include "check.hpp"
 #include "fake_transport.hpp"
+#include "net/redirect.hpp"
 
 namespace {
 
@@ -100,10 +99,11 @@ void a_redirect_without_a_target_is_an_answer() {
 }  // namespace
 
 int main() {
-  return check::run({{"the final answer reaches the receiver", the_final_answer_reaches_the_receiver},
-                     {"credentials stay with their origin", credentials_stay_with_their_origin},
-                     {"a remembered place elsewhere gets no credentials", a_remembered_place_elsewhere_gets_no_credentials},
-                     {"bad targets are refused", bad_targets_are_refused},
-                     {"a loop ends", a_loop_ends},
-                     {"a redirect without a target is an answer", a_redirect_without_a_target_is_an_answer}});
+  return check::run(
+      {{"the final answer reaches the receiver", the_final_answer_reaches_the_receiver},
+       {"credentials stay with their origin", credentials_stay_with_their_origin},
+       {"a remembered place elsewhere gets no credentials", a_remembered_place_elsewhere_gets_no_credentials},
+       {"bad targets are refused", bad_targets_are_refused},
+       {"a loop ends", a_loop_ends},
+       {"a redirect without a target is an answer", a_redirect_without_a_target_is_an_answer}});
 }

@@ -1,6 +1,5 @@
-#include "net/response.hpp"
-
 #include "check.hpp"
+#include "net/response.hpp"
 
 namespace {
 

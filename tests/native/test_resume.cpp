@@ -97,7 +97,8 @@ void damage_to_the_partial_file_is_found() {
 void a_complete_partial_file_needs_no_request() {
   Scene scene;
   write_text(scene.partial(), scene.content);
-  fastslm::Journal journal{.size = scene.content.size(), .piece_bytes = 1, .identity = "\n" + scene.digest, .done = {}};
+  fastslm::Journal journal{
+      .size = scene.content.size(), .piece_bytes = 1, .identity = "\n" + scene.digest, .done = {}};
   journal.done.add({0, scene.content.size()});
   fastslm::save_journal(scene.journal(), journal);
   scene.expect_fetched();
@@ -115,6 +116,36 @@ void a_failed_download_keeps_what_it_has() {
   const auto progress = scene.fetch(scene.request());
   scene.expect_verified(progress.files.at(0));
   CHECK_EQUAL(progress.files.at(0).resumed_bytes, 150'000U);
+}
+
+void a_download_that_brought_nothing_leaves_nothing() {
+  Scene scene;
+  scene.server->always = {.status = 404};
+  scene.expect_failed();
+  CHECK(!fastslm::file_size(scene.partial()));
+  scene.server->always = {.stall_after = 0};
+  scene.server->stall_timeout_s = 20;
+  fastslm::Download download({scene.request()}, scene.options, scene.server);
+  CHECK(!download.wait(0.1));
+  download.cancel();
+  CHECK(download.wait(1));
+  CHECK(!fastslm::file_size(scene.partial()));
+}
+
+void a_file_that_was_not_started_is_left_alone() {
+  Scene scene;
+  stop_half_way(scene);
+  const std::string before = read_text(scene.journal());
+  Scene blocked;
+  blocked.options.connections = 1;
+  blocked.server->always = {.stall_after = 0};
+  blocked.server->stall_timeout_s = 20;
+  fastslm::Download download({blocked.request(), scene.request()}, blocked.options, blocked.server);
+  CHECK(!download.wait(0.1));
+  download.cancel();
+  CHECK(download.wait(1));
+  CHECK(read_text(scene.journal()) == before);
+  scene.expect_verified(scene.fetch(scene.request()).files.at(0));
 }
 
 void a_resumed_file_of_a_server_without_ranges_is_streamed() {
@@ -149,7 +180,9 @@ void dropping_a_download_stops_it() {
   scene.server->always = {.stall_after = 100};
   scene.server->stall_timeout_s = 20;
   const auto start = std::chrono::steady_clock::now();
-  { const fastslm::Download download({scene.request()}, scene.options, scene.server); }
+  {
+    const fastslm::Download download({scene.request()}, scene.options, scene.server);
+  }
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(1));
 }
 
@@ -158,14 +191,20 @@ void dropping_a_download_stops_it() {
 int main() {
   return check::run(
       {{"a cancelled download goes on where it was", a_cancelled_download_goes_on_where_it_was},
-       {"a crash loses only what the journal does not know", a_crash_loses_only_what_the_journal_does_not_know},
-       {"a journal that cannot be trusted means starting over", a_journal_that_cannot_be_trusted_means_starting_over},
+       {"a crash loses only what the journal does not know",
+        a_crash_loses_only_what_the_journal_does_not_know},
+       {"a journal that cannot be trusted means starting over",
+        a_journal_that_cannot_be_trusted_means_starting_over},
        {"another identity means starting over", another_identity_means_starting_over},
        {"without any identity nothing is resumed", without_any_identity_nothing_is_resumed},
        {"damage to the partial file is found", damage_to_the_partial_file_is_found},
        {"a complete partial file needs no request", a_complete_partial_file_needs_no_request},
        {"a failed download keeps what it has", a_failed_download_keeps_what_it_has},
-       {"a resumed file of a server without ranges is streamed", a_resumed_file_of_a_server_without_ranges_is_streamed},
-       {"a stalled or waiting download stops within a second", a_stalled_or_waiting_download_stops_within_a_second},
+       {"a download that brought nothing leaves nothing", a_download_that_brought_nothing_leaves_nothing},
+       {"a file that was not started is left alone", a_file_that_was_not_started_is_left_alone},
+       {"a resumed file of a server without ranges is streamed",
+        a_resumed_file_of_a_server_without_ranges_is_streamed},
+       {"a stalled or waiting download stops within a second",
+        a_stalled_or_waiting_download_stops_within_a_second},
        {"dropping a download stops it", dropping_a_download_stops_it}});
 }

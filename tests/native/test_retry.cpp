@@ -1,6 +1,5 @@
-#include "fetch/retry.hpp"
-
 #include "check.hpp"
+#include "fetch/retry.hpp"
 
 namespace {
 
@@ -23,8 +22,16 @@ void the_span_doubles_up_to_a_limit() {
     double random, retry_after_s, expected;
   };
   constexpr Row table[] = {
-      {1, 0, 0, 0},      {1, 1, 0, 0.5},  {2, 1, 0, 1},   {3, 1, 0, 2},     {3, 0.5, 0, 1},
-      {7, 1, 0, 30},     {99, 1, 0, 30},  {0, 1, 0, 0.5}, {1, 0.5, 7, 7},   {9, 0.5, 7, 15},
+      {1, 0, 0, 0},
+      {1, 1, 0, 0.5},
+      {2, 1, 0, 1},
+      {3, 1, 0, 2},
+      {3, 0.5, 0, 1},
+      {7, 1, 0, 30},
+      {99, 1, 0, 30},
+      {0, 1, 0, 0.5},
+      {1, 0.5, 7, 7},
+      {9, 0.5, 7, 15},
       {4'000'000'000, 0.5, 0, 15},
   };
   for (const Row& row : table) {
@@ -48,8 +55,9 @@ void progress_starts_the_count_anew() {
 }  // namespace
 
 int main() {
-  return check::run({{"only what may pass is tried again", only_what_may_pass_is_tried_again},
-                     {"the span doubles up to a limit", the_span_doubles_up_to_a_limit},
-                     {"a wait nobody would sit through is too much", a_wait_nobody_would_sit_through_is_too_much},
-                     {"progress starts the count anew", progress_starts_the_count_anew}});
+  return check::run(
+      {{"only what may pass is tried again", only_what_may_pass_is_tried_again},
+       {"the span doubles up to a limit", the_span_doubles_up_to_a_limit},
+       {"a wait nobody would sit through is too much", a_wait_nobody_would_sit_through_is_too_much},
+       {"progress starts the count anew", progress_starts_the_count_anew}});
 }

@@ -1,7 +1,7 @@
 // The download engine: files fetched by several connections at once, written in place, verified, resumable.
 //
-// A download starts when it is made and ends when every file is verified, failed or cancelled. One failed file
-// does not stop the others. Nothing here calls back: the caller polls.
+// A download starts when it is made and ends when every file is verified, failed or cancelled. One failed
+// file does not stop the others. Nothing here calls back: the caller polls.
 #pragma once
 
 #include <cstdint>
@@ -18,13 +18,13 @@ namespace fastslm {
 
 struct FileRequest {
   std::string url;
-  std::string partial_path;  // receives the bytes; complete, synced and verified in the end
-  std::string journal_path;  // what is done, for the next process; removed in the end
-  std::optional<std::uint64_t> size;         // nothing: one stream to its end, no resume
-  std::optional<HashAlgorithm> algorithm;    // nothing: SHA-256 is computed and compared with nothing
-  std::string expected_hash;                 // lower-case hex
-  std::string identity;                      // changes when the content does; without it and a hash nothing is resumed
-  std::vector<std::string> headers;          // `Name: value`
+  std::string partial_path;                // receives the bytes; complete, synced and verified in the end
+  std::string journal_path;                // what is done, for the next process; removed in the end
+  std::optional<std::uint64_t> size;       // nothing: one stream to its end, no resume
+  std::optional<HashAlgorithm> algorithm;  // nothing: SHA-256 is computed and compared with nothing
+  std::string expected_hash;               // lower-case hex
+  std::string identity;  // changes when the content does; without it and a hash nothing is resumed
+  std::vector<std::string> headers;  // `Name: value`
 };
 
 struct DownloadOptions {
@@ -57,7 +57,8 @@ struct Progress {
 class Download {
  public:
   // Throws Error(invalid_argument) for values that cannot be meant.
-  Download(std::vector<FileRequest> files, const DownloadOptions& options, std::shared_ptr<Transport> transport);
+  Download(std::vector<FileRequest> files, const DownloadOptions& options,
+           std::shared_ptr<Transport> transport);
   Download(const Download&) = delete;
   Download& operator=(const Download&) = delete;
   ~Download();  // cancels and waits

@@ -1,6 +1,7 @@
 // Files: positioned reads and writes, preallocation, atomic replacement, copies.
 //
-// Every function throws Error(file_system) with path and errno, or Error(disk_full) with needed and available bytes.
+// Every function throws Error(file_system) with path and errno, or Error(disk_full) with needed and available
+// bytes.
 #pragma once
 
 #include <cstddef>
@@ -37,7 +38,8 @@ class File {
 
   void resize(std::uint64_t size);
 
-  // Set the size and reserve the disk space for it, so that a full disk shows now and not later; the file is then empty.
+  // Set the size and reserve the disk space for it, so that a full disk shows now and not later; the file is
+  // then empty.
   void preallocate(std::uint64_t size);
 
   // Return once the contents are on the disk.
@@ -62,7 +64,8 @@ void replace_file(const std::string& path, Bytes contents);
 
 enum class CopyMethod { reflink, copy };
 
-// Copy without overwriting: shares the blocks where the file system can, else lets the kernel copy, else blocks.
+// Copy without overwriting: shares the blocks where the file system can, else lets the kernel copy, else
+// blocks.
 CopyMethod copy_file(const std::string& source, const std::string& target);
 
 }  // namespace fastslm

@@ -1,4 +1,5 @@
-// Streaming hashes: SHA-256, and the SHA-1 by which git names a blob (sha1 of "blob <size>\0" and the contents).
+// Streaming hashes: SHA-256, and the SHA-1 by which git names a blob (sha1 of "blob <size>\0" and the
+// contents).
 #pragma once
 
 #include <cstddef>

@@ -66,7 +66,8 @@ struct TransportOptions {
   std::string ca_file;   // the system's when empty
 };
 
-// HTTP/1.1 and TLS by libcurl. Throws Error(internal) when libcurl cannot start.
+// HTTP/1.1 and TLS by libcurl. Throws Error(invalid_argument) for times outside (0, 86400] and
+// Error(internal) when libcurl cannot start.
 std::shared_ptr<Transport> make_curl_transport(const TransportOptions& options);
 
 }  // namespace fastslm
