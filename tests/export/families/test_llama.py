@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from reference import llama as twin
 from support.decoder import Decoder, all_logits
-from support.golden import VARIANTS, Golden, golden_model
+from support.golden import COMPUTED, VARIANTS, Golden, golden_model
 
 from fastslm.export.convert import convert
 from fastslm.export.options import ConvertOptions
@@ -25,7 +25,7 @@ def converted(variant: str, tmp_path: Path, precision: str = "fp32") -> tuple[Go
     return golden, target
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", COMPUTED)
 def test_a_whole_prompt_gives_the_logits_of_transformers(variant: str, tmp_path: Path) -> None:
     """Every option that we claim to support is computed, not skipped."""
     golden, folder = converted(variant, tmp_path)
@@ -43,7 +43,7 @@ def test_the_slow_twin_agrees_with_transformers(variant: str, tmp_path: Path) ->
     np.testing.assert_allclose(twin.logits(golden.config, weights, ids), golden.logits[0], atol=FP32)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", COMPUTED)
 def test_token_by_token_equals_all_at_once(variant: str, tmp_path: Path) -> None:
     """An answer is generated one token at a time from the cache."""
     golden, folder = converted(variant, tmp_path)
@@ -52,7 +52,7 @@ def test_token_by_token_equals_all_at_once(variant: str, tmp_path: Path) -> None
     np.testing.assert_allclose(rows, golden.logits[0], atol=FP32)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", COMPUTED)
 @pytest.mark.parametrize("chunk", [2, 7])
 def test_chunks_equal_all_at_once(variant: str, chunk: int, tmp_path: Path) -> None:
     """A long prompt, or the next turn of a chat, is fed in pieces on top of what the cache holds."""
@@ -63,7 +63,7 @@ def test_chunks_equal_all_at_once(variant: str, chunk: int, tmp_path: Path) -> N
     np.testing.assert_allclose(np.concatenate(rows), golden.logits[0], atol=FP32)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", COMPUTED)
 def test_two_prompts_of_different_length_share_a_batch(variant: str, tmp_path: Path) -> None:
     """The padding of the shorter prompt changes nothing, neither in the prompt nor in the steps after it."""
     golden, folder = converted(variant, tmp_path)
@@ -93,7 +93,7 @@ def test_logits_come_for_the_rows_asked_for_and_no_others(tmp_path: Path) -> Non
     np.testing.assert_allclose(decoder.step(prompt[None, 9:], [len(prompt) - 10]), expected[-1:], atol=FP32)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", COMPUTED)
 @pytest.mark.parametrize(("precision", "bound"), [("int8", 0.06), ("int4", 0.4)])
 def test_quantised_models_stay_close(variant: str, precision: str, bound: float, tmp_path: Path) -> None:
     """Root mean square error of the logits, as a part of their spread. Random weights suffer more than trained ones."""

@@ -1,0 +1,98 @@
+"""Which matrix is stored how."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.memory_source import MemoryTensors
+
+from fastslm.errors import ConversionFailed
+from fastslm.export.encoding import (
+    FLOAT,
+    INT4,
+    INT4_OFFSETS,
+    INT4_SYMMETRIC,
+    INT8,
+    Encoding,
+    check_finite,
+    choose_encoding,
+    encode_rows,
+)
+from fastslm.formats.source import TensorInfo
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind", "layer", "embedding"),
+    [
+        ("fp32", "BF16", FLOAT, FLOAT),
+        ("fp32", "Q4_0", FLOAT, FLOAT),
+        ("int8", "F16", INT8, INT8),
+        ("int8", "Q8_0", INT8, INT8),
+        ("int8", "Q4_1", INT8, INT8),
+        ("int4", "F32", INT4, INT8),
+        ("int4", "Q4_0", INT4_SYMMETRIC, INT8),
+        ("int4", "Q4_1", INT4_OFFSETS, INT8),
+        ("int4", "Q6_K", INT4, INT8),
+        ("exact", "Q4_0", INT4_SYMMETRIC, INT4_SYMMETRIC),
+        ("exact", "Q4_1", INT4_OFFSETS, INT4_OFFSETS),
+        ("exact", "Q8_0", INT8, INT8),
+        ("exact", "Q6_K", INT8, INT8),
+        ("exact", "F16", INT8, INT8),
+    ],
+)
+def test_the_table(precision: str, kind: str, layer: Encoding, embedding: Encoding) -> None:
+    """As the module says."""
+    info = TensorInfo("w", kind, (8, 64))
+    assert choose_encoding(precision, info, is_embedding=False) == layer
+    assert choose_encoding(precision, info, is_embedding=True) == embedding
+
+
+def test_rows_that_do_not_divide_into_blocks_stay_float() -> None:
+    """A narrow matrix is rare and small; it is not padded."""
+    assert choose_encoding("int4", TensorInfo("w", "F32", (8, 40)), is_embedding=False) == FLOAT
+
+
+@pytest.mark.parametrize("encoding", [FLOAT, INT8, INT4], ids=lambda e: f"{e.bits}")
+@pytest.mark.parametrize("columns", [32, 96])
+def test_planes_have_the_announced_size(encoding: Encoding, columns: int) -> None:
+    """The file is laid out before the first row is encoded."""
+    tensors = MemoryTensors({"w": np.random.default_rng(0).normal(size=(6, columns))})
+    planes = encode_rows(tensors, tensors.info("w"), encoding, slice(1, 5))
+    assert tuple(plane.nbytes for plane in planes) == tuple(4 * size for size in encoding.row_bytes(columns))
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
+def test_planes_of_blocks_have_the_announced_size(kind: str) -> None:
+    """Also when the numbers of the file are kept."""
+    tensors = MemoryTensors({"w": np.random.default_rng(0).normal(size=(6, 96))}, {"w": kind})
+    encoding = choose_encoding("exact", tensors.info("w"), is_embedding=False)
+    planes = encode_rows(tensors, tensors.info("w"), encoding, slice(2, 6))
+    assert tuple(plane.nbytes for plane in planes) == tuple(4 * size for size in encoding.row_bytes(96))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_no_number_is_refused_by_name(bad: float) -> None:
+    """One NaN would silence the whole model."""
+    values = np.ones((4, 32), np.float32)
+    values[2, 7] = bad
+    with pytest.raises(ConversionFailed, match=rf"`layer\.w` holds `{bad}`"):
+        check_finite("layer.w", values)
+
+
+def test_large_weights_are_not_mistaken_for_infinite_ones() -> None:
+    """Their sum overflows, they do not."""
+    check_finite("w", np.full((4, 32), 3e38, np.float32))
+
+
+def test_a_block_with_an_infinite_scale_is_refused() -> None:
+    """A damaged GGUF file is noticed even where its blocks are taken over unread."""
+
+    class Damaged(MemoryTensors):
+        def blocks(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+            raw = super().blocks(name, start, stop).copy()
+            raw[0, 0, :2] = np.frombuffer(np.float16(np.inf).tobytes(), np.uint8)
+            return raw
+
+    tensors = Damaged({"w": np.ones((2, 32))}, {"w": "Q4_0"})
+    with pytest.raises(ConversionFailed, match="`w`"):
+        encode_rows(tensors, tensors.info("w"), INT4_SYMMETRIC, slice(0, 2))
