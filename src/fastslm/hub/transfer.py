@@ -149,6 +149,8 @@ def _one_round(jobs: Sequence[Job], links: Mapping[str, Link], run: _Run) -> lis
     finally:  # also on Ctrl-C: the journals are saved before anything else happens
         _stop(download)
         run.wire += download.progress().wire_bytes
+    for job, file in zip(jobs, seen.files, strict=True):
+        run.resumed.setdefault(job.name, file.resumed_bytes)  # later rounds resume what this call has received
     return _sort_failures(waiting, seen, run)
 
 
@@ -163,7 +165,6 @@ def _stop(download: _native.Download) -> None:
 def _publish_verified(waiting: dict[int, Job], seen: _native.Progress, run: _Run) -> None:
     for index, job in list(waiting.items()):
         file = seen.files[index]
-        run.resumed.setdefault(job.name, file.resumed_bytes)
         if file.state == "verified":
             del waiting[index]
             try:
