@@ -5,9 +5,9 @@ from __future__ import annotations
 import gguf
 import numpy as np
 import pytest
-from reference.blocks import dequantize, unpack4
 
 from fastslm.export.blocks import import_q4_0, import_q4_1, import_q8_0
+from reference.blocks import dequantize, unpack4
 
 ROWS = np.random.default_rng(0).normal(0.01, 0.1, (5, 96)).astype(np.float32)
 

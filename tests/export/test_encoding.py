@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.memory_source import MemoryTensors
 
 from fastslm.errors import ConversionFailed
 from fastslm.export.encoding import (
@@ -19,6 +18,7 @@ from fastslm.export.encoding import (
     encode_rows,
 )
 from fastslm.formats.source import TensorInfo
+from support.memory_source import MemoryTensors
 
 
 @pytest.mark.parametrize(

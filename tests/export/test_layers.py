@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from support.memory_source import MemoryTensors
 
 from fastslm.export.graph import Graph
 from fastslm.export.layers import Layers
 from fastslm.export.matrices import MatrixWriter
 from fastslm.export.weights import WeightsFile
+from support.memory_source import MemoryTensors
 
 RNG = np.random.default_rng(0)
 MATRIX = RNG.normal(0.02, 0.1, (40, 96))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.memory_source import MemoryTensors
 
 from fastslm.errors import ConversionFailed, FormatError, UnsupportedModel
 from fastslm.export import matrices
 from fastslm.export.matrices import MatrixWriter, WantedTensor, check_tensors
 from fastslm.export.weights import WeightsFile
+from support.memory_source import MemoryTensors
 
 TENSORS = MemoryTensors({"a": np.ones((4, 32)), "b": np.ones(4)})
 WANTED = [WantedTensor("a", (4, 32)), WantedTensor("b", (4,))]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from reference.blocks import dequantize, unpack4
 
 from fastslm.export.quantize import pack4, quantize4, quantize8
+from reference.blocks import dequantize, unpack4
 
 ROWS = arrays(np.float32, (3, 64), elements=st.floats(-(2.0**60), 2.0**60, width=32))
 
@@ -39,14 +39,14 @@ def test_eight_bits_are_off_by_half_a_step_at_most(rows: np.ndarray) -> None:
 @given(ROWS)
 @settings(max_examples=60, deadline=None)
 def test_four_bits_lose_no_more_than_plain_rounding(rows: np.ndarray) -> None:
-    """The search may only improve on rounding to 16 even steps, whose error is half a step, a zero point rounded too."""
+    """The search may only improve on 16 even steps: half a step for the code, half for the zero point."""
     low, high = np.minimum(blocks(rows).min(-1), 0), np.maximum(blocks(rows).max(-1), 0)
     error = ((blocks(restore4(rows)) - blocks(rows)) ** 2).sum(axis=-1)
     assert (error <= 32 * ((high - low) / 15) ** 2 * 1.01 + 1e-40).all()
 
 
 def test_four_bits_keep_normal_weights_within_the_known_error() -> None:
-    """Squared error over squared weights: llama.cpp's Q4_0 leaves 0.0075 on such weights, Q4_1 with 20 % more bytes 0.0061."""
+    """Squared error over squared weights; llama.cpp's Q4_0 leaves about 0.0075 on such weights."""
     rows = np.random.default_rng(1).normal(0, 0.05, (64, 512)).astype(np.float32)
     assert ((restore4(rows) - rows) ** 2).sum() < 0.0063 * (rows**2).sum()
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reference import llama as twin
 
 from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.export.hparams import Hparams
 from fastslm.export.rope import inverse_frequencies, rotary_tables
+from reference import llama as twin
 
 LLAMA3 = {
     "rope_type": "llama3",

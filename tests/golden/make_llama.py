@@ -3,9 +3,9 @@
     python tests/golden/make_llama.py
 
 Needs ``torch`` and ``transformers``; the tests do not. Weights are saved once per shape, as a hub repository would hold
-them (bfloat16, float16 in two shards, float32); variants share them and differ in ``config.json`` only. ``<variant>.npz``
-holds ``prompt_0``, ``logits_0``, …: token ids and float32 logits [tokens, vocabulary] of the saved weights, computed in
-float32.
+them (bfloat16, float16 in two shards, float32); variants share them and differ in ``config.json`` only.
+``<variant>.npz`` holds ``prompt_0``, ``logits_0``, …: token ids and float32 logits [tokens, vocabulary] of the saved
+weights, computed in float32.
 """
 
 from __future__ import annotations

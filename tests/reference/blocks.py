@@ -19,7 +19,7 @@ def dequantize(
     codes: np.ndarray, scales: np.ndarray, zeros: np.ndarray | int, offsets: np.ndarray | float = 0.0
 ) -> np.ndarray:
     """scale * (code - zero) + offset of each block of 32, in float64."""
-    rows, columns = codes.shape
+    columns = codes.shape[1]
     spread = [
         np.repeat(np.broadcast_to(each, scales.shape), 32, axis=1)[:, :columns] for each in (scales, zeros, offsets)
     ]

@@ -1,4 +1,4 @@
-"""Run a converted folder in ONNX Runtime the way the engine does: one KV buffer per layer, bound as past and present."""
+"""Run a converted folder in ONNX Runtime as the engine does: KV buffers that are bound as past and present at once."""
 
 from __future__ import annotations
 

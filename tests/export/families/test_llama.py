@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reference import llama as twin
-from support.decoder import Decoder, all_logits
-from support.golden import COMPUTED, VARIANTS, Golden, golden_model
 
 from fastslm.export.convert import convert
 from fastslm.export.options import ConvertOptions
 from fastslm.formats import open_model
+from reference import llama as twin
+from support.decoder import Decoder, all_logits
+from support.golden import COMPUTED, VARIANTS, Golden, golden_model
 
 FP32 = 1e-4
 
