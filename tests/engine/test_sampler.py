@@ -114,7 +114,7 @@ def test_a_failure_to_load_the_kernels_reaches_the_caller(monkeypatch):
     def fail():
         raise ImportError("numba is damaged")
 
-    monkeypatch.setattr("fastslm.engine.sampler._load_kernels", fail)
+    monkeypatch.setattr("fastslm.engine.sampler.load_kernels", fail)
     sampler = make_sampler(SamplingOptions(seed=1), 10)
     with pytest.raises(ImportError, match="numba is damaged"):
         sampler.pick(np.zeros(10, np.float32))

@@ -5,6 +5,7 @@ import re
 import threading
 
 import pytest
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from fastslm.errors import FormatError, UsageError
 from fastslm.text import chat
@@ -104,6 +105,65 @@ def test_a_template_that_fails_is_named(source):
         render(source)
 
 
+TOOLS = """
+{%- if tools %}
+    {{- 'system\\n# Tools' }}
+    {%- for tool in tools %}{{- "\\n" }}{{- tool | tojson }}{%- endfor %}
+{%- endif %}
+{%- set ns = namespace(multi_step=true, last=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if ns.multi_step and message.role == "user" and message.content is string and not (
+            message.content.startswith('<tool>') and message.content.endswith('</tool>')) %}
+        {%- set ns.multi_step = false %}
+        {%- set ns.last = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) %}
+        {{- '<' + message.role + '>' ~ message.content + '\\n' }}
+    {%- elif message.role in ['assistant', 'model'] %}
+        {%- set parts = {'text': message.content, 'index': loop.index} %}
+        {%- if '</think>' in message.content %}
+            {%- set _ = parts.text.split('</think>') %}
+            {{- message.content.split('</think>')[-1].lstrip('\\n') }}
+        {%- elif loop.last or (not loop.last and loop.index0 > ns.last) %}
+            {{- parts['text'] | trim }} {{ parts.index * 2 }}
+        {%- endif %}
+        {%- if message.tool_calls %}
+            {%- for call in message.tool_calls %}
+                {%- if call.function is defined %}{%- set call = call.function %}{%- endif %}
+                {{- '{"name": "' + call.name + '", "arguments": ' }}{{- call.arguments | tojson }}{{- '}' }}
+                {%- for key, value in call.arguments.items() %}{{ key ~ '=' ~ value ~ ';' }}{% endfor %}
+            {%- endfor %}
+        {%- endif %}
+    {%- elif message.role == "tool" and (loop.index0 == 0 or messages[loop.index0 - 1].role != "tool") %}
+        {{- '%s: %s' % (message.role, message.content) }}
+    {%- endif %}
+{%- endfor %}
+"""
+
+
+def test_a_long_template_with_tools_and_thinking_writes_what_plain_jinja_writes():
+    """The guards around loops, literals and comparisons change nothing in what a template means."""
+    call = {"function": {"name": "weather", "arguments": {"city": "Zürich", "days": 3}}}
+    messages = [
+        {"role": "user", "content": "How is the weather?"},
+        {"role": "assistant", "content": "<think>hm</think>\n\nLet me see", "tool_calls": [call]},
+        {"role": "tool", "content": "rain"},
+        {"role": "system", "content": "be short"},
+        {"role": "user", "content": "So?"},
+        {"role": "assistant", "content": " Rain. "},
+    ]
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    plain = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    plain.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+    expected = plain.from_string(TOOLS).render(messages=messages, tools=tools)
+    assert render(TOOLS, messages, tools=tools) == expected
+    assert "Zürich" in expected
+    assert "Rain.12" in expected.replace(" ", "")
+
+
 BOMBS = {
     "nested loops": "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
     "loops over text": "{% set t = 'x' * 9999 %}{% for a in t %}{% for b in t %}{% endfor %}{% endfor %}",
@@ -130,6 +190,15 @@ BOMBS = {
     "format filter": "{{ '%9999999999d' | format(1) }}",
     "macro recursion": "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
     "branching macros": "{% macro f(x) %}{% if x %}{{ f(x-1) }}{{ f(x-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "shared lists to JSON": "{% set n = namespace(t=[]) %}{% for i in range(99) %}{% set n.t = [n.t, n.t] %}"
+    "{% endfor %}{{ n.t | tojson }}",
+    "shared lists compared": "{% set n = namespace(a=[], b=[]) %}{% for i in range(99) %}{% set n.a = [n.a, n.a] %}"
+    "{% set n.b = [n.b, n.b] %}{% endfor %}{{ n.a == n.b }}",
+    "shared tuples as a key": "{% set n = namespace(t=()) %}{% for i in range(99) %}{% set n.t = (n.t, n.t) %}"
+    "{% endfor %}{{ {n.t: 1} }}",
+    "comparing for ever": "{% set x = [1] * 99999 %}{% set y = [1] * 99999 %}"
+    "{% for i in range(99999) %}{% if x == y %}{% endif %}{% endfor %}",
+    "wide JSON": "{{ messages | tojson(indent=9999999) }}",
     "long output": "{% for i in range(99999) %}{{ 'x' * 999 }}{% endfor %}",
     "inside of Python": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "changing messages": "{{ messages.append(1) }}",

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from threading import Lock, get_ident
+from threading import Lock, Thread, current_thread
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from fastslm.engine.generate import FinishReason, GenerationOptions, Step, generate
@@ -88,7 +88,7 @@ class Model:
         self._loaded: tuple[Session, KVCache] | None = (session, session.new_cache())
         self._sampling = default_sampling(manifest.generation)
         self._turn = Lock()
-        self._owner: int | None = None
+        self._owner: Thread | None = None
 
     @staticmethod
     def open(folder: Path | str, *, threads: int = 0, context_length: int | None = None) -> Model:
@@ -139,9 +139,9 @@ class Model:
     def stream(self, prompt: str | Sequence[int], **request: Unpack[Request]) -> Generator[Step, None, None]:
         """Continue a plain prompt, one ``Step`` for each token; close the generator to stop early.
 
-        Raises, when the first step is asked for:
+        Raises:
             UsageError: an option or the prompt has a value that is not allowed.
-            ContextTooLong: the prompt leaves no room for an answer.
+            ContextTooLong: the prompt leaves no room for an answer (when the first step is asked for).
             GenerationFailed: the model failed.
         """
         ids = self._plain_prompt(prompt)
@@ -258,10 +258,10 @@ class Model:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Wait for other threads; a second generation inside one of this thread would wait for ever."""
-        if self._owner == get_ident():
+        if self._owner is current_thread():
             raise UsageError("another answer of this model is still being read in this thread", name="model")
         with self._turn:
-            self._owner = get_ident()
+            self._owner = current_thread()
             try:
                 yield
             finally:

@@ -131,7 +131,7 @@ class KernelSampler:
         self._vocab_size = vocab_size
         self._recent = np.zeros(options.repeat_last_n if options.has_penalties else 0, np.int64)
         self._observed = 0
-        self._loading = _in_background(_load_kernels)
+        self._loading = _in_background(load_kernels)
         self._tools: tuple[Any, Filters, Any] | None = None
 
     def observe(self, ids: Sequence[int]) -> None:
@@ -173,7 +173,7 @@ def _filters(kernels: Any, options: SamplingOptions) -> Filters:
     return filters
 
 
-def _load_kernels() -> Any:
+def load_kernels() -> Any:
     """Import and compile (from the second process on: read from numba's cache) by one call on a tiny row."""
     from fastslm.kernels import sampling
 

@@ -20,7 +20,7 @@ def compiled(function: Function) -> Function:
 
     Where no folder can be written at all, the kernel is compiled anew in every process instead of failing.
     """
-    flags = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+    flags = {"nogil": True, "boundscheck": False, "error_model": "numpy", "no_cfunc_wrapper": True}
     try:
         return njit(cache=True, **flags)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # what numba raises when every place for its cache is refused

@@ -16,6 +16,7 @@ from fastslm.errors import FormatError, UsageError
 
 MOST_TEMPLATE_CHARACTERS = 1_000_000
 MOST_PROMPT_CHARACTERS = 16_000_000
+MOST_INDENT = 16
 
 Message = Mapping[str, Any]
 
@@ -119,7 +120,7 @@ def _compile(source: str) -> Any:
     from fastslm.text.sandbox import GenerationBlock, Sandbox
 
     sandbox = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", GenerationBlock])
-    sandbox.filters["tojson"] = _tojson
+    sandbox.add_filter("tojson", _tojson)
     sandbox.globals |= {"raise_exception": _refuse, "strftime_now": _strftime_now}
     try:
         return sandbox.from_string(sandbox.bounded(source))
@@ -145,4 +146,6 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     """JSON as models have seen it in training: without Jinja's HTML escapes."""
+    if indent is not None and not 0 <= indent <= MOST_INDENT:
+        raise ValueError(f"JSON is indented by `{indent}`, expected 0 to {MOST_INDENT}")
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
