@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ def demo_settings() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def demo_ready(demo_settings: Settings) -> Iterator[Settings]:
+def demo_ready(demo_settings: Settings) -> Settings:
     """The same, with the demo model converted."""
     from filelock import FileLock
 
@@ -50,4 +49,4 @@ def demo_ready(demo_settings: Settings) -> Iterator[Settings]:
     SHARED_HOME.mkdir(parents=True, exist_ok=True)
     with FileLock(SHARED_HOME / ".tests.lock", timeout=300):
         api.pull("demo", settings=demo_settings)
-    yield demo_settings
+    return demo_settings

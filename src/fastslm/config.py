@@ -41,7 +41,7 @@ class Settings:
     home: Path
     hub_cache: Path
     endpoint: str = DEFAULT_ENDPOINT
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     offline: bool = False
     use_symlinks: bool = True
     connections: int = 8

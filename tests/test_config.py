@@ -1,0 +1,69 @@
+"""Settings come from the environment in the way that users of the Hugging Face tools know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fastslm.config import DEFAULT_ENDPOINT, Settings
+from fastslm.errors import UsageError
+
+
+def test_defaults_follow_the_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any variable, data lies where other tools put theirs."""
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    settings = Settings.from_environment({})
+    assert settings.hub_cache == tmp_path / ".cache" / "huggingface" / "hub"
+    assert settings.home == tmp_path / ".local" / "share" / "fastslm"
+    assert (settings.endpoint, settings.token, settings.offline) == (DEFAULT_ENDPOINT, None, False)
+
+
+def test_the_narrower_variable_wins(tmp_path: Path) -> None:
+    """HF_HUB_CACHE over HF_HOME over XDG_CACHE_HOME, as in the official client."""
+    env = {"XDG_CACHE_HOME": str(tmp_path / "x"), "HF_HOME": str(tmp_path / "h"), "HF_HUB_CACHE": str(tmp_path / "c")}
+    assert Settings.from_environment(env).hub_cache == tmp_path / "c"
+    del env["HF_HUB_CACHE"]
+    assert Settings.from_environment(env).hub_cache == tmp_path / "h" / "hub"
+    del env["HF_HOME"]
+    assert Settings.from_environment(env).hub_cache == tmp_path / "x" / "huggingface" / "hub"
+
+
+@pytest.mark.parametrize(("word", "offline"), [("1", True), ("TRUE", True), ("yes", True), ("0", False), ("", False)])
+def test_truth_is_what_hugging_face_takes_for_it(word: str, offline: bool) -> None:
+    """1, ON, YES and TRUE in any case."""
+    assert Settings.from_environment({"HF_HUB_OFFLINE": word}).offline is offline
+
+
+def test_the_token_comes_from_the_variable_then_the_file(tmp_path: Path) -> None:
+    """A login of the official client is honoured, unless implicit tokens are switched off."""
+    (tmp_path / "token").write_text("hf_file\n")
+    env = {"HF_HOME": str(tmp_path)}
+    assert Settings.from_environment(env).token == "hf_file"
+    assert Settings.from_environment({**env, "HF_TOKEN": " hf_env "}).token == "hf_env"
+    assert Settings.from_environment({**env, "HF_TOKEN": "hf_env", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}).token is None
+
+
+def test_the_token_is_not_shown_by_accident(tmp_path: Path) -> None:
+    """A settings value that ends up in a log does not carry the secret."""
+    assert "hf_secret" not in repr(Settings(home=tmp_path, hub_cache=tmp_path, token="hf_secret"))
+
+
+def test_an_endpoint_must_be_an_address() -> None:
+    """The value found is named."""
+    assert Settings.from_environment({"HF_ENDPOINT": "http://mirror:8090/"}).endpoint == "http://mirror:8090"
+    with pytest.raises(UsageError, match="`HF_ENDPOINT` is `mirror:8090`"):
+        Settings.from_environment({"HF_ENDPOINT": "mirror:8090"})
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "many", "1.5", "²"])
+def test_a_count_must_be_a_whole_number(value: str) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(UsageError, match="FASTSLM_CONNECTIONS"):
+        Settings.from_environment({"FASTSLM_CONNECTIONS": value})
+
+
+def test_proxies_are_read_in_both_cases() -> None:
+    """The lower case wins, as in curl."""
+    env = {"HTTPS_PROXY": "http://upper:1", "https_proxy": "http://lower:1", "NO_PROXY": "localhost"}
+    assert Settings.from_environment(env).proxies == {"https": "http://lower:1", "no": "localhost"}
