@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -34,12 +35,12 @@ class HubFile:
     data: bytes
     lfs: bool
 
-    @property
+    @cached_property
     def blob_id(self) -> str:
         body = f"pointer {self.sha256}".encode() if self.lfs else self.data
         return hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
 

@@ -53,11 +53,6 @@ class Wishes:
     exclude: tuple[str, ...] = ()
     file: str = ""
 
-    @property
-    def filtered(self) -> bool:
-        """Whether the user chose files at all."""
-        return bool(self.include or self.exclude or self.file)
-
 
 def select_files(paths: Sequence[str], wishes: Wishes) -> tuple[str, ...]:
     """The paths to fetch, sorted.
