@@ -17,8 +17,8 @@ from fastslm.engine.session import Logits, Session
 from fastslm.errors import GenerationFailed, UsageError
 from fastslm.progress import Progress, ProgressCallback, silent
 
-LOGITS_PER_STEP = 1 << 24
-"""Most logits computed at once: 64 MB."""
+LOGITS_PER_STEP = 1 << 22
+"""Most logits computed at once: 16 MB, and twice that in float64."""
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ class KernelSampler:
         self._vocab_size = vocab_size
         self._recent = np.zeros(options.repeat_last_n if options.has_penalties else 0, np.int64)
         self._observed = 0
-        self._loading = _in_background(load_kernels)
+        self._loading = preload_kernels()
         self._tools: tuple[Any, Filters, Any] | None = None
 
     def observe(self, ids: Sequence[int]) -> None:
@@ -182,12 +182,13 @@ def load_kernels() -> Any:
     return sampling
 
 
-def _in_background(function: Any) -> Future[Any]:
+def preload_kernels() -> Future[Any]:
+    """Load the kernels in a thread, for callers that know early (while a model loads) that a draw will come."""
     future: Future[Any] = Future()
 
     def work() -> None:
         try:
-            future.set_result(function())
+            future.set_result(load_kernels())
         except BaseException as error:  # noqa: BLE001  # it belongs to who waits for the result
             future.set_exception(error)
 

@@ -98,16 +98,21 @@ class OrtSession:
 
 
 class _Step:
-    """Inputs and outputs of one step, bound once: to run it again only numbers in arrays change."""
+    """Inputs and outputs of one step, bound once: to run it again only numbers in arrays change.
+
+    ONNX Runtime sees addresses; the arrays behind them are kept alive here and in the cache (its older releases do
+    not do it).
+    """
 
     def __init__(self, session: Any, cache: KVCache, length: int, rows: int, vocab_size: int) -> None:
         self._session = session
         self._ids = np.zeros((1, length), np.int64)
         self._last_position = np.zeros(1, np.int32)
         self._total = np.zeros((), np.int32)
+        self._rows = np.arange(length - rows, length, dtype=np.int64)
         self._logits = np.empty((rows, vocab_size), np.float32)
         self._binding = session.io_binding()
-        self._bind(cache, np.arange(length - rows, length, dtype=np.int64))
+        self._bind(cache)
 
     def run(self, ids: Sequence[int], past: int) -> Logits:
         self._ids[0] = ids
@@ -116,14 +121,14 @@ class _Step:
         self._session.run_with_iobinding(self._binding)
         return self._logits
 
-    def _bind(self, cache: KVCache, rows: npt.NDArray[np.int64]) -> None:
+    def _bind(self, cache: KVCache) -> None:
         from onnxruntime import OrtValue
 
         inputs = {
             "input_ids": self._ids,
             "seqlens_k": self._last_position,
             "total_sequence_length": self._total,
-            "logit_rows": rows,
+            "logit_rows": self._rows,
         }
         for name, array in inputs.items():
             self._binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
