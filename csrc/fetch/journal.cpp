@@ -1,5 +1,6 @@
 #include "fetch/journal.hpp"
 
+#include <algorithm>
 #include <array>
 
 #include <fastslm/files.hpp>
@@ -11,6 +12,7 @@ namespace {
 constexpr std::array<char, 8> kMagic{'F', 'S', 'L', 'M', 'J', 'R', 'N', 'L'};
 constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kMostBytes = 64U << 20U;
+constexpr std::uint64_t kSavesPerFile = 100;  // so a kill loses at most this part of a fast download
 
 class Writer {
  public:
@@ -119,6 +121,55 @@ Extents load_done(const std::string& path, const std::string& partial_path, cons
   const auto journal = bytes ? decode(*bytes) : std::nullopt;
   if (!journal || journal->identity != identity || journal->size != size) return {};
   return journal->done;
+}
+
+JournalKeeper::JournalKeeper(std::string path, std::string identity, std::optional<std::uint64_t> size,
+                             std::uint64_t piece_bytes, double interval_s)
+    : path_(std::move(path)),
+      identity_(std::move(identity)),
+      size_(size),
+      piece_bytes_(piece_bytes),
+      interval_(interval_s) {}
+
+Extents JournalKeeper::load(const std::string& partial_path) {
+  const std::lock_guard lock(mutex_);
+  Extents done = is_active() ? load_done(path_, partial_path, identity_, *size_) : Extents{};
+  saved_bytes_ = done.total();
+  return done;
+}
+
+bool JournalKeeper::is_due(const Extents& done) const {
+  const std::uint64_t news = done.total() - std::min(done.total(), saved_bytes_);
+  if (news == 0) return false;
+  const bool much = news >= std::max(*size_ / kSavesPerFile, piece_bytes_);
+  return much || std::chrono::steady_clock::now() - saved_at_ >= interval_;
+}
+
+// Whoever finds the journal being written need not wait: the next block will be in the next save.
+void JournalKeeper::save_if_due(const std::function<Extents()>& look) {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock() || closed_ || !is_active()) return;
+  const Extents done = look();
+  if (is_due(done)) save(done);
+}
+
+void JournalKeeper::save_now(const std::function<Extents()>& look) {
+  const std::lock_guard lock(mutex_);
+  if (closed_ || !is_active()) return;
+  const Extents done = look();
+  if (done.total() > 0) save(done);
+}
+
+void JournalKeeper::save(const Extents& done) {
+  save_journal(path_, {*size_, piece_bytes_, identity_, done});
+  saved_bytes_ = done.total();
+  saved_at_ = std::chrono::steady_clock::now();
+}
+
+void JournalKeeper::close() {
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  remove_file(path_);
 }
 
 }  // namespace fastslm

@@ -6,8 +6,11 @@
 // absent.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -35,5 +38,38 @@ void save_journal(const std::string& path, const Journal& journal);
 // when the partial file is missing or of another size.
 Extents load_done(const std::string& path, const std::string& partial_path, const std::string& identity,
                   std::uint64_t size);
+
+// Decides when the journal of one file is written. Thread-safe.
+class JournalKeeper {
+ public:
+  // Without an identity, or a size, nothing is ever saved: a later process could not trust it.
+  JournalKeeper(std::string path, std::string identity, std::optional<std::uint64_t> size,
+                std::uint64_t piece_bytes, double interval_s);
+
+  bool is_active() const noexcept { return size_ && !identity_.empty(); }
+
+  Extents load(const std::string& partial_path);
+
+  // Save what `look` returns, if enough happened since the last time.
+  void save_if_due(const std::function<Extents()>& look);
+  void save_now(const std::function<Extents()>& look);
+
+  // Remove the journal; later saves do nothing.
+  void close();
+
+ private:
+  void save(const Extents& done);
+  bool is_due(const Extents& done) const;
+
+  const std::string path_;
+  const std::string identity_;
+  const std::optional<std::uint64_t> size_;
+  const std::uint64_t piece_bytes_;
+  const std::chrono::duration<double> interval_;
+  std::mutex mutex_;
+  bool closed_ = false;
+  std::uint64_t saved_bytes_ = 0;
+  std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
+};
 
 }  // namespace fastslm

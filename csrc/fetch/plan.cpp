@@ -6,10 +6,22 @@ namespace fastslm {
 namespace {
 
 // In pieces: a run is long enough that its request costs little, short enough that the hash stays close.
-constexpr std::uint64_t kShortestRun = 8;
+constexpr std::uint64_t kShortestRun = 4;
 constexpr std::uint64_t kLongestRun = 64;
 // A tail shorter than this is not worth another request.
 constexpr std::uint64_t kShortestTail = 2;
+// Nor is one that would be there before another connection has got going.
+constexpr double kWorthSeconds = 2;
+
+std::uint64_t bytes_left(const Run& run) { return run.end - run.position; }
+
+// At the rate so far; a run that brought nothing yet is given the time to start, then counts as stuck.
+double seconds_left(const Run& run, double now_s) {
+  const double elapsed = now_s - run.started_s;
+  const auto brought = static_cast<double>(run.position - run.begin);
+  if (brought == 0) return elapsed > kWorthSeconds ? std::numeric_limits<double>::infinity() : 0;
+  return static_cast<double>(bytes_left(run)) * elapsed / brought;
+}
 
 }  // namespace
 
@@ -22,10 +34,10 @@ RangePlan::RangePlan(std::uint64_t size, const Extents& done, std::uint64_t piec
   }
 }
 
-std::shared_ptr<Run> RangePlan::take() {
+std::shared_ptr<Run> RangePlan::take(double now_s) {
   if (stream_waiting_) {
     stream_waiting_ = false;
-    auto run = start({0, size_});
+    auto run = start({0, size_}, now_s);
     run->stream = true;
     return run;
   }
@@ -36,7 +48,7 @@ std::shared_ptr<Run> RangePlan::take() {
   const bool all = gap.size() <= length || cut <= gap.begin;
   const ByteRange range{gap.begin, all ? gap.end : cut};
   free_.remove(range);
-  return start(range);
+  return start(range, now_s);
 }
 
 // Long runs first and shorter ones towards the end, so that all connections finish together.
@@ -46,20 +58,29 @@ std::uint64_t RangePlan::run_length() const {
   return std::clamp(share, kShortestRun * piece_, kLongestRun * piece_);
 }
 
-std::shared_ptr<Run> RangePlan::start(ByteRange range) {
-  return runs_.emplace_back(std::make_shared<Run>(Run{.position = range.begin, .end = range.end}));
+std::shared_ptr<Run> RangePlan::start(ByteRange range, double now_s) {
+  Run run;
+  run.begin = run.position = range.begin;
+  run.end = range.end;
+  run.started_s = now_s;
+  return runs_.emplace_back(std::make_shared<Run>(run));
 }
 
-std::shared_ptr<Run> RangePlan::split() {
-  if (stream_ || runs_.empty()) return nullptr;
-  const auto left = [](const std::shared_ptr<Run>& run) { return run->end - run->position; };
-  const auto largest = *std::max_element(runs_.begin(), runs_.end(),
-                                         [&](const auto& a, const auto& b) { return left(a) < left(b); });
-  if (left(largest) <= 2 * kShortestTail * piece_) return nullptr;
-  const std::uint64_t middle = aligned_down(largest->position + left(largest) / 2);
-  const ByteRange tail{middle, largest->end};
-  largest->end = middle;
-  return start(tail);
+std::shared_ptr<Run> RangePlan::split(double now_s) {
+  if (stream_) return nullptr;
+  std::shared_ptr<Run> slowest;
+  double longest_s = kWorthSeconds;
+  for (const auto& run : runs_) {
+    const double left_s = bytes_left(*run) > 2 * kShortestTail * piece_ ? seconds_left(*run, now_s) : 0;
+    if (left_s <= longest_s) continue;
+    longest_s = left_s;
+    slowest = run;
+  }
+  if (!slowest) return nullptr;
+  const std::uint64_t middle = aligned_down(slowest->position + bytes_left(*slowest) / 2);
+  const ByteRange tail{middle, slowest->end};
+  slowest->end = middle;
+  return start(tail, now_s);
 }
 
 std::uint64_t RangePlan::claim(Run& run, std::uint64_t wanted) {

@@ -20,6 +20,8 @@ constexpr std::uint64_t kUnknownSize = std::numeric_limits<std::uint64_t>::max()
 struct Run {
   std::uint64_t position = 0;  // next byte that nobody has claimed
   std::uint64_t end = 0;
+  std::uint64_t begin = 0;  // where it started, and when
+  double started_s = 0;
   std::uint64_t fresh = 0;  // bytes it brought that were missing
   bool whole = false;       // its request asked for no range, so its body goes on to the end of the file
   bool stream = false;      // the only run there may be, as the server serves no ranges
@@ -31,11 +33,12 @@ class RangePlan {
   // `size` may be kUnknownSize; then there is one stream.
   RangePlan(std::uint64_t size, const Extents& done, std::uint64_t piece, unsigned connections);
 
-  // The lowest free bytes as a new run, or nothing.
-  std::shared_ptr<Run> take();
+  // The lowest free bytes as a new run, or nothing. `now_s` is any clock that only goes forward.
+  std::shared_ptr<Run> take(double now_s);
 
-  // The tail half of the run with most to do, or nothing when no run is worth splitting.
-  std::shared_ptr<Run> split();
+  // The tail half of the run that would take longest, or nothing when no run is worth splitting: what the
+  // cut connection has under way is lost, so little may not be taken, nor from a run that is soon over.
+  std::shared_ptr<Run> split(double now_s);
 
   // Let `run` write up to `wanted` bytes at its position; fewer when its end was moved.
   std::uint64_t claim(Run& run, std::uint64_t wanted);
@@ -54,7 +57,7 @@ class RangePlan {
   bool is_stream() const noexcept { return stream_; }
 
  private:
-  std::shared_ptr<Run> start(ByteRange range);
+  std::shared_ptr<Run> start(ByteRange range, double now_s);
   std::uint64_t run_length() const;
   std::uint64_t aligned_down(std::uint64_t offset) const noexcept { return offset / piece_ * piece_; }
 

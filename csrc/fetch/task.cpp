@@ -1,18 +1,20 @@
 #include "fetch/task.hpp"
 
-#include <algorithm>
+#include <chrono>
 #include <exception>
 #include <utility>
 
-#include "fetch/journal.hpp"
 #include "net/url.hpp"
 
 namespace fastslm {
 namespace {
 
 constexpr std::uint64_t kSmallFilePieces = 4;  // such files are hashed by the worker that ends them
-constexpr std::uint64_t kSavesPerFile = 50;    // so a kill loses at most this part of a fast download
 constexpr std::chrono::milliseconds kGlance{100};
+
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 // What the journal must agree with; empty when nothing would tell other contents apart.
 std::string identity_of(const FileRequest& request) {
@@ -26,7 +28,8 @@ FileTask::FileTask(FileRequest request, const DownloadOptions& options, const St
     : request_(std::move(request)),
       options_(options),
       stop_(stop),
-      identity_(identity_of(request_)),
+      journal_(request_.journal_path, identity_of(request_), request_.size, options_.piece_bytes,
+               options_.journal_interval_s),
       size_(request_.size.value_or(kUnknownSize)),
       plan_(size_, {}, options_.piece_bytes, options_.connections),
       location_(request_.url) {}
@@ -63,14 +66,12 @@ void FileTask::start() noexcept {
 }
 
 void FileTask::open() {
-  Extents done = size_ != kUnknownSize
-                     ? load_done(request_.journal_path, request_.partial_path, identity_, size_)
-                     : Extents{};
+  Extents done = journal_.load(request_.partial_path);
   auto file = std::make_shared<File>(File::open_for_writing(request_.partial_path));
   if (done.total() == 0) start_afresh(*file);
   const std::lock_guard lock(mutex_);
   file_ = std::move(file);
-  resumed_ = saved_bytes_ = done.total();
+  resumed_ = done.total();
   done_ = std::move(done);
   plan_ = RangePlan(size_, done_, options_.piece_bytes, options_.connections);
 }
@@ -101,12 +102,12 @@ bool FileTask::is_transferring() const {
 
 std::shared_ptr<Run> FileTask::take() {
   const std::lock_guard lock(mutex_);
-  return opened_ && !is_over() ? plan_.take() : nullptr;
+  return opened_ && !is_over() ? plan_.take(now_s()) : nullptr;
 }
 
 std::shared_ptr<Run> FileTask::split() {
   const std::lock_guard lock(mutex_);
-  return opened_ && !is_over() ? plan_.split() : nullptr;
+  return opened_ && !is_over() ? plan_.split(now_s()) : nullptr;
 }
 
 bool FileTask::wants(const Run& run) const {
@@ -160,7 +161,7 @@ bool FileTask::write(Run& run, Bytes data) {
     throw;
   }
   commit(run, range);
-  save(false);
+  journal_.save_if_due([this] { return done(); });
   settle_when_ready();
   return wants(run);
 }
@@ -270,9 +271,7 @@ void FileTask::settle() {
 }
 
 void FileTask::publish(const std::string& digest) {
-  const std::lock_guard journal_lock(journal_mutex_);
-  journal_closed_ = true;
-  remove_file(request_.journal_path);
+  journal_.close();
   const std::lock_guard lock(mutex_);
   if (is_over()) return;
   state_ = FileState::verified;
@@ -280,34 +279,9 @@ void FileTask::publish(const std::string& digest) {
   file_.reset();
 }
 
-bool FileTask::journal_due() const {
-  const std::uint64_t news = done_.total() - std::min(done_.total(), saved_bytes_);
-  if (news == 0) return false;
-  const bool much = news >= std::max(size_ / kSavesPerFile, options_.piece_bytes);
-  return much || Clock::now() - saved_at_ >= std::chrono::duration<double>(options_.journal_interval_s);
-}
-
-void FileTask::save(bool forced) {
-  if (identity_.empty()) return;
-  Lock journal_lock(journal_mutex_, std::defer_lock);
-  if (forced) journal_lock.lock();
-  if (!journal_lock.owns_lock() && !journal_lock.try_lock()) return;
-  if (journal_closed_) return;
-  Lock lock(mutex_);
-  if (!opened_ || size_ == kUnknownSize || done_.total() == 0) return;
-  if (!forced && !journal_due()) return;
-  const Journal journal{size_, options_.piece_bytes, identity_, done_};
-  saved_bytes_ = done_.total();
-  saved_at_ = Clock::now();
-  lock.unlock();
-  save_journal(request_.journal_path, journal);
-}
-
-void FileTask::discard() {
-  const std::lock_guard journal_lock(journal_mutex_);
-  journal_closed_ = true;
-  remove_file(request_.journal_path);
-  remove_file(request_.partial_path);
+Extents FileTask::done() const {
+  const std::lock_guard lock(mutex_);
+  return done_;
 }
 
 void FileTask::fail(const Error& error) noexcept {
@@ -327,10 +301,11 @@ void FileTask::fail(const Error& error) noexcept {
 // What a later process can go on from is kept, anything else would only fill the disk.
 void FileTask::leave(bool wrong_bytes) noexcept {
   try {
-    if (wrong_bytes || !is_resumable()) {
-      discard();
+    if (!wrong_bytes && is_resumable()) {
+      journal_.save_now([this] { return done(); });
     } else {
-      save(true);
+      journal_.close();
+      remove_file(request_.partial_path);
     }
   } catch (const std::exception&) {
     // The error before is the one to report, and an older journal is still good.
@@ -339,7 +314,7 @@ void FileTask::leave(bool wrong_bytes) noexcept {
 
 bool FileTask::is_resumable() const {
   const std::lock_guard lock(mutex_);
-  return !opened_ || (!identity_.empty() && size_ != kUnknownSize && done_.total() > 0);
+  return !opened_ || (journal_.is_active() && done_.total() > 0);
 }
 
 void FileTask::close() noexcept {

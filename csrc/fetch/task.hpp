@@ -4,7 +4,6 @@
 // was compared and its contents were synced.
 #pragma once
 
-#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -17,6 +16,7 @@
 #include <fastslm/stop.hpp>
 
 #include "base/extents.hpp"
+#include "fetch/journal.hpp"
 #include "fetch/plan.hpp"
 #include "fetch/verify.hpp"
 
@@ -55,7 +55,6 @@ class FileTask {
   FileProgress progress() const;
 
  private:
-  using Clock = std::chrono::steady_clock;
   using Lock = std::unique_lock<std::mutex>;
 
   void open();
@@ -70,16 +69,14 @@ class FileTask {
   void settle();
   void publish(const std::string& digest);
   void reset_stream(Lock& lock);
-  bool journal_due() const;  // needs the lock
-  void save(bool forced);
-  void discard();
+  Extents done() const;
   bool is_resumable() const;
   void leave(bool wrong_bytes) noexcept;
 
   const FileRequest request_;
   const DownloadOptions options_;
   const StopFlag& stop_;
-  const std::string identity_;
+  JournalKeeper journal_;  // its lock is taken before ours
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -95,11 +92,6 @@ class FileTask {
   std::string location_;
   std::string digest_;
   std::optional<Error> error_;
-
-  std::mutex journal_mutex_;  // taken before mutex_
-  bool journal_closed_ = false;
-  std::uint64_t saved_bytes_ = 0;
-  Clock::time_point saved_at_ = Clock::now();
 
   std::optional<Follower> follower_;  // used by one thread at a time: the follower's, or the one that settles
   std::thread follower_thread_;

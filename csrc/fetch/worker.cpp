@@ -14,8 +14,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kBufferBytes = 256U << 10U;  // libcurl hands out 16 KiB at a time
-constexpr std::chrono::milliseconds kLongestHold{200};
+constexpr std::size_t kBufferBytes = 64U << 10U;  // libcurl hands out 16 KiB at a time
+constexpr std::chrono::milliseconds kLongestHold{100};
 constexpr double kGlanceS = 0.1;
 
 // Checks one response and writes its body in large blocks.

@@ -62,10 +62,10 @@ void each_status_has_its_error() {
       {429, "server_busy"},    {500, "server_busy"},  {503, "server_busy"},    {204, "range_mismatch"},
       {304, "server_refused"}, {0, "server_refused"}, {451, "server_refused"},
   };
-  for (const auto& [status, name] : table) {
-    const auto error = ERROR_OF(check_head({status, {}}, kPart));
-    CHECK_EQUAL(fastslm::error_name(error.code()), name);
-    CHECK_EQUAL(error.facts().status, status);
+  for (const auto& row : table) {
+    const auto error = ERROR_OF(check_head({row.first, {}}, kPart));
+    CHECK_EQUAL(fastslm::error_name(error.code()), row.second);
+    CHECK_EQUAL(error.facts().status, row.first);
     CHECK_EQUAL(error.facts().offset, 10U);
     CHECK_EQUAL(error.facts().url, "http://h/f");
   }
