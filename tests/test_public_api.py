@@ -34,7 +34,9 @@ def test_import_loads_nothing_heavy() -> None:
 
 def test_help_loads_no_library() -> None:
     """`fastslm --help` answers at once because it loads only the table of commands."""
-    code = f"import sys; from fastslm.cli import main; main(['--help']); print([m for m in {HEAVY} if m in sys.modules])"
+    code = (
+        f"import sys; from fastslm.cli import main; main(['--help']); print([m for m in {HEAVY} if m in sys.modules])"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert shown.stdout.splitlines()[-1] == "[]"
     assert shown.stderr == ""

@@ -87,6 +87,8 @@ def pull(
             wishes = Wishes(tuple(include), tuple(exclude))
             fetched = fetch_model(ref, settings, wishes, progress)
             entry = _downloaded(registry, entry, fetched)
+        if fetched.from_cache and ref.kind == "hub" and not settings.offline:
+            notice(f"`{settings.endpoint}` does not answer; `{ref.name}` is what was here before")
         path = fetched.path
         if convert:
             path = _converted(registry, entry, settings, context_length, progress)

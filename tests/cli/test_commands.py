@@ -29,7 +29,9 @@ def test_pull_without_conversion_stops_after_the_download(fastslm: Run, hub: Fak
     """`--no-convert` leaves verified files in the hub cache; `convert` goes on without the network."""
     pulled = fastslm("pull", "tiny/llama", "--no-convert", "--quiet")
     assert pulled.err == ""
-    assert sorted(p.name for p in Path(pulled.out.strip()).iterdir()) == ["README.md", "tiny.Q8_0.gguf"]
+    source = Path(pulled.out.strip())
+    assert source.name == "tiny.Q8_0.gguf"
+    assert sorted(p.name for p in source.parent.iterdir()) == ["README.md", "tiny.Q8_0.gguf"]
     assert [e["state"] for e in fastslm("list", "--json").data] == ["downloaded"]
     hub.close_for_good()
     converted = fastslm("convert", "tiny/llama", "--json")

@@ -161,7 +161,7 @@ def _ask(url: str, method: str, settings: Settings) -> tuple[str, Mapping[str, s
         headers["Range"] = "bytes=0-0"
     request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 - the parser admits http(s) only
     try:
-        with _opener(settings, urlsplit(url).netloc).open(request, timeout=PROBE_S) as answer:
+        with opener(settings, urlsplit(url).netloc).open(request, timeout=PROBE_S) as answer:
             return answer.url, answer.headers
     except urllib.error.HTTPError as error:
         with error:
@@ -197,7 +197,8 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-def _opener(settings: Settings, host: str) -> urllib.request.OpenerDirector:
+def opener(settings: Settings, host: str) -> urllib.request.OpenerDirector:
+    """Opens addresses of one host as the settings say: proxies and their exceptions, trusted certificates."""
     given = settings.proxies
     proxies = {name: given.get(name) or given.get("all") or "" for name in ("http", "https")}
     if urllib.request.proxy_bypass_environment(host, {"no": given.get("no", "")}):  # type: ignore[attr-defined]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import urllib.error
-import urllib.request
+from urllib.parse import urlsplit
 
 from fastslm.config import Settings
 from fastslm.errors import ConnectionLost
+from fastslm.hub.address import opener
 
 TIMEOUT_S = 5.0
 
@@ -21,7 +22,7 @@ def reachable(settings: Settings) -> float:
     url = f"{settings.endpoint}/api/models?limit=1"
     began = time.monotonic()
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S):  # noqa: S310  # Settings admits http and https only
+        with opener(settings, urlsplit(url).netloc).open(url, timeout=TIMEOUT_S):
             pass
     except urllib.error.HTTPError:
         pass

@@ -252,12 +252,13 @@ def _directory(cursor: _Cursor, count: int, alignment: int) -> dict[str, GgufTen
     tensors: dict[str, GgufTensor] = {}
     for name, type_name, shape, row_bytes, offset in relative:
         size = row_bytes * math.prod(shape[:-1])
-        if offset % alignment or base + offset + size > len(cursor.data):
-            message = (
-                f"tensor `{name}` lies at {offset} with {size} bytes, expected a multiple of {alignment} "
-                f"inside the {max(0, len(cursor.data) - base)} bytes of tensor data"
-            )
-            raise FormatError(message, subject=name, expected=len(cursor.data) - base, found=offset + size)
+        end = base + offset + size
+        if offset % alignment:
+            message = f"`{cursor.subject}`: tensor `{name}` lies at {offset}, expected a multiple of {alignment}"
+            raise FormatError(message, subject=name, expected=alignment, found=offset)
+        if end > len(cursor.data):
+            message = f"`{cursor.subject}` has {len(cursor.data)} bytes, expected {end} or more for tensor `{name}`"
+            raise FormatError(message, subject=name, expected=end, found=len(cursor.data))
         if name in tensors:
             raise FormatError(f"`{cursor.subject}` has the tensor `{name}` twice", subject=name)
         tensors[name] = GgufTensor(name, type_name, shape, row_bytes, base + offset, size)
