@@ -20,7 +20,9 @@ class FileRequest:
     ``partial_path`` receives the bytes at their final offsets and is complete, synced and verified when the
     state is ``verified``; the caller renames it into place. ``journal_path`` is removed at that moment.
     ``size_bytes`` is -1 when the server does not tell (one stream, no resume). ``identity`` is any text that
-    changes when the content does (a hash, an ETag): a journal of another identity is discarded.
+    changes when the content does (a hash, an ETag): a journal of another identity is discarded. Without an
+    identity and an expected hash, or without a size, nothing is resumed. ``expected_hash`` is lower-case hex.
+    A download that fails or is cancelled leaves a partial file only where the next one can go on from it.
     """
 
     def __init__(
