@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import inspect
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -165,16 +167,27 @@ def test_cancel_takes_effect_within_a_second(tmp_path: Path, fault: Fault) -> No
 
 
 def test_cancel_works_while_the_connection_is_being_made(tmp_path: Path) -> None:
-    # 198.51.100.0/24 is reserved for documentation: packets to it are lost or refused.
-    file = _native.FileRequest(
-        url="http://198.51.100.1/f", partial_path=str(tmp_path / "p"), journal_path=str(tmp_path / "j"), size_bytes=9
-    )
-    download = _native.Download([file], options(connect_timeout_s=30, max_attempts=100))
-    download.wait(0.1)
-    start = time.monotonic()
-    download.cancel()
-    assert download.wait(5)
-    assert time.monotonic() - start < 1
+    # A listener whose queue is full answers no new connection.
+    with socket.socket() as listener, contextlib.ExitStack() as queue:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        file = _native.FileRequest(
+            url=f"http://127.0.0.1:{listener.getsockname()[1]}/f",
+            partial_path=str(tmp_path / "p"),
+            journal_path=str(tmp_path / "j"),
+            size_bytes=9,
+        )
+        download = _native.Download([file], options(connect_timeout_s=30, max_attempts=100))
+        assert not download.wait(0.2)
+        start = time.monotonic()
+        download.cancel()
+        assert download.wait(5)
+        assert time.monotonic() - start < 1
+        assert download.progress().files[0].state == "cancelled"
 
 
 @pytest.mark.parametrize(
