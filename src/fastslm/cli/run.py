@@ -58,6 +58,10 @@ def command(
     question = _question(prompt)
     if question is None and (as_json or raw):
         raise UsageError("`--json` and `--raw` need a prompt, found none", name="prompt")
+    if temperature != 0:
+        from fastslm.engine.sampler import preload_kernels
+
+        preload_kernels()  # while the model loads; a greedy answer needs none
     with output.progress() as progress:
         loaded = api.load(
             model,
