@@ -117,6 +117,20 @@ def test_a_redirect_to_another_origin_gets_the_file_but_not_the_token(tmp_path: 
         assert "authorization" not in cdn.seen[0].headers
 
 
+def test_a_proxy_is_used_as_given_and_the_environment_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = content(10)
+    with serving({"http://files.invalid/f": data, "/f": data}) as server:
+        proxied = request(server, "/f", tmp_path, data=data, url="http://files.invalid/f")
+        assert finish(proxied, proxy=server.url("")).files[0].state == "verified"
+        assert server.seen[-1].path == "http://files.invalid/f"
+        assert finish(request(server, "/f", tmp_path, data=data), proxy=server.url(""), no_proxy="127.0.0.1")
+        assert server.seen[-1].path == "/f"
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+        assert finish(request(server, "/f", tmp_path, data=data)).files[0].state == "verified"
+
+
 CHILD = """
 import sys
 from fastslm import _native

@@ -47,8 +47,9 @@ class FakeTransport : public fastslm::Transport {
   std::map<std::string, std::string> contents;  // address to bytes
   Fault always;                                 // of every answer without a scripted one
   double stall_timeout_s = 0.1;
-  std::chrono::microseconds block_delay{0};
   std::atomic<std::uint64_t> sent_bytes{0};
+  std::atomic<std::uint64_t> hold_after{
+      Fault::never};  // with so many bytes sent, all connections fall silent
 
   void script(const Fault& fault) { faults_.push_back(fault); }
 
@@ -116,15 +117,22 @@ class FakeConnection : public fastslm::Connection {
     constexpr std::size_t block = 1000;
     const std::size_t limit = std::min({body.size(), fault.cut_after, fault.end_after, fault.stall_after});
     for (std::size_t at = 0; at < limit; at += block) {
-      if (!receiver.wanted()) return fastslm::Ended::stopped;
+      do {
+        if (!receiver.wanted()) return fastslm::Ended::stopped;
+      } while (is_held());
       const auto part = std::string_view(body).substr(at, std::min(block, limit - at));
       server_.sent_bytes += part.size();
       if (!receiver.on_body(bytes_of(part))) return fastslm::Ended::stopped;
-      if (server_.block_delay.count() > 0) std::this_thread::sleep_for(server_.block_delay);
     }
     if (fault.stall_after != Fault::never) return stall(receiver);
     if (fault.cut_after != Fault::never) throw fastslm::Error(fastslm::ErrorCode::connection_lost, "cut");
     return fastslm::Ended::complete;
+  }
+
+  bool is_held() const {
+    if (server_.sent_bytes < server_.hold_after) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return true;
   }
 
   fastslm::Ended stall(fastslm::Receiver& receiver) const {

@@ -9,15 +9,15 @@ namespace {
 
 using fastslm::FileState;
 
-// Stop a slow download in the middle, as Ctrl-C does.
+// Stop a download in the middle, as Ctrl-C does.
 void stop_half_way(Scene& scene) {
-  scene.server->block_delay = std::chrono::microseconds(500);
+  scene.server->hold_after = scene.content.size() / 2;
   fastslm::Download download({scene.request()}, scene.options, scene.server);
   while (download.progress().files.at(0).done_bytes < scene.content.size() / 3) CHECK(!download.wait(0.002));
   download.cancel();
   CHECK(download.wait(1));
   CHECK(download.progress().files.at(0).state == FileState::cancelled);
-  scene.server->block_delay = {};
+  scene.server->hold_after = Fault::never;
 }
 
 void a_cancelled_download_goes_on_where_it_was() {
