@@ -22,7 +22,8 @@ ACCURACY_LEVEL = 4
 """MatMulNBits rounds activations to 8 bits per block of 32, as llama.cpp does; level 0 would keep them float32.
 
 8 bits have a fast kernel at this level only (25 times the decode speed of level 0). With 4 bits it decodes up to twice
-as fast where a matrix does not fit in the cache.
+as fast where a matrix does not fit in the cache. What it costs, on SmolLM2-135M with Q4_1 weights: perplexity 28.66
+against 28.59 with float activations everywhere; llama.cpp has 28.64.
 """
 
 
@@ -120,7 +121,7 @@ class Layers:
         operands += ["seqlens_k", "total_sequence_length", *ROTARY_TABLES]
         results = [name, *self._kv_outputs(index, shape)]
         options = {"num_heads": shape.heads, "kv_num_heads": shape.kv_heads, "do_rotary": 1}
-        if shape.window is not None:
+        if shape.window is not None:  # ONNX Runtime up to 1.23 shows one position more than this
             options["local_window_size"] = shape.window
         self.graph.nodes("GroupQueryAttention", operands, results, domain=MICROSOFT, **options)
         return self.graph.node("Reshape", [name, self.graph.shape(-1, shape.heads * shape.head_dim)], f"{name}/2d")
