@@ -107,6 +107,23 @@ def test_a_404_names_the_file(server: FileServer, here: Settings, tmp_path: Path
         transfer([job(tmp_path, "a", lambda: Link(server.url))], here, silent)
 
 
+def test_what_was_verified_but_not_yet_in_place_is_not_fetched_again(here: Settings, tmp_path: Path) -> None:
+    """A process killed between the check and the renaming of a file has lost nothing; damage is still noticed."""
+    published: list[str] = []
+    kept = job(tmp_path, "a", resolve=lambda: pytest.fail("nobody needs to be asked"), publish=published.append)
+    kept.partial.write_bytes(DATA)
+    moved = transfer([kept], here, silent)
+    assert (moved.wire_bytes, moved.resumed_bytes) == (0, len(DATA))
+    assert published == [kept.digest]
+
+
+def test_a_complete_file_with_a_wrong_byte_is_fetched_again(server: FileServer, here: Settings, tmp_path: Path) -> None:
+    """Only the hash counts."""
+    damaged = job(tmp_path, "a", lambda: Link(server.url))
+    damaged.partial.write_bytes(b"x" + DATA[1:])
+    assert transfer([damaged], here, silent).wire_bytes == len(DATA)
+
+
 def test_nothing_to_do(here: Settings) -> None:
     """An empty list of jobs starts no engine."""
     assert transfer([], here, silent).wire_bytes == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from fastslm.cli.chat import Conversation, talk
 from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption, Quiet, Threads, Verbose
 from fastslm.cli.output import Output
 from fastslm.errors import UsageError
+
+if TYPE_CHECKING:
+    from fastslm.engine.model import Model
 
 
 def command(
@@ -39,31 +42,36 @@ def command(
     verbose: Verbose = False,
 ) -> None:
     """Ask a model once, or talk to it when no prompt is given. A model that is not here yet is pulled first."""
-    from fastslm import api
-
     output = Output(as_json=as_json, quiet=quiet, verbose=verbose)
-    sampling = {
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
-        "presence_penalty": presence_penalty,
-        "frequency_penalty": frequency_penalty,
-        "max_tokens": max_tokens,
-        "stop": tuple(stop) if stop else None,
-        "seed": seed,
-    }
-    given = {key: value for key, value in sampling.items() if value is not None}
     question = _question(prompt)
     if question is None and (as_json or raw):
         raise UsageError("`--json` and `--raw` need a prompt, found none", name="prompt")
-    if temperature != 0:
-        from fastslm.engine.sampler import preload_kernels
+    request = _given(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed, stop=stop)
+    request |= _given(repetition_penalty=repetition_penalty, presence_penalty=presence_penalty)
+    request |= _given(frequency_penalty=frequency_penalty, max_tokens=max_tokens)
+    with _load(model, precision, threads, context, greedy=temperature == 0, output=output) as loaded:
+        conversation = Conversation(loaded, system=system, sampling=request, raw=raw)
+        if question is None:
+            talk(conversation, output)
+        else:
+            answer_once(conversation, question, model, output)
 
-        preload_kernels()  # while the model loads; a greedy answer needs none
+
+def _given(**options: object) -> dict[str, Any]:
+    """The options that have a value; the others keep the model's own defaults."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _load(
+    model: str, precision: Precision, threads: int, context: int | None, *, greedy: bool, output: Output
+) -> Model:
+    from fastslm import api
+    from fastslm.engine.sampler import preload_kernels
+
+    if not greedy:
+        preload_kernels()  # in a thread, while the model loads
     with output.progress() as progress:
-        loaded = api.load(
+        return api.load(
             model,
             precision=precision.choice,
             threads=threads,
@@ -71,12 +79,6 @@ def command(
             progress=progress,
             notice=output.remark,
         )
-    with loaded:
-        conversation = Conversation(loaded, system=system, sampling=given, raw=raw)
-        if question is None:
-            talk(conversation, output)
-        else:
-            answer_once(conversation, question, model, output)
 
 
 def _question(prompt: str | None) -> str | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from fastslm.config import Settings
 from fastslm.errors import Cancelled, FastSLMError, FileMissing, LinkExpired, ServerRefused
 from fastslm.hub.client import user_agent
+from fastslm.hub.layout import has_size
 from fastslm.hub.parallel import in_parallel
 from fastslm.hub.refs import ModelRef
 from fastslm.progress import Progress, ProgressCallback
@@ -102,7 +103,7 @@ def transfer(jobs: Sequence[Job], settings: Settings, progress: ProgressCallback
         KeyboardInterrupt: after the engine has stopped; journals and partial files stay for the next call.
     """
     run = _Run(settings, progress, sum(max(job.size, 0) for job in jobs))
-    pending, idle = list(jobs), 0
+    pending, idle = [job for job in jobs if not _was_complete(job, run)], 0
     while pending:
         before = run.wire
         links = _resolve_all(pending, run)
@@ -115,6 +116,20 @@ def transfer(jobs: Sequence[Job], settings: Settings, progress: ProgressCallback
     if run.failures:
         raise run.failures[0]
     return Moved(run.wire, sum(run.resumed.values()))
+
+
+def _was_complete(job: Job, run: _Run) -> bool:
+    """Publish what a process had verified when it was killed: all bytes, and no journal any more."""
+    from fastslm._native import hash_file
+
+    if job.algorithm == "none" or job.journal.exists() or not has_size(job.partial, job.size):
+        return False
+    if hash_file(str(job.partial), job.algorithm) != job.digest:
+        return False
+    job.publish(job.digest)
+    run.published += job.size
+    run.resumed[job.name] = job.size
+    return True
 
 
 def _resolve_all(jobs: Sequence[Job], run: _Run) -> dict[str, Link]:
