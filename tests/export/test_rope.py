@@ -10,7 +10,7 @@ import pytest
 from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.export.hparams import Hparams
 from fastslm.export.rope import inverse_frequencies, rotary_tables
-from reference import llama as twin
+from reference import rope as twin
 
 LLAMA3 = {
     "rope_type": "llama3",

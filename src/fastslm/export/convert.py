@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
 from fastslm.export.families import family_of
-from fastslm.export.families.shape import DecoderShape
+from fastslm.export.decoder.shape import DecoderShape
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
 from fastslm.export.layers import Layers
@@ -53,7 +53,7 @@ def convert(
     """
     config = Hparams(source.config)
     family = family_of(config)
-    shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options)
+    shape = family.read_shape(config, frozenset(source.tensors)).limited(options.context_length, MAX_CONTEXT)
     total = check_tensors(source.tensors, family.wanted_tensors(shape))
     precision = resolve_precision(options.precision, source.tensors)
     with _file_errors(target_dir), WeightsFile(target_dir / WEIGHTS_NAME) as weights:
@@ -80,10 +80,6 @@ def resolve_precision(wanted: Precision, tensors: TensorSource) -> Precision:
     if wanted == "auto":
         return "exact" if is_quantized else "int4"
     return wanted
-
-
-def _limit_context(shape: DecoderShape, options: ConvertOptions) -> DecoderShape:
-    return replace(shape, context_length=min(shape.context_length, options.context_length or MAX_CONTEXT))
 
 
 def _counter(total: int, progress: ProgressCallback) -> Callable[[str], None]:

@@ -20,8 +20,12 @@ from fastslm.formats.source import TensorInfo, TensorSource
 CHUNK_WEIGHTS = 128 * 1024
 """Weights per task: small enough that the quantiser's temporaries stay in the CPU's cache."""
 
-IGNORED_SUFFIXES = ("rotary_emb.inv_freq", "lm_head.weight")
-"""Tensors that may be there unread: a table that follows from the configuration, a copy of a tied embedding."""
+IGNORED_SUFFIXES = (
+    "rotary_emb.inv_freq",
+    *("lm_head.weight", "embed_out.weight"),
+    *(".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"),
+)
+"""Tensors that may be there unread: rotary tables, copies of a tied embedding, masks of older transformers."""
 
 
 @dataclass(frozen=True)
