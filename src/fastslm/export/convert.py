@@ -18,8 +18,8 @@ from importlib import metadata
 from pathlib import Path
 
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
-from fastslm.export.families import family_of
 from fastslm.export.decoder.shape import DecoderShape
+from fastslm.export.families import family_of
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
 from fastslm.export.layers import Layers

@@ -111,21 +111,21 @@ class Layers:
         return self.graph.node("Gelu" if kind == "gelu" else "FastGelu", [x], name, domain=MICROSOFT)
 
     def times(self, x: str, factor: float) -> str:
-        """x multiplied by a number; x itself when that is one."""
+        """X multiplied by a number; x itself when that is one."""
         if factor == 1.0:
             return x
         constant = self.graph.constant(f"number.{factor!r}", np.array(factor, np.float32))
-        return self.graph.node("Mul", [x, constant], f"{x}/scaled")
+        return self.graph.node("Mul", [x, constant], f"{x}/times.{factor!r}")
 
     def softcap(self, x: str, bound: float | None) -> str:
-        """bound * tanh(x / bound); x itself without a bound."""
+        """Bound * tanh(x / bound); x itself without a bound."""
         if bound is None:
             return x
         small = self.graph.node("Tanh", [self.times(x, 1 / bound)], f"{x}/tanh")
         return self.times(small, bound)
 
     def clip(self, x: str, bound: float | None) -> str:
-        """x limited to -bound … bound; x itself without a bound."""
+        """X limited to -bound … bound; x itself without a bound."""
         if bound is None:
             return x
         ends = [self.graph.constant(f"number.{end!r}", np.array(end, np.float32)) for end in (-bound, bound)]
@@ -146,7 +146,7 @@ class Layers:
         return self.graph.node("Add", [column, steps], name)
 
     def add_positions(self, x: str, table: str, first: int) -> str:
-        """x [tokens, width] plus the rows of a table of learned positions, ``first`` rows into it."""
+        """X [tokens, width] plus the rows of a table of learned positions, ``first`` rows into it."""
         rows = self.graph.node("Reshape", [self.positions(), self.graph.shape(-1)], "positions/flat")
         if first:
             rows = self.graph.node("Add", [rows, self._int64(first)], "positions/rows")

@@ -1,4 +1,4 @@
-"""Falcon (Almazrouei et al. 2023): one key and value for all heads, or groups of them; turned heads or linear biases."""
+"""Falcon (Almazrouei et al. 2023): one key and value for all heads, or groups of them; rotation or linear biases."""
 
 from __future__ import annotations
 

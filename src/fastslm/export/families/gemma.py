@@ -110,9 +110,7 @@ def _with_norms_behind(config: Hparams, shape: DecoderShape) -> DecoderShape:
             for place in ("pre", "post")
         )
         attention = block.before_feed_forward
-        blocks.append(
-            replace(block, after_attention=attention, before_feed_forward=before, after_feed_forward=behind)
-        )
+        blocks.append(replace(block, after_attention=attention, before_feed_forward=before, after_feed_forward=behind))
     return replace(shape, blocks=tuple(blocks))
 
 

@@ -14,8 +14,8 @@ from fastslm.export.decoder.standard import (
     read_activation,
     read_attention,
     read_sizes,
-    rms_norm,
     reordered,
+    rms_norm,
 )
 from fastslm.export.hparams import Hparams
 
