@@ -4,8 +4,8 @@
 
 Needs ``torch`` and ``transformers``; the tests do not. ``<variant>.json`` holds the configuration in the wording of
 transformers 4 (``config``) and as transformers 5 saves it (``newer``), and the folder of the weights, which variants
-may share. ``<variant>.npz`` holds ``prompt_0``, ``logits_0``, …: token ids and float32 logits [tokens, vocabulary] of the
-saved weights, computed in float32. The tokenizer is that of ``llama/``.
+may share. ``<variant>.npz`` holds ``prompt_0``, ``logits_0``, …: token ids and float32 logits [tokens, vocabulary] of
+the saved weights, computed in float32. The tokenizer is that of ``llama/``.
 """
 
 from __future__ import annotations

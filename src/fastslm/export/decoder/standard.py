@@ -100,7 +100,7 @@ def partial_rope(config: Hparams, head_dim: int, *, default: float = 1.0) -> Rop
 
 def turned_dimensions(key: str, part: float, head_dim: int) -> int:
     """How many dimensions of a head positions turn. Raises UnsupportedModel."""
-    turned = int(head_dim * part)
+    turned = int(head_dim * part + 1e-6)  # a part that was worked out from whole numbers may lie just below
     if not 2 <= turned <= head_dim or turned % 2:
         raise unsupported(key, part, f"an even part of {head_dim}")
     return turned
