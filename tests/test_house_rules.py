@@ -18,6 +18,7 @@ FLOORS = {
     "progress": 1,
     "machine": 1,
     "_native": 1,
+    "verdict": 5,
     "diagnosis": 5,
     "removal": 5,
     "kernels": 2,

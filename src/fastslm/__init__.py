@@ -5,8 +5,8 @@
     model = fastslm.load("demo")
     print(model.chat([{"role": "user", "content": "Why is the sky blue?"}]).text)
 
-``pull`` fetches and converts, ``convert`` makes an ONNX folder of files at hand, ``load`` gives a ``Model``.
-Everything is loaded on first use: importing this package costs a few milliseconds.
+``can_convert`` says whether a model will do, ``pull`` fetches and converts, ``convert`` makes an ONNX folder of files
+at hand, ``load`` gives a ``Model``. Everything is loaded on first use: importing this package costs a few milliseconds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastslm.engine.model import Model, Result
     from fastslm.errors import FastSLMError
     from fastslm.progress import Progress
+    from fastslm.verdict import can_convert
 
 _HOMES = {
     "FastSLMError": "fastslm.errors",
@@ -31,6 +32,7 @@ _HOMES = {
     "Settings": "fastslm.config",
     "Step": "fastslm.engine.generate",
     "__version__": "fastslm._native",
+    "can_convert": "fastslm.verdict",
     "convert": "fastslm.api",
     "load": "fastslm.api",
     "pull": "fastslm.api",
@@ -44,6 +46,7 @@ __all__ = [
     "Settings",
     "Step",
     "__version__",
+    "can_convert",
     "convert",
     "load",
     "pull",

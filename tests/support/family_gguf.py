@@ -1,7 +1,7 @@
 """Tiny models of every family as GGUF files, written the way llama.cpp's converter writes them.
 
-Names come from the gguf package's own table. What the converter does to the tensors was checked by running such files in
-llama.cpp, which gave the logits of transformers for every architecture here.
+Names come from the gguf package's own table. What the converter does to the tensors was checked by running such files
+in llama.cpp: it gave the logits that we compute from them, but for Phi-3's window, which it ignores.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ COMMANDS = {
     "pull": "Download a model, check it and make it ready to run",
     "run": "Ask a model once, or talk to it",
     "convert": "Make an ONNX folder of a model that is on this machine",
+    "can-convert": "Say whether a model can be converted, from its configuration alone",
     "list": "Show the models on this machine and their state",
     "show": "Show what is known of one model",
     "rm": "Remove a model",
@@ -21,7 +22,7 @@ COMMANDS = {
 }
 """Name of each command and its line of help."""
 
-MODULES = {"eval": "evaluate", "list": "listing", "rm": "remove"}
+MODULES = {"can-convert": "can_convert", "eval": "evaluate", "list": "listing", "rm": "remove"}
 """Modules whose name is not the command's, because Python has a use for that word."""
 
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def overview() -> str:
     """The help of ``fastslm`` itself, made of the table above."""
-    lines = [f"  {name:<9}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<13}{text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "Usage: fastslm COMMAND [OPTIONS] …",

@@ -13,10 +13,17 @@ from importlib import resources
 
 @dataclass(frozen=True)
 class CatalogueModel:
-    """One model: ``name`` is ``family:size``, ``download_bytes`` what a conversion needs of its repository."""
+    """One model.
+
+    Attributes:
+        name: ``family:size``.
+        architecture: ``model_type`` of its configuration.
+        download_bytes: what a conversion needs of its repository.
+    """
 
     name: str
     repo: str
+    architecture: str
     licence: str
     parameters: int
     download_bytes: int

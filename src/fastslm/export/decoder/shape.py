@@ -219,9 +219,17 @@ class DecoderShape:
         return self.blocks[0].attention.shape
 
     def limited(self, wanted: int | None, most: int) -> DecoderShape:
-        """For as many positions as wanted, else for the usual number but not for more than ``most``."""
-        usual = min(most, self.usual_context or self.context_length)
-        return replace(self, context_length=min(self.context_length, wanted or usual))
+        """For as many positions as wanted, else for the usual number but not for more than ``most``.
+
+        A window that shows all of them is no window.
+        """
+        length = min(self.context_length, wanted or min(most, self.usual_context or self.context_length))
+
+        def without_needless_window(_: int, attention: Attention) -> Attention:
+            window = attention.shape.window
+            return attention.windowed(None) if window is not None and window >= length else attention
+
+        return replace(self.with_attention(without_needless_window), context_length=length)
 
     def with_attention(self, change: Callable[[int, Attention], Attention]) -> DecoderShape:
         """The same decoder with the attention of every layer changed; ``change`` is told the layer's number."""

@@ -1,7 +1,7 @@
 """Metadata that only some architectures have, under the configuration keys of their families.
 
-Two values that llama.cpp does not store but knows by the size of the model (the largest Gemma 2 and 3 scale their scores
-by the width of the model over the number of heads) are filled in here as it does.
+What llama.cpp does not store but knows by the size of the model is filled in here as it does: the largest Gemma 2 and 3
+scale their scores by the width of the model over the number of heads.
 """
 
 from __future__ import annotations

@@ -88,7 +88,9 @@ def _placements(
             continue
         order = _row_order(name, arch, config)
         if order and tensor.shape[0] % order.group_rows:
-            message = f"tensor `{name}` has {tensor.shape[0]} rows, expected a multiple of the head size {order.group_rows}"
+            message = (
+                f"tensor `{name}` has {tensor.shape[0]} rows, expected a multiple of the head size {order.group_rows}"
+            )
             raise FormatError(message, subject=name, expected=order.group_rows, found=tensor.shape[0])
         added = -1.0 if arch.shifted_norms and name.endswith("norm.weight") else 0.0
         placed[hugging_face_name(arch, name)] = Placement(header, tensor, order, added)
