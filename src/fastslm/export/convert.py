@@ -7,7 +7,6 @@ touched; the manifest is written last, with the hashes of all other files. The c
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
+from fastslm._native import hash_file
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
 from fastslm.export.families import family_of
 from fastslm.export.families.shape import DecoderShape
@@ -29,8 +29,6 @@ from fastslm.export.weights import WeightsFile
 from fastslm.formats.source import ModelSource, TensorSource
 from fastslm.progress import Progress, ProgressCallback, silent
 from fastslm.store.manifest import GRAPH_NAME, TEMPLATE_NAME, TOKENIZER_NAME, WEIGHTS_NAME, ModelManifest
-
-HASH_CHUNK_BYTES = 1024 * 1024
 
 
 def convert(
@@ -124,18 +122,10 @@ def _write_texts(source: ModelSource, folder: Path, manifest: ModelManifest) -> 
     if source.chat_template is not None:
         (folder / TEMPLATE_NAME).write_text(source.chat_template, encoding="utf-8")
     names = (GRAPH_NAME, WEIGHTS_NAME, TOKENIZER_NAME, TEMPLATE_NAME)
-    hashes = {name: _sha256(folder / name) for name in names if (folder / name).exists()}
+    hashes = {name: hash_file(str(folder / name), "sha256") for name in names if (folder / name).exists()}
     complete = replace(manifest, hashes=hashes)
     complete.write(folder)
     return complete
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _version() -> str:

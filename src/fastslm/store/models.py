@@ -14,12 +14,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastslm.errors import ChecksumMismatch, FastSLMError, FileMissing, StoreError
+from fastslm.errors import ChecksumMismatch, FastSLMError, FileMissing, FileSystemError, StoreError
 from fastslm.store import atomic
 from fastslm.store.manifest import MANIFEST_NAME, ModelManifest
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,10})\.(?P<kind>tmp|old)")
-_CHUNK_BYTES = 1 << 20
 _MAX_NAME_CHARS = 120
 
 
@@ -146,26 +145,22 @@ def verify(folder: Path, *, full: bool) -> tuple[FastSLMError, ...]:
 
 
 def _problem(path: Path, expected: str, *, full: bool) -> FastSLMError | None:
+    from fastslm._native import hash_file
+
     try:
-        if not full:
-            return None if path.stat().st_size else FileMissing(f"`{path}` is empty", what="file", name=str(path))
-        found = _sha256(path)
+        if path.stat().st_size == 0:
+            return FileMissing(f"`{path}` is empty", what="file", name=str(path))
+        found = hash_file(str(path), "sha256") if full else expected
     except FileNotFoundError:
         return FileMissing(f"`{path}` does not exist", what="file", name=str(path))
+    except FileSystemError as error:
+        return error
     except OSError as error:
         return StoreError(f"`{path}` cannot be read: {error.strerror}", path=str(path))
     if found == expected:
         return None
     message = f"`{path}` has SHA-256 `{found}`, expected `{expected}`"
     return ChecksumMismatch(message, subject=str(path), expected=expected, found=found)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _hidden(target: Path, kind: str) -> Path:
