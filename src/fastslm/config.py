@@ -88,6 +88,12 @@ class Settings:
         )
 
 
+def is_plain_terminal(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether a terminal should be spared colour and moving bars: ``NO_COLOR`` is set, or it cannot move its cursor."""
+    env = os.environ if environ is None else environ
+    return bool(env.get("NO_COLOR")) or env.get("TERM", "") in ("", "dumb")
+
+
 def _true(env: Mapping[str, str], name: str) -> bool:
     return env.get(name, "").strip().lower() in TRUE_WORDS
 
