@@ -1,5 +1,6 @@
 """``Model``: what a library user holds, on a real graph with random weights."""
 
+import gc
 import threading
 
 import numpy as np
@@ -220,6 +221,33 @@ def test_a_closed_model_says_so(folder):
     for use in (lambda: model.generate(PROMPT), lambda: model.perplexity("the dog"), lambda: model.context_length):
         with pytest.raises(UsageError, match="the model is closed"):
             use()
+
+
+def test_an_error_while_an_answer_is_read_is_the_one_that_the_caller_sees(folder):
+    """Leaving the `with` block in the middle of an answer ends the answer and closes the model."""
+    with pytest.raises(KeyError), Model.open(folder, threads=1) as model:  # noqa: PT012
+        stream = model.stream(PROMPT, temperature=0)
+        next(stream)
+        raise KeyError
+    assert list(stream) == []
+    with pytest.raises(UsageError, match="the model is closed"):
+        model.generate(PROMPT)
+
+
+def test_a_dropped_answer_is_over_at_once(model):
+    """Nothing but the caller keeps an answer alive, so that the next one need not wait for the garbage collector."""
+    gc.disable()
+    try:
+        next(model.stream(PROMPT, temperature=0))
+        assert greedy(model)
+    finally:
+        gc.enable()
+
+
+def test_a_model_cannot_be_closed_by_the_answer_that_it_gives(model):
+    with pytest.raises(UsageError, match="another answer of this model is still being read"):
+        model.generate(PROMPT, cancelled=model.close)
+    assert greedy(model)
 
 
 def test_perplexity_of_a_text(model):

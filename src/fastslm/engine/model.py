@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from threading import Lock, Thread, current_thread
 from typing import TYPE_CHECKING, Any, TypedDict
+from weakref import ref
 
 from fastslm.engine.generate import FinishReason, GenerationOptions, Step, generate
 from fastslm.engine.kv_cache import KVCache
@@ -89,6 +90,7 @@ class Model:
         self._sampling = default_sampling(manifest.generation)
         self._turn = Lock()
         self._owner: Thread | None = None
+        self._reading: Callable[[], Generator[Step, None, None] | None] = lambda: None
 
     @staticmethod
     def open(folder: Path | str, *, threads: int = 0, context_length: int | None = None) -> Model:
@@ -202,7 +204,10 @@ class Model:
             return perplexity(session, ids, progress=progress)
 
     def close(self) -> None:
-        """Give the memory back, after a running generation has ended."""
+        """Give the memory back. Ends an answer that this thread has begun to read, waits for other threads' answers."""
+        if self._owner is current_thread() and (steps := self._reading()) is not None:
+            with suppress(ValueError):  # the answer itself calls us, by ``cancelled``: refused below
+                steps.close()
         with self._locked():
             self._loaded = None
 
@@ -215,8 +220,17 @@ class Model:
     def _run(
         self, ids: Sequence[int], decoder: StreamDecoder, options: GenerationOptions
     ) -> Generator[Step, None, None]:
-        with self._my_turn() as (session, cache):
-            yield from generate(session, cache, ids, decoder, options)
+        """The steps; ``close`` can find them once they have begun, without keeping them alive."""
+        itself: list[ref[Generator[Step, None, None]]] = []
+
+        def steps() -> Generator[Step, None, None]:
+            with self._my_turn() as (session, cache):
+                self._reading = itself[0]
+                yield from generate(session, cache, ids, decoder, options)
+
+        stream = steps()
+        itself.append(ref(stream))
+        return stream
 
     def _plain_prompt(self, prompt: str | Sequence[int]) -> list[int]:
         if not isinstance(prompt, str):
