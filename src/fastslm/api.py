@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from fastslm.config import Settings
 from fastslm.errors import FastSLMError, FileMissing, NotFoundError, OfflineMode, UsageError
-from fastslm.progress import ProgressCallback, silent
+from fastslm.progress import Progress, ProgressCallback, silent
 from fastslm.store.entry import Entry
 from fastslm.store.manifest import MANIFEST_NAME, ModelManifest
 from fastslm.store.registry import Registry
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fastslm.hub import Fetched, ModelRef
 
 Notice = Callable[[str], None]
+
+_WAITING = Progress("converting", 0, 1, "tensors", "waiting for another process that converts the same model")
 
 
 @dataclass(frozen=True)
@@ -259,10 +261,11 @@ def _converted(
         options = _options(entry.name, entry.commit, entry.precision, context_length)
         resolved = resolve_precision(options.precision, source.tensors)
         folder = models.folder_path(settings.models_dir, entry.name, entry.commit, resolved)
-        if not _is_same(folder, context_length):
-            with models.building(folder) as scratch:
-                write_model(source, scratch, options, progress)
-        size = models.size_bytes(folder)
+        with models.exclusive(folder, lambda: progress(_WAITING)):
+            if not _is_same(folder, context_length):
+                with models.building(folder) as scratch:
+                    write_model(source, scratch, options, progress)
+            size = models.size_bytes(folder)
         registry.advance(entry, "ready", folder=folder, resolved_precision=resolved, size_bytes=size)
     return folder
 
