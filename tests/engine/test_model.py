@@ -113,11 +113,12 @@ def test_a_smaller_context_can_be_chosen(folder):
         assert model.context_length == 16
         with pytest.raises(ContextTooLong, match="context length of 16"):
             model.generate([5] * 16)
-    for wrong in (0, 1, CONTEXT + 1):
+    for wrong in (0, 1, CONTEXT + 1, "x", 8.5, True):
         with pytest.raises(UsageError, match=f"`context_length` is `{wrong}`, expected 2 to {CONTEXT}"):
             Model.open(folder, context_length=wrong)
-    with pytest.raises(UsageError, match="`threads` is `-1`"):
-        Model.open(folder, threads=-1)
+    for wrong in (-1, 1025, "x", 1.5, True, None):
+        with pytest.raises(UsageError, match=f"`threads` is `{wrong}`, expected 0 to 1024"):
+            Model.open(folder, threads=wrong)
 
 
 @pytest.mark.parametrize(
@@ -127,12 +128,28 @@ def test_a_smaller_context_can_be_chosen(folder):
         ({"temperature": -1}, "`temperature` is `-1`"),
         ({"max_tokens": 0}, "`max_tokens` is `0`"),
         ({"stop": [""]}, "a stop string is empty"),
+        ({"stop": 5}, "`stop` is `5`, expected a text or a list of texts"),
+        ({"stop": [5]}, r"`stop` is `\[5\]`, expected a text or a list of texts"),
+        ({"stop": b"ab"}, "`stop` is `b'ab'`, expected a text or a list of texts"),
+        ({"cancelled": 5}, "`cancelled` is `5`, expected a function"),
     ],
 )
 def test_wrong_options_are_refused_and_the_model_lives_on(model, request_, sentence):
     with pytest.raises(UsageError, match=sentence):
         model.generate(PROMPT, **request_)
     assert greedy(model)
+
+
+@pytest.mark.parametrize("prompt", [None, 5, ["a"], [1.5], b"abc", [True]])
+def test_a_prompt_that_is_neither_text_nor_token_ids_is_refused(model, prompt):
+    with pytest.raises(UsageError, match=r"`prompt` is `.*`, expected text or token ids: a list of whole numbers"):
+        model.generate(prompt)
+
+
+@pytest.mark.parametrize("wrong", ["x", 0, -5, 1.5, True])
+def test_a_count_of_tokens_that_means_nothing_is_refused(model, wrong):
+    with pytest.raises(UsageError, match=f"`tokens` is `{wrong}`, expected a whole number from 2"):
+        model.perplexity("the quick brown fox", wrong)
 
 
 def test_none_means_the_default(model):
@@ -157,7 +174,7 @@ def test_plain_prompts_get_a_bos_token_only_where_the_model_wants_one(tmp_path):
 def test_a_base_model_continues_prompts_but_does_not_chat(tmp_path):
     with Model.open(build_model(tmp_path / "m", template=None), threads=1) as model:
         assert not model.has_chat_template
-        with pytest.raises(UsageError, match="`tiny` has no chat template"):
+        with pytest.raises(UsageError, match="`tiny` has no chat template and cannot chat, it continues plain prompts"):
             model.chat(HELLO)
         assert greedy(model)
 
