@@ -10,6 +10,7 @@ from tests.support.tiny_graph import CONTEXT, build_model
 from fastslm.engine.model import Model, default_sampling
 from fastslm.engine.sampler import SamplingOptions
 from fastslm.errors import ContextTooLong, FileMissing, FormatError, GenerationFailed, UsageError
+from fastslm.text.tokenizer import Tokenizer
 
 HELLO = [{"role": "user", "content": "Hello, who are you?"}]
 PROMPT = "the quick brown fox"
@@ -273,7 +274,17 @@ def test_perplexity_of_a_text(model):
     assert every.tokens == len(model.tokenize(text))
     assert model.perplexity(text, 5).tokens == 5
     assert np.isfinite(every.perplexity)
+    assert model.perplexity(text * 10_000, 20) == model.perplexity(model.tokenize(text * 4)[:20])
     assert greedy(model) == greedy(model)
+
+
+def test_perplexity_of_the_start_of_a_long_text_reads_only_the_start(model, monkeypatch):
+    """The first 64 tokens of a file of 100 MB are there at once."""
+    seen = []
+    encode = Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, text: seen.append(len(text)) or encode(self, text))
+    assert model.perplexity("the quick brown fox " * 100_000, 64).tokens == 64
+    assert sum(seen) < 10_000
 
 
 def test_tokens_and_text(model):

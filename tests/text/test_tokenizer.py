@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.support.tiny_tokenizers import KINDS, id_of, tokenizer_json
 
 from fastslm.errors import FileMissing, FormatError, UsageError
@@ -116,3 +118,30 @@ def test_token_ids_may_come_as_any_kind_of_whole_numbers():
     ids = tokenizer.encode("the dog")
     for form in (tuple(ids), np.array(ids), [np.int32(id_) for id_ in ids]):
         assert tokenizer.decode(form) == "the dog"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_the_start_of_a_text_is_encoded_as_the_whole_text_begins(kind, data):
+    """Cuts fall into words, emoji and special tokens; nobody can tell from the ids."""
+    tokenizer = Tokenizer(tokenizer_json(kind))
+    piece = data.draw(st.text("ab the,\n你🙂é<|im_end|>", min_size=1, max_size=40))
+    text = piece * (20000 // len(piece))
+    count = data.draw(st.integers(1, 300))
+    assert tokenizer.encode_start(text, count) == tokenizer.encode(text)[:count]
+
+
+def test_the_start_of_a_text_costs_the_same_in_a_long_text(monkeypatch):
+    """Counted, not timed. Tokens that are hundreds of characters long only need more of the text."""
+    tokenizer = Tokenizer(tokenizer_json("byte_level"))
+    seen = []
+    original = Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, text: seen.append(len(text)) or original(self, text))
+    text = "the quick brown fox " * 100_000
+    assert len(tokenizer.encode_start(text, 64)) == 64
+    assert sum(seen) < 10_000
+    long = json.loads(tokenizer_json("byte_level"))
+    long["added_tokens"][-1]["content"] = "-" * 500
+    dashes = Tokenizer(json.dumps(long))
+    assert dashes.encode_start("-" * 1_000_000, 64) == dashes.encode("-" * 32_000)

@@ -209,7 +209,7 @@ class Model:
         """
         if tokens is not None and not (_is_whole(tokens) and tokens >= 2):
             raise UsageError(f"`tokens` is `{tokens}`, expected a whole number from 2", name="tokens", value=tokens)
-        ids = self._plain_prompt(text)[:tokens]
+        ids = self._plain_prompt(text, most=tokens)
         with self._my_turn() as (session, _):
             return perplexity(session, ids, progress=progress)
 
@@ -242,14 +242,15 @@ class Model:
         itself.append(ref(stream))
         return stream
 
-    def _plain_prompt(self, prompt: str | Sequence[int]) -> list[int]:
+    def _plain_prompt(self, prompt: str | Sequence[int], *, most: int | None = None) -> list[int]:
+        """Ids of the prompt, of a long text only the first ``most``."""
         if not isinstance(prompt, str):
-            return self._checked(checked_ids(prompt, name="prompt", expected="text or token ids"))
-        ids = self._checked(self.tokenize(prompt))
+            return self._checked(checked_ids(prompt, name="prompt", expected="text or token ids")[:most])
+        ids = self._checked(self.tokenize(prompt) if most is None else self._tokenizer.encode_start(prompt, most))
         bos = self.manifest.bos_token_id
         if self.manifest.add_bos and bos is not None and ids[:1] != [bos]:
-            return [bos, *ids]
-        return ids
+            ids.insert(0, bos)
+        return ids[:most]
 
     def _checked(self, ids: list[int]) -> list[int]:
         """No id may point outside the embedding, be it the caller's or that of a tokenizer with too many tokens."""

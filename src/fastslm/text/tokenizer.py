@@ -14,6 +14,12 @@ from typing import Any
 
 from fastslm.errors import FileMissing, FormatError, UsageError
 
+CHARACTERS_PER_TOKEN = 16
+"""A first guess, well above the three to five of ordinary text."""
+
+TOKENS_NEAR_CUT = 64
+"""Tokens at the end of a cut text that are not believed."""
+
 BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
@@ -65,6 +71,21 @@ class Tokenizer:
             return list(self._inner.encode(text, add_special_tokens=False).ids)
         except (UnicodeEncodeError, TypeError):
             raise _no_text(text) from None
+
+    def encode_start(self, text: str, count: int) -> list[int]:
+        """The first ``count`` ids of ``encode(text)``, from no more of the text than they need.
+
+        Where a text is cut, its last tokens may be others than without the cut: the prefix grows until twice as much
+        text gives the same ids. Raises as ``encode``.
+        """
+        size = CHARACTERS_PER_TOKEN * (count + TOKENS_NEAR_CUT)
+        shorter: list[int] = []
+        while size < len(text):
+            ids = self.encode(text[:size])
+            if len(shorter) >= count + TOKENS_NEAR_CUT and shorter[:count] == ids[:count]:
+                return ids[:count]
+            shorter, size = ids, 2 * size
+        return self.encode(text)[:count]
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Text of token ids; ids the tokenizer does not know give no text.
