@@ -184,7 +184,7 @@ def _reference(name: str, revision: str | None, settings: Settings) -> ModelRef:
     if not revision or revision == ref.revision:
         return ref
     if ref.kind != "hub" or ref.revision:
-        message = f"`{name}` cannot take the revision `{revision}` as well"
+        message = f"`{ref.name}` cannot take the revision `{revision}` as well"
         raise UsageError(message, name="revision", value=revision)
     return parse(f"{ref.name}@{revision}", endpoint=settings.endpoint)
 
@@ -314,5 +314,5 @@ def _ready_folder(name: str, precision: str, settings: Settings, notice: Notice)
     folder = Path(entry.folder)
     if (folder / MANIFEST_NAME).is_file():
         return folder
-    notice(f"`{folder}` is gone, so `{name}` is made again")
+    notice(f"`{folder}` is gone, so `{entry.name}` is made again")
     return None
