@@ -45,7 +45,7 @@ def convert(
     Raises:
         UnsupportedModel: the architecture, or an option of it, is not one that we build; nothing was written.
         FormatError: a value of the configuration or a tensor is missing or wrong; nothing was written.
-        UsageError: precision ``exact`` for a source without quantised blocks.
+        UsageError: precision ``exact`` for a source without quantised blocks, or a context longer than the model's.
         ConversionFailed: a weight is infinite or not a number.
         DiskFull, FileSystemError: the target cannot be written.
     """
@@ -81,7 +81,11 @@ def resolve_precision(wanted: Precision, tensors: TensorSource) -> Precision:
 
 
 def _limit_context(shape: DecoderShape, options: ConvertOptions) -> DecoderShape:
-    return replace(shape, context_length=min(shape.context_length, options.context_length or MAX_CONTEXT))
+    own, wanted = shape.context_length, options.context_length
+    if wanted is not None and wanted > own:
+        message = f"context length is `{wanted}`, expected at most `{own}`, the model's own"
+        raise UsageError(message, name="context_length", value=wanted)
+    return replace(shape, context_length=wanted or min(own, MAX_CONTEXT))
 
 
 def _counter(total: int, progress: ProgressCallback) -> Callable[[str], None]:
