@@ -7,7 +7,6 @@ touched; the manifest is written last, with the hashes of all other files. The c
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
+from fastslm._native import hash_file
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
 from fastslm.export.decoder.shape import DecoderShape
 from fastslm.export.families import family_of
@@ -29,8 +29,6 @@ from fastslm.export.weights import WeightsFile
 from fastslm.formats.source import ModelSource, TensorSource
 from fastslm.progress import Progress, ProgressCallback, silent
 from fastslm.store.manifest import GRAPH_NAME, TEMPLATE_NAME, TOKENIZER_NAME, WEIGHTS_NAME, ModelManifest
-
-HASH_CHUNK_BYTES = 1024 * 1024
 
 
 def convert(
@@ -47,13 +45,13 @@ def convert(
     Raises:
         UnsupportedModel: the architecture, or an option of it, is not one that we build; nothing was written.
         FormatError: a value of the configuration or a tensor is missing or wrong; nothing was written.
-        UsageError: precision ``exact`` for a source without quantised blocks.
+        UsageError: precision ``exact`` for a source without quantised blocks, or a context longer than the model's.
         ConversionFailed: a weight is infinite or not a number.
         DiskFull, FileSystemError: the target cannot be written.
     """
     config = Hparams(source.config)
     family = family_of(config)
-    shape = family.read_shape(config, frozenset(source.tensors)).limited(options.context_length, MAX_CONTEXT)
+    shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options.context_length)
     total = check_tensors(source.tensors, family.wanted_tensors(shape))
     precision = resolve_precision(options.precision, source.tensors)
     with _file_errors(target_dir), WeightsFile(target_dir / WEIGHTS_NAME) as weights:
@@ -80,6 +78,14 @@ def resolve_precision(wanted: Precision, tensors: TensorSource) -> Precision:
     if wanted == "auto":
         return "exact" if is_quantized else "int4"
     return wanted
+
+
+def _limit_context(shape: DecoderShape, wanted: int | None) -> DecoderShape:
+    own = shape.context_length
+    if wanted is not None and wanted > own:
+        message = f"context length is `{wanted}`, expected at most `{own}`, the model's own"
+        raise UsageError(message, name="context_length", value=wanted)
+    return shape.limited(wanted, MAX_CONTEXT)
 
 
 def _counter(total: int, progress: ProgressCallback) -> Callable[[str], None]:
@@ -120,18 +126,10 @@ def _write_texts(source: ModelSource, folder: Path, manifest: ModelManifest) -> 
     if source.chat_template is not None:
         (folder / TEMPLATE_NAME).write_text(source.chat_template, encoding="utf-8")
     names = (GRAPH_NAME, WEIGHTS_NAME, TOKENIZER_NAME, TEMPLATE_NAME)
-    hashes = {name: _sha256(folder / name) for name in names if (folder / name).exists()}
+    hashes = {name: hash_file(str(folder / name), "sha256") for name in names if (folder / name).exists()}
     complete = replace(manifest, hashes=hashes)
     complete.write(folder)
     return complete
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _version() -> str:
