@@ -52,12 +52,12 @@ def convert(
     config = Hparams(source.config)
     family = family_of(config)
     shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options.context_length)
-    total = check_tensors(source.tensors, family.wanted_tensors(shape))
+    check_tensors(source.tensors, family.wanted_tensors(shape))
     precision = resolve_precision(options.precision, source.tensors)
     with _file_errors(target_dir), WeightsFile(target_dir / WEIGHTS_NAME) as weights:
         graph = Graph(weights)
         with ThreadPoolExecutor(options.worker_count, "convert") as pool:
-            matrices = MatrixWriter(source.tensors, weights, precision, pool, _counter(total, progress))
+            matrices = MatrixWriter(source.tensors, weights, precision, pool, _counter(shape.tensor_count, progress))
             family.build(shape, Layers(graph, matrices))
         graph.save(target_dir / GRAPH_NAME)
     manifest = _manifest(source, shape, replace(options, precision=precision))

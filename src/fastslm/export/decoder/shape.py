@@ -218,6 +218,11 @@ class DecoderShape:
         """Heads; their sizes are the same in every layer."""
         return self.blocks[0].attention.shape
 
+    @property
+    def tensor_count(self) -> int:
+        """How many tensors the graph reads; parts of one count by themselves."""
+        return len({tensor.key for tensor in self.tensors()})
+
     def limited(self, wanted: int | None, most: int) -> DecoderShape:
         """For as many positions as wanted, else for the usual number but not for more than ``most``.
 

@@ -31,7 +31,8 @@ ACTIVATIONS: dict[str, Activation] = {
 
 HEAD = "lm_head"
 FULL, SLIDING = "full_attention", "sliding_attention"
-MAX_LAYERS = 1000
+MAX_LAYERS, MAX_HEADS, MAX_HEAD_DIM = 512, 512, 1024
+"""Far above every model there is; what a configuration may make us enumerate before its tensors are looked at."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,12 @@ def read_attention(config: Hparams) -> AttentionShape:
     heads = config.count("num_attention_heads")
     kv_heads = config.count("num_key_value_heads", heads)
     head_dim = config.count("head_dim", max(1, config.count("hidden_size") // heads))
+    if heads > MAX_HEADS:
+        raise unsupported("num_attention_heads", heads, f"at most {MAX_HEADS}")
     if heads % kv_heads:
         raise unsupported("num_key_value_heads", kv_heads, f"a divisor of {heads} attention heads")
-    if head_dim % 8:
-        raise unsupported("head_dim", head_dim, "a multiple of 8")
+    if head_dim % 8 or head_dim > MAX_HEAD_DIM:
+        raise unsupported("head_dim", head_dim, f"a multiple of 8, at most {MAX_HEAD_DIM}")
     return AttentionShape(heads, kv_heads, head_dim)
 
 

@@ -36,15 +36,16 @@ SLIDING_PATTERN = 6
 def read_shape1(config: Hparams, tensors: Collection[str]) -> DecoderShape:
     """See ``Family``; Gemma 1."""
     config = _with_head_dim(config)
-    rope = read_rope(config, config.count("head_dim"))
-    return _decoder(config, tensors).with_attention(lambda _, attention: replace(attention, rope=rope))
+    shape = _decoder(config, tensors)
+    rope = read_rope(config, shape.attention.head_dim)
+    return shape.with_attention(lambda _, attention: replace(attention, rope=rope))
 
 
 def read_shape2(config: Hparams, tensors: Collection[str]) -> DecoderShape:
     """See ``Family``; Gemma 2."""
     config = _with_head_dim(config)
     shape = _with_norms_behind(config, _decoder(config, tensors))
-    rope = read_rope(config, config.count("head_dim"))
+    rope = read_rope(config, shape.attention.head_dim)
     windows = layer_windows(config, shape.num_layers, [index % 2 == 0 for index in range(shape.num_layers)])
     scale, softcap = _scale(config), _bound(config, "attn_logit_softcapping", 50.0)
 
