@@ -7,8 +7,9 @@ in llama.cpp: it gave the logits that we compute from them, but for Phi-3's wind
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gguf
@@ -74,13 +75,15 @@ UNSAID: dict[str, dict[str, Any]] = {
 """What the architecture fixes and no GGUF file says, as configuration."""
 
 
-def write_family_gguf(variant: str, folder: Path, kind: str = "F32") -> Path:
-    """Write the golden model of a variant, its matrices as blocks of a kind."""
+def write_family_gguf(
+    variant: str, folder: Path, kind: str = "F32", changes: Mapping[str, Any] = MappingProxyType({})
+) -> Path:
+    """Write the golden model of a variant, its matrices as blocks of a kind; ``changes`` replace metadata."""
     golden = golden_model(variant, folder / "source")
     arch, config = ARCHITECTURES[variant], {**golden.config, **UNSAID.get(variant, {})}
     path = folder / f"{variant}.gguf"
     writer = gguf.GGUFWriter(path, arch)
-    for key, value in {**_sizes(config), **_rope(arch, config), **_norms(variant, arch)}.items():
+    for key, value in {**_sizes(config), **_rope(arch, config), **_norms(variant, arch), **changes}.items():
         add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
         (writer.add_string if isinstance(value, str) else add)(f"{arch}.{key}", value)
     if arch in ("gptneox", "stablelm"):

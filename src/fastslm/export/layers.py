@@ -22,7 +22,6 @@ as fast where a matrix does not fit in the cache. What it costs, on SmolLM2-135M
 against 28.59 with float activations everywhere; llama.cpp has 28.64.
 """
 
-
 INT64 = 7
 """ONNX's number for the element type."""
 
@@ -111,21 +110,21 @@ class Layers:
         return self.graph.node("Gelu" if kind == "gelu" else "FastGelu", [x], name, domain=MICROSOFT)
 
     def times(self, x: str, factor: float) -> str:
-        """X multiplied by a number; x itself when that is one."""
+        """The product of x and a number; x itself when that is one."""
         if factor == 1.0:
             return x
         constant = self.graph.constant(f"number.{factor!r}", np.array(factor, np.float32))
         return self.graph.node("Mul", [x, constant], f"{x}/times.{factor!r}")
 
     def softcap(self, x: str, bound: float | None) -> str:
-        """Bound * tanh(x / bound); x itself without a bound."""
+        """Values bounded softly, as bound * tanh(x / bound); x itself without a bound."""
         if bound is None:
             return x
         small = self.graph.node("Tanh", [self.times(x, 1 / bound)], f"{x}/tanh")
         return self.times(small, bound)
 
     def clip(self, x: str, bound: float | None) -> str:
-        """X limited to -bound … bound; x itself without a bound."""
+        """Values cut off at -bound and bound; x itself without a bound."""
         if bound is None:
             return x
         ends = [self.graph.constant(f"number.{end!r}", np.array(end, np.float32)) for end in (-bound, bound)]
@@ -146,7 +145,7 @@ class Layers:
         return self.graph.node("Add", [column, steps], name)
 
     def add_positions(self, x: str, table: str, first: int) -> str:
-        """X [tokens, width] plus the rows of a table of learned positions, ``first`` rows into it."""
+        """The sum of x [tokens, width] and learned positions, whose table begins with ``first`` rows for other uses."""
         rows = self.graph.node("Reshape", [self.positions(), self.graph.shape(-1)], "positions/flat")
         if first:
             rows = self.graph.node("Add", [rows, self._int64(first)], "positions/rows")

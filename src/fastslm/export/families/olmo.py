@@ -27,6 +27,7 @@ def read_shape1(config: Hparams, tensors: Collection[str]) -> DecoderShape:
 
 def read_shape2(config: Hparams, tensors: Collection[str]) -> DecoderShape:
     """See ``Family``; OLMo 2. Query and key get a norm over all heads together."""
+    config.demand("sliding_window", None)  # OLMo 3 goes by the same name in GGUF
     shape, epsilon = llama.read_shape(config, tensors), config.number("rms_norm_eps", 1e-5)
     shape = replace(shape, final_norm=rms_norm("model.norm", config.count("hidden_size"), epsilon))
 

@@ -36,15 +36,13 @@ def build_config(header: GgufHeader, tensors: Mapping[str, GgufTensor]) -> dict[
     _refuse_experts(data)
     config: dict[str, Any] = {"model_type": arch.model_type, **arch.fixed, **_sizes(data)}
     config["vocab_size"] = _vocab_size(tensors, config["hidden_size"])
-    config[arch.epsilon] = data.number(f"{{arch}}.attention.{_EPSILONS[arch.epsilon == 'rms_norm_eps']}")
+    kind_of_norm = "layer_norm_rms_epsilon" if arch.epsilon == "rms_norm_eps" else "layer_norm_epsilon"
+    config[arch.epsilon] = data.number(f"{{arch}}.attention.{kind_of_norm}")
     config |= _presence(tensors)
-    if data.has("{arch}.attention.sliding_window"):
+    if data.has("{arch}.attention.sliding_window") and not data.is_zero("{arch}.attention.sliding_window"):
         config["sliding_window"] = data.count("{arch}.attention.sliding_window")
     config |= {**_rope(data, arch, config["head_dim"]), **_rope_factors(header, tensors, config["head_dim"])}
     return {**config, **_long_rope(data, header, tensors), **family_values(data, config)}
-
-
-_EPSILONS = {True: "layer_norm_rms_epsilon", False: "layer_norm_epsilon"}
 
 
 def _presence(tensors: Mapping[str, GgufTensor]) -> dict[str, bool]:

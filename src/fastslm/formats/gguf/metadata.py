@@ -23,6 +23,11 @@ class Metadata:
         """Whether the key is there."""
         return self._name(key) in self.header.metadata
 
+    def is_zero(self, key: str) -> bool:
+        """Whether the key is there and zero, which stands for "none"."""
+        value = self.header.metadata.get(self._name(key))
+        return type(value) is int and value == 0
+
     def text(self, key: str, default: str | None = None) -> str:
         """A string. Raises FormatError when it is missing without a default, or of another type."""
         value = self._get(key, default)
