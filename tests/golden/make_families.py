@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 HERE = Path(__file__).parent
 TARGET = HERE / "families"
-PROMPT_LENGTHS = (19, 6)
+PROMPT_LENGTHS = (12, 6)
 COMMON = {"vocab_size": 288, "bos_token_id": 2, "eos_token_id": 1, "initializer_range": 0.2}
 BASE = {
     **COMMON,
@@ -39,7 +39,14 @@ BASE = {
 SHORT = {key: value for key, value in BASE.items() if key != "head_dim"} | {"num_attention_heads": 2}
 PARALLEL = {**SHORT, "num_key_value_heads": 2}
 GPT2 = {**COMMON, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "tie_word_embeddings": True}
-FALCON = {**COMMON, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "tie_word_embeddings": True}
+FALCON = {
+    **COMMON,
+    "ffn_hidden_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "tie_word_embeddings": True,
+}
 GEMMA = {**BASE, "hidden_activation": "gelu_pytorch_tanh", "hidden_act": "gelu_pytorch_tanh"}
 GEMMA3 = {
     **GEMMA,
