@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastslm.export.decoder.tensors import ArrangedTensors, Tensor, head_runs
@@ -34,6 +34,7 @@ def test_heads_are_put_in_order() -> None:
     np.testing.assert_array_equal(arranged(tensor).read("m.weight"), MATRIX[order])
 
 
+@settings(deadline=None)
 @given(st.permutations(range(6)), st.integers(0, 11), st.integers(1, 14))
 def test_pieces_of_any_order_are_pieces_of_the_whole(order: list[int], start: int, length: int) -> None:
     """The converter reads a few rows at a time; blocks go the same way as floats."""
