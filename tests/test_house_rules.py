@@ -27,6 +27,7 @@ FLOORS = {
     "text": 3,
     "export": 3,
     "engine": 4,
+    "plan": 4,
     "api": 5,
     "cli": 6,
     "server": 6,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastslm._native import __version__
-    from fastslm.api import convert, load, pull
+    from fastslm.api import convert, load, plan, pull
     from fastslm.config import Settings
     from fastslm.engine.generate import Step
     from fastslm.engine.model import Model, Result
@@ -33,6 +33,7 @@ _HOMES = {
     "__version__": "fastslm._native",
     "convert": "fastslm.api",
     "load": "fastslm.api",
+    "plan": "fastslm.api",
     "pull": "fastslm.api",
 }
 
@@ -46,6 +47,7 @@ __all__ = [
     "__version__",
     "convert",
     "load",
+    "plan",
     "pull",
 ]
 

@@ -11,6 +11,7 @@ from importlib import import_module
 
 COMMANDS = {
     "pull": "Download a model, check it and make it ready to run",
+    "plan": "Tell what a model needs before it is downloaded",
     "run": "Ask a model once, or talk to it",
     "convert": "Make an ONNX folder of a model that is on this machine",
     "list": "Show the models on this machine and their state",

