@@ -228,15 +228,9 @@ def find_entry(name: str, precision: str, settings: Settings, notice: Notice = i
 
 
 def _reference(name: str, revision: str | None, settings: Settings) -> ModelRef:
-    from fastslm.hub import parse
+    from fastslm.naming import reference
 
-    ref = parse(name, endpoint=settings.endpoint)
-    if not revision or revision == ref.revision:
-        return ref
-    if ref.kind != "hub" or ref.revision:
-        message = f"`{name}` cannot take the revision `{revision}` as well"
-        raise UsageError(message, name="revision", value=revision)
-    return parse(f"{ref.name}@{revision}", endpoint=settings.endpoint)
+    return reference(name, settings, revision)
 
 
 @contextmanager

@@ -61,26 +61,27 @@ def remove(name: str, *, precision: str | None = None, source: bool = False, set
 
 def _entries(registry: Registry, name: str, settings: Settings) -> list[Entry]:
     """Entries by their recorded name first, because a local path may be gone; then by what the name means."""
-    from fastslm.hub import parse
+    from fastslm.naming import reference
 
     entries = registry.list()
     exact = [e for e in entries if e.name == name]
     if exact:
         return exact
-    meant = parse(name, endpoint=settings.endpoint).name
+    meant = reference(name, settings).name
     return [e for e in entries if e.name == meant]
 
 
 def _remove_sources(entries: list[Entry], settings: Settings, *, shared: bool) -> tuple[int, Path | None]:
     """Bytes freed, and a source that was kept."""
     from fastslm.hub.forget import forget, is_shared
-    from fastslm.hub.refs import ModelRef, parse
+    from fastslm.hub.refs import ModelRef
+    from fastslm.naming import reference
 
     freed, kept = 0, None
     for path, commit in {(Path(e.snapshot), e.commit) for e in entries if e.snapshot}:
         name = entries[0].name
-        ref = ModelRef("local", name, path=path) if name == str(path) else parse(name, endpoint=settings.endpoint)
-        if is_shared(ref) and not shared and path.exists():
+        ref = ModelRef("local", name, path=path) if name == str(path) else reference(name, settings)
+        if is_shared(ref, settings) and not shared and path.exists():
             kept = path
         else:
             freed += forget(ref, path, commit, settings)

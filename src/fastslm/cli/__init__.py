@@ -17,12 +17,17 @@ COMMANDS = {
     "list": "Show the models on this machine and their state",
     "show": "Show what is known of one model",
     "rm": "Remove a model",
+    "verify": "Check the files on this machine by their hashes, and repair them",
+    "df": "Show what takes room on the disk",
+    "gc": "Remove what nobody needs any more",
+    "import": "Bring in a model from a file, a folder, another program, or a bundle",
+    "bundle": "Put a model into one file for a machine without a network",
     "eval": "Measure the perplexity of a model on a text",
     "doctor": "Check this machine, its libraries, folders and line",
 }
 """Name of each command and its line of help."""
 
-MODULES = {"eval": "evaluate", "list": "listing", "rm": "remove"}
+MODULES = {"df": "usage", "eval": "evaluate", "gc": "garbage", "import": "bring_in", "list": "listing", "rm": "remove"}
 """Modules whose name is not the command's, because Python has a use for that word."""
 
 

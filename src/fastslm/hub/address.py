@@ -75,7 +75,7 @@ def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback)
         if known is not None and known.identity == source.identity:
             return _fetched(ref, target, known, Moved())
         moved = transfer([_job(source, link, target, settings)], settings, progress)
-    return _fetched(ref, target, _read_record(folder), moved)
+    return _fetched(ref, target, read_record(folder), moved)
 
 
 def _fetched(ref: ModelRef, target: Path, source: Source | None, moved: Moved, *, from_cache: bool = False) -> Fetched:
@@ -122,11 +122,12 @@ def _job(source: Source, first: Link, target: Path, settings: Settings) -> Job:
 
 def recorded(folder: Path, target: Path) -> Source | None:
     """The record of a complete file; None when either is missing."""
-    known = _read_record(folder)
+    known = read_record(folder)
     return known if known is not None and has_size(target, known.size) else None
 
 
-def _read_record(folder: Path) -> Source | None:
+def read_record(folder: Path) -> Source | None:
+    """What is noted of the file in a folder; None when there is no note that can be understood."""
     try:
         source = Source(**json.loads((folder / "source.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
