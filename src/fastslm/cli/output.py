@@ -22,6 +22,7 @@ STAGE_WORDS = {
     "verifying": "Verifying",
     "unpacking": "Unpacking",
     "converting": "Converting",
+    "bundling": "Bundling",
     "evaluating": "Evaluating",
 }
 

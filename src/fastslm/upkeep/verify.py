@@ -84,14 +84,13 @@ def verify(name: str | None, settings: Settings, progress: ProgressCallback = si
 def vouched(name: str | None, settings: Settings) -> Iterator[Vouched]:
     """Every file of one model or of all, with what it must hash to. Raises UsageError."""
     entries = Registry(settings.registry_file).list()
-    gone = name is not None and name in {entry.name for entry in entries} and Path(name).is_absolute()
-    ref = reference(name, settings) if name is not None and not gone else None
-    name = ref.name if ref is not None else name
+    ref = reference(name, settings) if name is not None else None
+    name = ref.name if ref is not None else None
     if name is None or (ref is not None and ref.kind == "hub"):
         yield from _cached(settings, ref.repo if ref is not None else None)
-    for entry in entries:
-        if name in (None, entry.name) and entry.usable:
-            yield from _converted(entry)
+    mine = {entry.folder: entry for entry in entries if name in (None, entry.name) and entry.usable}
+    for entry in mine.values():  # `auto` and `exact` may be one folder
+        yield from _converted(entry)
     for kept in keepsakes(settings):
         if name in (None, kept.name):
             yield Vouched("downloaded", kept.file, "sha256", kept.sha256, kept.name)
