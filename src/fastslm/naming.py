@@ -10,7 +10,7 @@ from pathlib import Path
 from fastslm.config import Settings
 from fastslm.errors import ModelNotFound, UsageError
 from fastslm.hub import ModelRef, parse
-from fastslm.hub.imports import find_import
+from fastslm.hub.disk.imports import find_import
 from fastslm.store.registry import Registry
 
 
@@ -30,12 +30,14 @@ def reference(name: str, settings: Settings, revision: str | None = None) -> Mod
 
 
 def _parsed(name: str, settings: Settings) -> ModelRef:
-    """What the grammar says; a name that it does not know may still be that of a model from a bundle."""
+    """What the grammar says, unless the registry knows a model by just this name (a copy, a bundle)."""
     try:
-        return parse(name, endpoint=settings.endpoint)
+        ref: ModelRef | None = parse(name, endpoint=settings.endpoint)
     except (UsageError, ModelNotFound):
-        known = (entry for entry in Registry(settings.registry_file).list() if entry.name == name)
-        entry = next(known, None)
-        if entry is None:
-            raise
+        ref = None
+    if ref is not None and ref.name == name:
+        return ref
+    entry = next((each for each in Registry(settings.registry_file).list() if each.name == name), None)
+    if entry is not None:
         return ModelRef("local", name, path=Path(entry.snapshot or entry.folder))
+    return ref or parse(name, endpoint=settings.endpoint)

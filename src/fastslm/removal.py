@@ -48,11 +48,13 @@ def remove(name: str, *, precision: str | None = None, source: bool = False, set
         asked = f"`{name}`" if precision is None else f"`{name}` in precision `{precision}`"
         raise ModelNotFound(f"{asked} is not on this machine", what="model", name=name)
     freed, kept = 0, None
-    still_used = {e.folder for e in known if e not in chosen}  # `auto` and `exact` may be one folder
+    others = [e for e in registry.list() if e not in chosen]  # `auto` and `exact`, or two names, may be one folder
+    still_used = {e.folder for e in others}
     for folder in {Path(e.folder) for e in chosen if e.folder and e.folder not in still_used}:
         freed += models.delete(folder, settings.models_dir)
     if len(chosen) == len(known):
-        gained, kept = _remove_sources(chosen, settings, shared=source)
+        own = [e for e in chosen if e.snapshot not in {other.snapshot for other in others}]
+        gained, kept = _remove_sources(own, settings, shared=source)
         freed += gained
     for entry in chosen:
         registry.remove(entry.name, entry.precision)

@@ -14,8 +14,8 @@ import pytest
 
 from cli.conftest import Run
 from fastslm.config import Settings
-from fastslm.hub.foreign import MODEL_LAYER
-from hub.test_foreign import ollama
+from fastslm.hub.disk.foreign import MODEL_LAYER
+from hub.disk.test_foreign import ollama
 from support.hub_server import FakeHub
 
 ONE_X = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
@@ -217,3 +217,19 @@ def test_what_is_no_archive_is_refused(fastslm: Run, tmp_path: Path, data: bytes
     shown = fastslm("import", str(tmp_path / "x.fastslm"))
     assert shown.code == 6
     assert "x.fastslm" in shown.err
+
+
+def test_a_second_name_costs_nothing_and_keeps_the_model(fastslm: Run, hub: FakeHub, tiny_file: str) -> None:
+    """Each name goes for itself; the files go with the last. A name that the catalogue knows may be taken."""
+    folder = Path(fastslm("pull", tiny_file).out.strip())
+    assert fastslm("cp", tiny_file, "llama3.2:1b").out == "llama3.2:1b\n"
+    assert fastslm("cp", tiny_file, "llama3.2:1b").code == 2
+    assert fastslm("cp", "tiny/nothing", "other").code == 3
+    assert fastslm("run", "llama3.2:1b", "hello", "-n", "2").code == 0
+    assert fastslm("rm", tiny_file).code == 0
+    assert folder.exists()
+    assert fastslm("run", "llama3.2:1b", "hello", "-n", "2").code == 0
+    assert fastslm("gc", "--yes").out == ""
+    assert fastslm("rm", "llama3.2:1b").code == 0
+    assert not folder.exists()
+    assert Path(tiny_file).exists()

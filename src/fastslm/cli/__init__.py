@@ -16,6 +16,7 @@ COMMANDS = {
     "convert": "Make an ONNX folder of a model that is on this machine",
     "list": "Show the models on this machine and their state",
     "show": "Show what is known of one model",
+    "cp": "Give a model a second name",
     "rm": "Remove a model",
     "verify": "Check the files on this machine by their hashes, and repair them",
     "df": "Show what takes room on the disk",
@@ -27,7 +28,15 @@ COMMANDS = {
 }
 """Name of each command and its line of help."""
 
-MODULES = {"df": "usage", "eval": "evaluate", "gc": "garbage", "import": "bring_in", "list": "listing", "rm": "remove"}
+MODULES = {
+    "cp": "copy",
+    "df": "usage",
+    "eval": "evaluate",
+    "gc": "garbage",
+    "import": "bring_in",
+    "list": "listing",
+    "rm": "remove",
+}
 """Modules whose name is not the command's, because Python has a use for that word."""
 
 

@@ -15,7 +15,7 @@ from fastslm.errors import FastSLMError, FileMissing, UsageError
 
 if TYPE_CHECKING:
     from fastslm.config import Settings
-    from fastslm.hub.foreign import Candidate
+    from fastslm.hub.disk.foreign import Candidate
 
 
 def command(
@@ -74,7 +74,7 @@ def _from_place(
 
 
 def _chosen(path: Path, name: str | None, only: Sequence[str]) -> list[Candidate]:
-    from fastslm.hub.foreign import discover
+    from fastslm.hub.disk.foreign import discover
 
     found = discover(path)
     chosen = [each for each in found if not only or each.name in only]

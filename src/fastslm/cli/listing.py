@@ -11,7 +11,7 @@ from fastslm.store.entry import Entry
 def command(*, as_json: Json = False, quiet: Quiet = False) -> None:
     """Show the models on this machine and their state; of unfinished downloads, how much lies here."""
     from fastslm.config import Settings
-    from fastslm.hub.partials import partials
+    from fastslm.hub.disk.partials import partials
     from fastslm.store.registry import Registry
 
     output, settings = Output(as_json=as_json, quiet=quiet), Settings.from_environment()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastslm.config import Settings
 from fastslm.hub.cache import remove_snapshot
-from fastslm.hub.imports import read_import
+from fastslm.hub.disk.imports import read_import
 from fastslm.hub.layout import RepoLayout, file_errors
 from fastslm.hub.refs import ModelRef
 

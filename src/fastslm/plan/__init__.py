@@ -22,7 +22,7 @@ from fastslm.formats.source import Outline
 from fastslm.hub import ModelRef, Wishes, fetch_model
 from fastslm.hub.catalogue import load_catalogue
 from fastslm.hub.client import HubClient
-from fastslm.hub.glance import Glance, at_hand, glance, glance_at_plan
+from fastslm.hub.look.glance import Glance, at_hand, glance, glance_at_plan
 from fastslm.hub.plan import DownloadPlan
 from fastslm.plan.estimate import Estimate, Machine, Plan, Traffic
 from fastslm.plan.memory import longest_context, memory_need

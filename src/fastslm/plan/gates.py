@@ -10,7 +10,7 @@ from fastslm.errors import FormatError, NetworkError, NotFoundError
 from fastslm.formats import open_outline
 from fastslm.hub import Fetched, Gate, ModelRef
 from fastslm.hub.client import HubClient
-from fastslm.hub.glance import at_hand
+from fastslm.hub.look.glance import at_hand
 from fastslm.hub.plan import DownloadPlan
 from fastslm.plan import PlanOptions, plan_download, plan_outline
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from fastslm.config import Settings
 from fastslm.errors import UsageError
 from fastslm.formats import open_outline
-from fastslm.hub.foreign import Candidate
-from fastslm.hub.imports import Import, entrance, find_import, import_folder
+from fastslm.hub.disk.foreign import Candidate
+from fastslm.hub.disk.imports import Import, entrance, find_import, import_folder
 from fastslm.hub.layout import file_errors
 from fastslm.hub.refs import is_safe_path
 from fastslm.store.entry import Entry

@@ -17,9 +17,9 @@ from pathlib import Path
 from fastslm.config import Settings
 from fastslm.errors import FastSLMError
 from fastslm.hub import cache
-from fastslm.hub.inventory import blobs, pointers, repositories, target
+from fastslm.hub.disk.inventory import blobs, pointers, repositories, target
+from fastslm.hub.disk.partials import partials
 from fastslm.hub.layout import RepoLayout, file_errors
-from fastslm.hub.partials import partials
 from fastslm.store import models
 from fastslm.store.atomic import process_is_alive
 from fastslm.store.manifest import MANIFEST_NAME

@@ -14,7 +14,7 @@ from pathlib import Path
 from fastslm.config import Settings
 from fastslm.errors import FastSLMError
 from fastslm.hub import Wishes, fetch_model
-from fastslm.hub.keepsakes import keepsakes
+from fastslm.hub.disk.keepsakes import keepsakes
 from fastslm.hub.layout import file_errors
 from fastslm.hub.refs import hub_ref, parse
 from fastslm.progress import ProgressCallback

@@ -11,9 +11,9 @@ from typing import Literal
 
 from fastslm.config import Settings
 from fastslm.hub.address import read_record
-from fastslm.hub.imports import imports
-from fastslm.hub.inventory import repositories
-from fastslm.hub.partials import partials
+from fastslm.hub.disk.imports import imports
+from fastslm.hub.disk.inventory import repositories
+from fastslm.hub.disk.partials import partials
 from fastslm.store import models
 
 Kind = Literal["hub cache", "converted", "download", "partial", "leftover"]

@@ -15,8 +15,8 @@ from typing import Literal
 
 from fastslm.config import Settings
 from fastslm.errors import FastSLMError, FileSystemError, ModelNotFound
-from fastslm.hub.inventory import cached_files, repositories
-from fastslm.hub.keepsakes import keepsakes
+from fastslm.hub.disk.inventory import cached_files, repositories
+from fastslm.hub.disk.keepsakes import keepsakes
 from fastslm.hub.layout import RepoLayout
 from fastslm.naming import reference
 from fastslm.progress import Progress, ProgressCallback, silent

@@ -14,9 +14,9 @@ from fastslm.config import Settings
 from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.hub.client import HubClient
 from fastslm.hub.layout import RepoLayout, file_errors
+from fastslm.hub.look.ranges import read_range
 from fastslm.hub.parallel import in_parallel
 from fastslm.hub.plan import DownloadPlan, PlannedFile
-from fastslm.hub.ranges import read_range
 from fastslm.hub.transfer import Link
 
 FIRST_BYTES = 256 * 1024

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastslm.config import Settings
-from fastslm.hub.inventory import repositories
+from fastslm.hub.disk.inventory import repositories
 
 
 @dataclass(frozen=True)

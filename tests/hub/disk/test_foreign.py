@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastslm.errors import FileMissing, FormatError
-from fastslm.hub.foreign import LICENCE_LAYER, MODEL_LAYER, discover
+from fastslm.hub.disk.foreign import LICENCE_LAYER, MODEL_LAYER, discover
 
 
 def touch(*paths: Path) -> None:

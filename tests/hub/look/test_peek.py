@@ -11,11 +11,11 @@ import pytest
 from fastslm.config import Settings
 from fastslm.errors import FormatError, RangeMismatch, UnsupportedModel
 from fastslm.formats import open_outline
-from fastslm.hub import peek as module
 from fastslm.hub.client import HubClient
-from fastslm.hub.peek import peek, write_outline
+from fastslm.hub.look import peek as module
+from fastslm.hub.look.peek import peek, write_outline
+from fastslm.hub.look.ranges import read_range
 from fastslm.hub.plan import make_plan
-from fastslm.hub.ranges import read_range
 from fastslm.hub.refs import parse
 from fastslm.hub.select import Wishes
 from fastslm.hub.transfer import Link

@@ -9,7 +9,7 @@ from pathlib import Path
 from fastslm.config import Settings
 from fastslm.hub.address import read_record
 from fastslm.hub.catalogue import load_catalogue
-from fastslm.hub.imports import imports
+from fastslm.hub.disk.imports import imports
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from fastslm.hub import address
 from fastslm.hub.catalogue import load_catalogue
 from fastslm.hub.client import HubClient
 from fastslm.hub.demo import demo_file
-from fastslm.hub.peek import peek, write_outline
+from fastslm.hub.look.peek import peek, write_outline
+from fastslm.hub.look.ranges import read_range
 from fastslm.hub.plan import DownloadPlan, make_plan
-from fastslm.hub.ranges import read_range
 from fastslm.hub.refs import ModelRef
 from fastslm.hub.select import Wishes
 from fastslm.hub.transfer import Fetched
