@@ -2,13 +2,12 @@
 
 A token costs its bytes over the memory bandwidth (at the share of it that our kernels reach) and a little for every
 layer. What is wrong with that on a machine shows in the answers that ``machine.json`` remembers: their times over the
-formula's give the correction, those of models of a similar size first.
+formula's give the correction. Other programs can only make an answer slower, so the faster ones tell more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 from fastslm.export.footprint import Footprint
 from fastslm.store.machine_file import MachineFile, Run
@@ -16,7 +15,10 @@ from fastslm.store.machine_file import MachineFile, Run
 BUFFER_BYTES = 512 * 1024 * 1024
 """Larger than the last-level cache of the machines we mean."""
 
-MEASURE_S = 0.5
+MEASURE_S = 0.2
+MEASUREMENTS = 3
+"""The best counts: whatever disturbs a measurement makes it slower."""
+
 LAYER_S = 1.0e-4
 SHARE = {"fp32": 0.9, "int8": 0.85, "int4": 0.85, "exact": 0.6}
 """Share of the read bandwidth that decoding reaches, by precision."""
@@ -25,12 +27,14 @@ SIMILAR = 4.0
 """Models whose sizes differ by no more than this factor are held to be alike."""
 
 ENOUGH_RUNS = 3
+"""Answers of other sizes count from this number on."""
+
 TYPICAL_POSITION = 512
 """Where in a conversation the speed is told for."""
 
 
 def measured_bandwidth(file: MachineFile, threads: int, available_bytes: int) -> float | None:
-    """Bytes per second that memory gives; measured once in half a second and remembered.
+    """Bytes per second that memory gives; measured once, in about half a second, and remembered.
 
     None when there is too little memory to measure.
 
@@ -42,7 +46,7 @@ def measured_bandwidth(file: MachineFile, threads: int, available_bytes: int) ->
         return known
     from fastslm._native import read_bandwidth
 
-    rate = read_bandwidth(BUFFER_BYTES, threads, MEASURE_S)
+    rate = max(read_bandwidth(BUFFER_BYTES, threads, MEASURE_S) for _ in range(MEASUREMENTS))
     file.note_bandwidth(threads, rate)
     return rate
 
@@ -68,10 +72,11 @@ def formula_s(run: Run, bandwidth: float) -> float:
 
 
 def correction(expected: Run, bandwidth: float, runs: Sequence[Run]) -> float:
-    """What real answers took, over the formula: the median of the newest ones of similar size, 1 without any."""
+    """What real answers took, over the formula: the quarter that was disturbed least, of similar models first."""
     size = max(1, expected.streamed_bytes)
     alike = [run for run in runs if 1 / SIMILAR <= max(1, run.streamed_bytes) / size <= SIMILAR]
     chosen = alike or list(runs)
-    ratios = [run.token_s / formula_s(run, bandwidth) for run in chosen]
-    ratios += [1.0] * (ENOUGH_RUNS - len(ratios)) if not alike else []
-    return median(ratios) if ratios else 1.0
+    if len(chosen) < (1 if alike else ENOUGH_RUNS):
+        return 1.0
+    ratios = sorted(run.token_s / formula_s(run, bandwidth) for run in chosen)
+    return ratios[len(ratios) // 4]
