@@ -15,7 +15,7 @@ def test_a_snapshot_of_the_hub_cache_goes_with_its_blobs(hub: FakeHub, hub_setti
     hub.add_repo("tiny/llama", {"config.json": b"{}", "model.safetensors": b"x" * 5000})
     ref = parse("tiny/llama", endpoint=hub.endpoint)
     fetched = fetch_model(ref, hub_settings)
-    assert is_shared(ref, hub_settings)
+    assert is_shared(ref)
     assert forget(ref, fetched.path, fetched.commit, hub_settings) == 5002
     assert not fetched.path.exists()
 
@@ -26,7 +26,7 @@ def test_a_download_of_our_own_goes_with_its_folder(settings: Settings) -> None:
     folder.mkdir(parents=True)
     (folder / "model.gguf").write_bytes(b"x" * 100)
     ref = parse("demo")
-    assert not is_shared(ref, settings)
+    assert not is_shared(ref)
     assert forget(ref, folder / "model.gguf", "", settings) == 100
     assert not folder.exists()
 

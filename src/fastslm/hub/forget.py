@@ -8,37 +8,39 @@ from pathlib import Path
 from fastslm.config import Settings
 from fastslm.hub.cache import remove_snapshot
 from fastslm.hub.disk.imports import read_import
-from fastslm.hub.layout import RepoLayout, file_errors
+from fastslm.hub.layout import RepoLayout, file_errors, known_commit
 from fastslm.hub.refs import ModelRef
 
 
-def is_shared(ref: ModelRef, settings: Settings) -> bool:
-    """Whether other tools may use the same files: the hub cache is everybody's, a local path its owner's."""
-    return ref.kind == "hub" or (ref.kind == "local" and not _is_import(ref.path, settings))
+def is_shared(ref: ModelRef) -> bool:
+    """Whether other tools may use the same files, which go only when the user says so: the hub cache is everybody's."""
+    return ref.kind == "hub"
+
+
+def kept_snapshot(ref: ModelRef, settings: Settings) -> tuple[Path, str] | None:
+    """Folder and commit of what the hub cache still has of a model, whoever brought it; or None."""
+    layout = RepoLayout(settings.hub_cache, ref.repo)
+    commit = known_commit(layout, ref.revision) if ref.kind == "hub" else None
+    found = commit is not None and layout.snapshot(commit).is_dir()
+    return (layout.snapshot(commit), commit) if commit is not None and found else None
 
 
 def forget(ref: ModelRef, source: Path, commit: str, settings: Settings) -> int:
-    """Delete the source files of a model and return the bytes freed; a local path is its owner's and is kept.
+    """Delete the source files of a model and return the bytes freed.
+
+    A local path is its owner's and is kept, unless it is an import.
 
     Raises:
         FileSystemError: something could not be deleted.
     """
     if ref.kind == "hub":
         return remove_snapshot(RepoLayout(settings.hub_cache, ref.repo), commit)
-    folder = _own_folder(source)
-    owned = ref.kind != "local" or _is_import(source, settings)
-    if not owned or folder.parent != settings.downloads_dir or not folder.is_dir():
+    folder = source if source.is_dir() else source.parent
+    if folder.parent != settings.downloads_dir or not folder.is_dir():
+        return 0
+    if ref.kind == "local" and read_import(folder) is None:
         return 0
     with file_errors("remove", folder):
         freed = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         shutil.rmtree(folder)
     return freed
-
-
-def _own_folder(source: Path) -> Path:
-    return source if source.is_dir() else source.parent
-
-
-def _is_import(source: Path | None, settings: Settings) -> bool:
-    folder = _own_folder(source) if source is not None else settings.home
-    return folder.parent == settings.downloads_dir and read_import(folder) is not None

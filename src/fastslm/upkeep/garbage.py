@@ -108,7 +108,7 @@ def _leftovers(settings: Settings) -> Iterator[Item]:
 
 def _unknown_conversions(settings: Settings) -> Iterator[Item]:
     known = {Path(entry.folder) for entry in Registry(settings.registry_file).list() if entry.folder}
-    for folder in settings.models_dir.glob("*/[!.]*"):
+    for folder in settings.models_dir.glob("[!.]*/[!.]*"):
         if folder.is_dir() and folder not in known and _is_old(folder / MANIFEST_NAME, folder):
             yield Item(folder, models.size_bytes(folder), "no registered model uses it")
 

@@ -83,7 +83,7 @@ def _hub(settings: Settings, counter: _Counter) -> Iterator[Row]:
 
 
 def _converted(settings: Settings, counter: _Counter) -> Iterator[Row]:
-    for folder in sorted(settings.models_dir.glob("*/*")):
+    for folder in sorted(path for path in settings.models_dir.glob("[!.]*/*") if path.is_dir()):
         yield Row("converted", f"{folder.parent.name}/{folder.name}", folder, counter.tree(folder))
 
 
@@ -91,7 +91,7 @@ def _downloads(settings: Settings, counter: _Counter) -> Iterator[Row]:
     names = {folder: record.name for folder, record in imports(settings)}
     for folder in sorted(path for path in settings.downloads_dir.glob("*") if path.is_dir()):
         source = read_record(folder)
-        name = names.get(folder) or (source.url if source is not None else folder.name)
+        name = names.get(folder) or (source.name if source is not None else folder.name)
         yield Row("download", name, folder, counter.tree(folder))
 
 

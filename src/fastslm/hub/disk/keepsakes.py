@@ -30,6 +30,6 @@ def keepsakes(settings: Settings) -> Iterator[Keepsake]:
     for folder in sorted(settings.downloads_dir.glob("*")):
         source = read_record(folder) if folder.is_dir() else None
         if source is not None:
-            yield from (Keepsake(source.url, path, source.sha256) for path in sorted(folder.glob("*.gguf")))
+            yield from (Keepsake(source.name, path, source.sha256) for path in sorted(folder.glob("*.gguf")))
     for folder, record in imports(settings):
         yield from (Keepsake(record.name, folder / name, digest) for name, digest in sorted(record.files.items()))

@@ -96,10 +96,10 @@ def _demo(settings: Settings) -> Glance:
 
 
 def _address(ref: ModelRef, settings: Settings, folder: Path) -> Glance:
-    place = settings.downloads_dir / hashlib.sha256(ref.url.encode()).hexdigest()[:16]
+    place = settings.downloads_dir / hashlib.sha256(ref.name.encode()).hexdigest()[:16]
     known = address.recorded(place, place / ref.file)
     try:
-        source, link = address.probe(ref.url, settings)
+        source, link = address.probe(ref, settings)
     except NetworkError as error:
         if known is None or (isinstance(error, ServerRefused) and not isinstance(error, OfflineMode)):
             raise

@@ -8,9 +8,10 @@ from http.client import HTTPException, HTTPResponse
 from urllib.parse import urlsplit
 
 from fastslm.config import Settings
-from fastslm.errors import ConnectionLost, RangeMismatch
-from fastslm.hub.address import opener, refusal
+from fastslm.errors import RangeMismatch
+from fastslm.hub.address import no_answer, opener, refusal
 from fastslm.hub.client import user_agent
+from fastslm.hub.refs import public_address
 from fastslm.hub.transfer import Link
 
 TIMEOUT_S = 20.0
@@ -35,8 +36,7 @@ def read_range(link: Link, start: int, stop: int, settings: Settings) -> bytes:
         with error:
             raise refusal(link.url, error.code) from error
     except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise ConnectionLost(f"cannot read a part of a file at `{host}`: {reason}", url=link.url) from error
+        raise no_answer(link.url, error) from error
 
 
 def _headers(start: int, stop: int) -> dict[str, str]:
@@ -49,9 +49,9 @@ def _body(answer: HTTPResponse, url: str, start: int, stop: int) -> bytes:
     expected = f"bytes {start}-{stop - 1}/"
     if not (found.startswith(expected) if answer.status == 206 else start == 0):
         message = f"the server sent `{found}`, expected `{expected}`"
-        raise RangeMismatch(message, url=url, offset=start)
+        raise RangeMismatch(message, url=public_address(url), offset=start)
     data = answer.read(stop - start)
     if len(data) != stop - start:
         message = f"the server sent {len(data)} bytes from {start}, expected {stop - start}"
-        raise RangeMismatch(message, url=url, offset=start)
+        raise RangeMismatch(message, url=public_address(url), offset=start)
     return data
