@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastslm.engine.stats import Timings
     from fastslm.export.options import ConvertOptions, Precision
     from fastslm.hub import Fetched, ModelRef
-    from fastslm.plan import Plan
+    from fastslm.plan.estimate import Plan
 
 Notice = Callable[[str], None]
 
@@ -84,7 +84,8 @@ def pull(
         FastSLMError: one of its classes, see ``fastslm.errors``; the registry remembers stage and cause.
     """
     from fastslm.hub import Wishes, fetch_model
-    from fastslm.plan import PlanOptions, gates
+    from fastslm.plan import gates
+    from fastslm.plan.options import PlanOptions
 
     _options("", "", precision, context_length)  # refuses what no model can fulfil before anything is fetched
     wishes = Wishes(_patterns("include", include), _patterns("exclude", exclude))
@@ -161,8 +162,8 @@ def plan(
     Raises:
         FastSLMError: one of its classes, see ``fastslm.errors``.
     """
-    from fastslm.plan import PlanOptions
-    from fastslm.plan import plan as make_plan
+    from fastslm.plan.options import PlanOptions
+    from fastslm.plan.planner import plan as make_plan
 
     settings = settings or Settings.from_environment()
     return make_plan(_reference(name, revision, settings), settings, PlanOptions(precision, context_length))

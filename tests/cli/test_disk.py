@@ -171,3 +171,39 @@ def test_partials_of_a_forgotten_model_are_mentioned(
     interrupted_pull(fastslm, hub, os.urandom(3 << 20))
     fastslm("rm", "tiny/half")
     assert "tiny/half" in fastslm("list").err
+
+
+def test_a_damaged_registry_does_not_make_every_model_garbage(fastslm: Run, hub: FakeHub, settings: Settings) -> None:
+    """While it lies aside it may be mended, and it names them all."""
+    folder = Path(fastslm("pull", "tiny/llama").out.strip())
+    age(folder / "fastslm.json")
+    settings.registry_file.write_text("{")
+    assert fastslm("list").code == 0
+    assert fastslm("gc", "--yes").code == 0
+    assert folder.is_dir()
+    next(settings.home.glob("registry.json.damaged-*")).unlink()
+    assert fastslm("gc", "--yes").code == 0
+    assert not folder.exists()
+
+
+def test_a_cache_behind_a_link_is_no_garbage(
+    fastslm: Run, hub: FakeHub, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Homes move to other disks; the same files have then two spellings."""
+    fastslm("pull", "tiny/llama")
+    for path in [*settings.hub_cache.rglob("blobs/*"), *settings.models_dir.rglob("fastslm.json")]:
+        age(path)
+    for name, place in (("HF_HUB_CACHE", settings.hub_cache), ("FASTSLM_HOME", settings.home)):
+        (tmp_path / name).symlink_to(place)
+        monkeypatch.setenv(name, str(tmp_path / name))
+    assert fastslm("gc", "--yes", "--json").data["items"] == []
+
+
+def test_what_a_killed_repair_left_is_removed(fastslm: Run, hub: FakeHub, settings: Settings) -> None:
+    """The damaged blob that was set aside."""
+    fastslm("pull", "tiny/llama")
+    aside = next(settings.hub_cache.glob("models--*")) / "blobs" / ("1" * 64 + ".damaged")
+    aside.write_bytes(b"x")
+    age(aside)
+    fastslm("gc", "--yes")
+    assert not aside.exists()

@@ -12,8 +12,8 @@ from fastslm.config import Settings
 from fastslm.errors import DoesNotFit, UnsupportedModel
 from fastslm.hub import Wishes, parse, plan_model
 from fastslm.hub.client import HubClient
-from fastslm.plan import PlanOptions
 from fastslm.plan.gates import before_download
+from fastslm.plan.options import PlanOptions
 from support.hub_server import FakeHub, Fault
 from support.tiny_files import safetensors_bytes
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastslm.cli.options import Json, Quiet
 from fastslm.cli.output import Output, amount
-from fastslm.errors import ChecksumMismatch
+from fastslm.errors import ChecksumMismatch, FileMissing
 
 if TYPE_CHECKING:
     from fastslm.config import Settings
-    from fastslm.export.options import Precision
     from fastslm.progress import ProgressCallback
     from fastslm.upkeep.repair import Repair, Workshop
     from fastslm.upkeep.verify import Damage, Verified
@@ -51,19 +50,16 @@ def command(
 
 
 def workshop(settings: Settings, progress: ProgressCallback) -> Workshop:
-    """How conversions are made again: by a pull, which takes sources that are here from here."""
+    """How conversions are made again: of the source that is here, else of one that is pulled."""
     from fastslm import api
     from fastslm.upkeep.repair import Workshop
 
     def convert(name: str, precision: str, context: int | None) -> None:
-        api.pull(
-            name,
-            precision=cast("Precision", precision),
-            context_length=context,
-            force=True,
-            settings=settings,
-            progress=progress,
-        )
+        options: dict[str, Any] = {"precision": precision, "context_length": context, "settings": settings}
+        try:
+            api.convert(name, progress=progress, **options)
+        except FileMissing:
+            api.pull(name, force=True, progress=progress, **options)
 
     return Workshop(settings, convert, progress)
 

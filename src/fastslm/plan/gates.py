@@ -7,12 +7,11 @@ from pathlib import Path
 from fastslm import machine
 from fastslm.config import Settings
 from fastslm.errors import FormatError, NetworkError, NotFoundError
-from fastslm.formats import open_outline
 from fastslm.hub import Fetched, Gate, ModelRef
 from fastslm.hub.client import HubClient
 from fastslm.hub.look.glance import at_hand
 from fastslm.hub.plan import DownloadPlan
-from fastslm.plan import PlanOptions, plan_download, plan_outline
+from fastslm.plan.options import PlanOptions
 
 WORTH_A_LOOK = 1 / 16
 """A download smaller than this share of the memory fits in any precision, whatever it holds."""
@@ -28,6 +27,8 @@ def before_download(ref: ModelRef, settings: Settings, options: PlanOptions) -> 
     def gate(download: DownloadPlan, client: HubClient) -> None:
         if not _is_large(download.total_bytes):
             return
+        from fastslm.plan.planner import plan_download
+
         try:
             plan = plan_download(ref, download, client, settings, options)
         except (NetworkError, NotFoundError, FormatError):
@@ -46,6 +47,9 @@ def before_conversion(ref: ModelRef, source: Path, settings: Settings, options: 
     """
     seen = at_hand(Fetched(ref, source, "", ()))
     if _is_large(seen.total_bytes):
+        from fastslm.formats import open_outline
+        from fastslm.plan.planner import plan_outline
+
         plan_outline(ref, seen, open_outline(source), settings, options).check()
 
 

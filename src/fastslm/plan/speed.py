@@ -20,7 +20,7 @@ MEASUREMENTS = 3
 """The best counts: whatever disturbs a measurement makes it slower."""
 
 LAYER_S = 1.0e-4
-SHARE = {"fp32": 0.9, "int8": 0.85, "int4": 0.85, "exact": 0.6}
+SHARE = {"fp32": 1.0, "int8": 0.85, "int4": 0.85, "exact": 0.85}
 """Share of the read bandwidth that decoding reaches, by precision."""
 
 SIMILAR = 4.0

@@ -24,6 +24,7 @@ from fastslm.store import models
 from fastslm.store.atomic import process_is_alive
 from fastslm.store.manifest import MANIFEST_NAME
 from fastslm.store.registry import Registry
+from fastslm.upkeep.repair import ASIDE
 
 YOUNG_S = 600.0
 SCRATCH = (".link", ".copy", ".text", ".mode")
@@ -107,17 +108,23 @@ def _leftovers(settings: Settings) -> Iterator[Item]:
 
 
 def _unknown_conversions(settings: Settings) -> Iterator[Item]:
-    known = {Path(entry.folder) for entry in Registry(settings.registry_file).list() if entry.folder}
+    """Conversions that no entry names; none while a damaged registry lies aside, which may name them all."""
+    registry = Registry(settings.registry_file)
+    known = {Path(entry.folder).resolve() for entry in registry.list() if entry.folder}
+    if any(settings.home.glob(f"{settings.registry_file.name}.damaged-*")):
+        return
     for folder in settings.models_dir.glob("[!.]*/[!.]*"):
-        if folder.is_dir() and folder not in known and _is_old(folder / MANIFEST_NAME, folder):
+        if folder.is_dir() and folder.resolve() not in known and _is_old(folder / MANIFEST_NAME, folder):
             yield Item(folder, models.size_bytes(folder), "no registered model uses it")
 
 
 def _orphans(layout: RepoLayout) -> Iterator[Item]:
-    used = {target(pointer) for _, _, pointer in pointers(layout)}
-    for blob in blobs(layout):
-        if blob not in used and _is_old(blob):
-            yield Item(blob, blob.stat().st_size, f"no snapshot of `{layout.repo}` shows it", lock=layout.own_lock)
+    used = {target(pointer).resolve() for _, _, pointer in pointers(layout)}
+    reason = f"no snapshot of `{layout.repo}` shows it"
+    aside = (layout.folder / "blobs").glob(f"*{ASIDE}")
+    for blob in [*blobs(layout), *aside]:
+        if blob.resolve() not in used and _is_old(blob):
+            yield Item(blob, blob.stat().st_size, reason, lock=layout.own_lock)
 
 
 def _scratch(layout: RepoLayout) -> Iterator[Item]:

@@ -25,6 +25,7 @@ Convert = Callable[[str, str, int | None], None]
 """Makes a converted model again: name, precision and context length."""
 
 ASIDE = ".damaged"
+"""Suffix of a file whose successor is being fetched."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from fastslm.config import Settings
@@ -90,7 +90,7 @@ def at_hand(fetched: Fetched) -> Glance:
 def _demo(settings: Settings) -> Glance:
     demo, file = load_catalogue().demo, demo_file(settings)
     if file is not None:
-        return replace(Glance(file, demo.sha256), total_bytes=demo.size_bytes, cached_bytes=demo.size_bytes)
+        return Glance(file, demo.sha256, total_bytes=demo.size_bytes, cached_bytes=demo.size_bytes)
     unpacked = demo.wheel_bytes + demo.size_bytes
     return Glance(None, demo.sha256, total_bytes=demo.wheel_bytes, scratch_bytes=unpacked)
 
