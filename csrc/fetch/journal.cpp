@@ -3,16 +3,22 @@
 #include <algorithm>
 #include <array>
 
-#include <fastslm/files.hpp>
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
+#include <fastslm/error.hpp>
 #include <fastslm/hash.hpp>
 
 namespace fastslm {
 namespace {
 
 constexpr std::array<char, 8> kMagic{'F', 'S', 'L', 'M', 'J', 'R', 'N', 'L'};
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::size_t kMostBytes = 64U << 20U;
 constexpr std::uint64_t kSavesPerFile = 100;  // so a kill loses at most this part of a fast download
+constexpr std::uint64_t kLeastNews = 64U << 10U;
+constexpr std::size_t kMostBootBytes = 64;
 
 class Writer {
  public:
@@ -23,6 +29,17 @@ class Writer {
   }
   void text(std::span<const char> chars) {
     for (const char c : chars) bytes_.push_back(static_cast<std::byte>(c));
+  }
+  void sized_text(const std::string& chars) {
+    number(static_cast<std::uint32_t>(chars.size()));
+    text(chars);
+  }
+  void ranges(const Extents& extents) {
+    number(static_cast<std::uint32_t>(extents.ranges().size()));
+    for (const ByteRange& range : extents.ranges()) {
+      number(range.begin);
+      number(range.end);
+    }
   }
   std::vector<std::byte>& bytes() { return bytes_; }
 
@@ -65,17 +82,17 @@ class Reader {
   bool good_ = true;
 };
 
-bool read_ranges(Reader& reader, Journal& journal) {
+bool read_ranges(Reader& reader, std::uint64_t size, Extents& result) {
   const auto count = reader.number<std::uint32_t>();
   std::uint64_t least = 0;  // a range may not touch the one before it
   for (std::uint32_t i = 0; i < count && reader.good(); ++i) {
     const auto begin = reader.number<std::uint64_t>();
     const auto end = reader.number<std::uint64_t>();
-    if (begin < least || begin >= end || end > journal.size) return false;
-    journal.done.add({begin, end});
+    if (begin < least || begin >= end || end > size) return false;
+    result.add({begin, end});
     least = end + 1;
   }
-  return reader.good() && reader.at_end();
+  return reader.good();
 }
 
 }  // namespace
@@ -86,13 +103,10 @@ std::vector<std::byte> encode(const Journal& journal) {
   writer.number(kVersion);
   writer.number(journal.size);
   writer.number(journal.piece_bytes);
-  writer.number(static_cast<std::uint32_t>(journal.identity.size()));
-  writer.text(journal.identity);
-  writer.number(static_cast<std::uint32_t>(journal.done.ranges().size()));
-  for (const ByteRange& range : journal.done.ranges()) {
-    writer.number(range.begin);
-    writer.number(range.end);
-  }
+  writer.sized_text(journal.identity);
+  writer.sized_text(journal.boot);
+  writer.ranges(journal.done);
+  writer.ranges(journal.synced);
   writer.number(crc32(writer.bytes()));
   return std::move(writer.bytes());
 }
@@ -108,19 +122,42 @@ std::optional<Journal> decode(std::span<const std::byte> bytes) {
   journal.size = reader.number<std::uint64_t>();
   journal.piece_bytes = reader.number<std::uint64_t>();
   journal.identity = reader.text(reader.number<std::uint32_t>());
-  if (!read_ranges(reader, journal)) return std::nullopt;
+  journal.boot = reader.text(reader.number<std::uint32_t>());
+  const bool good = read_ranges(reader, journal.size, journal.done) &&
+                    read_ranges(reader, journal.size, journal.synced) && reader.at_end();
+  if (!good) return std::nullopt;
   return journal;
 }
 
-void save_journal(const std::string& path, const Journal& journal) { replace_file(path, encode(journal)); }
+std::string boot_id() {
+  std::array<char, kMostBootBytes> text{};
+#if defined(__APPLE__)
+  std::size_t length = text.size();
+  if (::sysctlbyname("kern.bootsessionuuid", text.data(), &length, nullptr, 0) != 0) return {};
+#else
+  try {
+    const File file = File::open_for_reading("/proc/sys/kernel/random/boot_id");
+    file.read_at(std::as_writable_bytes(std::span(text)), 0);
+  } catch (const Error&) {
+    return {};
+  }
+#endif
+  return {text.begin(),
+          std::find_if(text.begin(), text.end(), [](char c) { return c == '\0' || c == '\n'; })};
+}
 
-Extents load_done(const std::string& path, const std::string& partial_path, const std::string& identity,
-                  std::uint64_t size) {
+void save_journal(const std::string& path, const Journal& journal, Durability durability) {
+  replace_file(path, encode(journal), durability);
+}
+
+Journal load_journal(const std::string& path, const std::string& partial_path, const std::string& identity,
+                     std::uint64_t size) {
   if (identity.empty() || file_size(partial_path) != size) return {};
   const auto bytes = read_file(path, kMostBytes);
-  const auto journal = bytes ? decode(*bytes) : std::nullopt;
+  auto journal = bytes ? decode(*bytes) : std::nullopt;
   if (!journal || journal->identity != identity || journal->size != size) return {};
-  return journal->done;
+  if (journal->boot.empty() || journal->boot != boot_id()) journal->done = journal->synced;
+  return std::move(*journal);
 }
 
 JournalKeeper::JournalKeeper(std::string path, std::string identity, std::optional<std::uint64_t> size,
@@ -133,15 +170,17 @@ JournalKeeper::JournalKeeper(std::string path, std::string identity, std::option
 
 Extents JournalKeeper::load(const std::string& partial_path) {
   const std::lock_guard lock(mutex_);
-  Extents done = is_active() ? load_done(path_, partial_path, identity_, *size_) : Extents{};
-  saved_bytes_ = done.total();
-  return done;
+  if (!is_active()) return {};
+  Journal journal = load_journal(path_, partial_path, identity_, *size_);
+  saved_bytes_ = journal.done.total();
+  synced_ = std::move(journal.synced);
+  return std::move(journal.done);
 }
 
 bool JournalKeeper::is_due(const Extents& done) const {
   const std::uint64_t news = done.total() - std::min(done.total(), saved_bytes_);
   if (news == 0) return false;
-  const bool much = news >= std::max(*size_ / kSavesPerFile, piece_bytes_);
+  const bool much = news >= std::max(*size_ / kSavesPerFile, kLeastNews);
   return much || std::chrono::steady_clock::now() - saved_at_ >= interval_;
 }
 
@@ -150,18 +189,36 @@ void JournalKeeper::save_if_due(const std::function<Extents()>& look) {
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock() || closed_ || !is_active()) return;
   const Extents done = look();
-  if (is_due(done)) save(done);
+  if (is_due(done)) save(done, Durability::process);
 }
 
 void JournalKeeper::save_now(const std::function<Extents()>& look) {
   const std::lock_guard lock(mutex_);
   if (closed_ || !is_active()) return;
   const Extents done = look();
-  if (done.total() > 0) save(done);
+  if (done.total() > 0) save(done, Durability::process);
 }
 
-void JournalKeeper::save(const Extents& done) {
-  save_journal(path_, {*size_, piece_bytes_, identity_, done});
+bool JournalKeeper::sync_is_due() const {
+  const std::lock_guard lock(mutex_);
+  return !closed_ && is_active() && std::chrono::steady_clock::now() >= sync_due_at_;
+}
+
+void JournalKeeper::sync_if_due(File& partial, const std::function<Extents()>& look) {
+  if (!sync_is_due()) return;
+  Extents done = look();
+  const auto begin = std::chrono::steady_clock::now();
+  partial.sync();
+  const std::lock_guard lock(mutex_);
+  if (closed_) return;
+  synced_ = std::move(done);
+  if (synced_.total() > 0) save(look(), Durability::power_cut);
+  const auto end = std::chrono::steady_clock::now();
+  sync_due_at_ = end + std::max<std::chrono::steady_clock::duration>(kSyncInterval, 4 * (end - begin));
+}
+
+void JournalKeeper::save(const Extents& done, Durability durability) {
+  save_journal(path_, {*size_, piece_bytes_, identity_, done, synced_}, durability);
   saved_bytes_ = done.total();
   saved_at_ = std::chrono::steady_clock::now();
 }

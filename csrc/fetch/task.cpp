@@ -233,6 +233,7 @@ void FileTask::follow() noexcept {
         if (interrupted()) return;
       }
       if (ready) return settle();
+      journal_.sync_if_due(*file, [this] { return done(); });
     }
   } catch (const Error& error) {
     fail(error);

@@ -14,16 +14,28 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kBufferBytes = 64U << 10U;  // libcurl hands out 16 KiB at a time
+constexpr std::uint64_t kLeastBlock = 16U << 10U;  // libcurl hands out so much at a time
+constexpr std::uint64_t kMostBlock = 64U << 10U;
+constexpr std::uint64_t kBlocksPerFile = 1000;
 constexpr std::chrono::milliseconds kLongestHold{100};
 constexpr double kGlanceS = 0.1;
+
+// What a killed process holds back is lost, so small files are written in small blocks.
+std::size_t block_bytes(std::optional<std::uint64_t> file_size) {
+  const std::uint64_t wanted = file_size.value_or(0) / kBlocksPerFile;
+  return static_cast<std::size_t>(std::clamp(wanted, kLeastBlock, kMostBlock));
+}
 
 // Checks one response and writes its body in large blocks.
 class RunReceiver : public Receiver {
  public:
   RunReceiver(FileTask& task, Run& run, Traffic& traffic)
-      : task_(task), run_(run), traffic_(traffic), asked_(task.next_range(run)) {
-    buffer_.reserve(kBufferBytes);
+      : task_(task),
+        run_(run),
+        traffic_(traffic),
+        asked_(task.next_range(run)),
+        block_(block_bytes(task.request().size)) {
+    buffer_.reserve(block_);
   }
 
   std::string range_header() const {
@@ -43,8 +55,8 @@ class RunReceiver : public Receiver {
     received_ += data.size();
     if (announced_ && received_ > *announced_) refuse_surplus();
     while (!data.empty()) {
-      if (buffer_.size() == kBufferBytes && !flush()) return false;
-      const std::size_t step = std::min(data.size(), kBufferBytes - buffer_.size());
+      if (buffer_.size() == block_ && !flush()) return false;
+      const std::size_t step = std::min(data.size(), block_ - buffer_.size());
       buffer_.insert(buffer_.end(), data.begin(), data.begin() + static_cast<std::ptrdiff_t>(step));
       data = data.subspan(step);
     }
@@ -85,6 +97,7 @@ class RunReceiver : public Receiver {
   Run& run_;
   Traffic& traffic_;
   std::optional<ByteRange> asked_;
+  std::size_t block_;
   std::optional<std::uint64_t> announced_;
   std::uint64_t received_ = 0;
   std::vector<std::byte> buffer_;

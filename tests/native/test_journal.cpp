@@ -7,13 +7,14 @@ namespace {
 using fastslm::decode;
 using fastslm::encode;
 using fastslm::Journal;
-using fastslm::load_done;
+using fastslm::load_journal;
 
 Journal sample() {
   Journal journal{.size = 1000, .piece_bytes = 64, .identity = "etag\nhash", .done = {}};
   journal.done.add({0, 100});
   journal.done.add({300, 301});
   journal.done.add({900, 1000});
+  journal.synced.add({0, 50});
   return journal;
 }
 
@@ -23,7 +24,9 @@ void what_was_written_is_read_back() {
   CHECK_EQUAL(copy->size, 1000U);
   CHECK_EQUAL(copy->piece_bytes, 64U);
   CHECK_EQUAL(copy->identity, "etag\nhash");
+  CHECK_EQUAL(copy->boot, fastslm::boot_id());
   CHECK_EQUAL(copy->done.ranges(), sample().done.ranges());
+  CHECK_EQUAL(copy->synced.ranges(), sample().synced.ranges());
 }
 
 void a_journal_torn_anywhere_is_no_journal() {
@@ -61,7 +64,7 @@ void only_the_right_journal_of_a_whole_partial_file_counts() {
   const std::string journal = folder.file("journal");
   const std::string partial = folder.file("partial");
   const auto done = [&](const std::string& identity, std::uint64_t size) {
-    return load_done(journal, partial, identity, size).total();
+    return load_journal(journal, partial, identity, size).done.total();
   };
   fastslm::save_journal(journal, sample());
   CHECK_EQUAL(done("etag\nhash", 1000), 0U);  // no partial file
@@ -77,6 +80,20 @@ void only_the_right_journal_of_a_whole_partial_file_counts() {
   CHECK_EQUAL(done("etag\nhash", 2000), 0U);
 }
 
+// The start may have followed a power cut, which takes away what was written but not synced.
+void after_a_start_of_the_machine_only_synced_bytes_count() {
+  const check::TemporaryFolder folder;
+  const std::string journal = folder.file("journal");
+  const std::string partial = folder.file("partial");
+  write_text(partial, std::string(1000, 'x'));
+  for (const std::string boot : {"another", ""}) {
+    Journal older = sample();
+    older.boot = boot;
+    fastslm::save_journal(journal, older);
+    CHECK_EQUAL(load_journal(journal, partial, "etag\nhash", 1000).done.ranges(), sample().synced.ranges());
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -85,6 +102,8 @@ int main() {
                      {"a flipped bit anywhere is noticed", a_flipped_bit_anywhere_is_noticed},
                      {"trailing bytes are noticed", trailing_bytes_are_noticed},
                      {"ranges outside of the file are refused", ranges_outside_of_the_file_are_refused},
+                     {"after a start of the machine only synced bytes count",
+                      after_a_start_of_the_machine_only_synced_bytes_count},
                      {"only the right journal of a whole partial file counts",
                       only_the_right_journal_of_a_whole_partial_file_counts}});
 }

@@ -7,12 +7,23 @@ what was received. The only module of this folder that starts downloads.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fastslm.config import Settings
-from fastslm.errors import Cancelled, FastSLMError, FileMissing, LinkExpired, ServerRefused
+from fastslm.errors import (
+    Cancelled,
+    ChecksumMismatch,
+    FastSLMError,
+    FileMissing,
+    IntegrityError,
+    LinkExpired,
+    NetworkError,
+    ServerRefused,
+    SizeMismatch,
+)
 from fastslm.hub.client import user_agent
 from fastslm.hub.layout import has_size
 from fastslm.hub.parallel import in_parallel
@@ -110,7 +121,7 @@ def transfer(jobs: Sequence[Job], settings: Settings, progress: ProgressCallback
         expired = _one_round([job for job in pending if job.name in links], links, run)
         idle = idle + 1 if run.wire == before else 0
         if expired and idle >= IDLE_ROUNDS:
-            run.failures += [error for _, error in expired]
+            run.failures += [_named(error, job) for job, error in expired]
             break
         pending = [job for job, _ in expired]
     if run.failures:
@@ -200,8 +211,24 @@ def _sort_failures(waiting: Mapping[int, Job], seen: _native.Progress, run: _Run
             missing.__cause__ = error
             run.failures.append(missing)
         else:
-            run.failures.append(error)
+            run.failures.append(_named(error, job))
     return expired
+
+
+def _named(error: FastSLMError, job: Job) -> FastSLMError:
+    """The same error with the file's name in its message: the address of a CDN tells the user nothing.
+
+    Class and facts stay; the engine's own words are the cause.
+    """
+    named = copy(error)
+    if isinstance(error, ChecksumMismatch):
+        named.message = error.message.replace(f"`{error.subject}`", f"`{job.name}`")
+    elif isinstance(error, SizeMismatch | NetworkError):
+        named.message = f"`{job.name}` cannot be fetched: {error.message}"
+    if isinstance(named, IntegrityError):
+        named.subject = job.name
+    named.args, named.__cause__ = (named.message,), error
+    return named
 
 
 def _report(jobs: Sequence[Job], seen: _native.Progress, run: _Run) -> None:

@@ -135,12 +135,10 @@ def _scratch(layout: RepoLayout) -> Iterator[Item]:
 
 def _partials(settings: Settings) -> Iterator[Item]:
     for each in partials(settings):
-        in_cache = each.folder.name == ".fastslm"
-        lock = RepoLayout(settings.hub_cache, each.owner).own_lock if in_cache else each.folder / ".lock"
         for path in (each.file, each.journal):
             if path.exists():
                 size = each.disk_bytes if path == each.file else 0
-                yield Item(path, size, f"an unfinished download of `{each.owner}`", lock=lock)
+                yield Item(path, size, f"an unfinished download of `{each.owner}`", lock=each.lock)
 
 
 def _is_old(*paths: Path) -> bool:

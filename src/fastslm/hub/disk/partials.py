@@ -23,7 +23,7 @@ class Partial:
         file, journal: what there is; one of them may be missing.
         size_bytes: length of the file, holes included.
         disk_bytes: room that it takes.
-        folder: what is locked while somebody works on it.
+        lock: held while somebody works on it.
     """
 
     owner: str
@@ -31,7 +31,7 @@ class Partial:
     journal: Path
     size_bytes: int
     disk_bytes: int
-    folder: Path
+    lock: Path
 
     def belongs_to(self, name: str) -> bool:
         """Whether it is part of a model, by its canonical name: a repository (file, revision), or an address."""
@@ -42,17 +42,18 @@ class Partial:
 def partials(settings: Settings) -> Iterator[Partial]:
     """Every unfinished download of ours."""
     for layout in repositories(settings.hub_cache):
-        yield from _in_folder(layout.repo, layout.partials)
+        yield from _in_folder(layout.repo, layout.partials, layout.own_lock)
     for folder in sorted(settings.downloads_dir.glob("*")):
-        yield from _in_folder(folder.name, folder)
+        for place in (folder, folder / ".part"):
+            yield from _in_folder(folder.name, place, folder / ".lock")
 
 
-def _in_folder(owner: str, folder: Path) -> Iterator[Partial]:
+def _in_folder(owner: str, folder: Path, lock: Path) -> Iterator[Partial]:
     stems = {path.with_suffix("") for kind in ("*.partial", "*.journal") for path in folder.glob(kind)}
     for stem in sorted(stems):
         file, journal = (stem.with_name(f"{stem.name}.{kind}") for kind in ("partial", "journal"))
         size, disk = _sizes(file)
-        yield Partial(owner, file, journal, size, disk + _sizes(journal)[1], folder)
+        yield Partial(owner, file, journal, size, disk + _sizes(journal)[1], lock)
 
 
 def _sizes(path: Path) -> tuple[int, int]:
