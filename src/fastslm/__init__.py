@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastslm._native import __version__
-    from fastslm.api import convert, load, pull
+    from fastslm.api import convert, load, plan, pull
     from fastslm.config import Settings
     from fastslm.engine.generate import Step
     from fastslm.engine.model import Model, Result
@@ -35,6 +35,7 @@ _HOMES = {
     "can_convert": "fastslm.verdict",
     "convert": "fastslm.api",
     "load": "fastslm.api",
+    "plan": "fastslm.api",
     "pull": "fastslm.api",
 }
 
@@ -49,6 +50,7 @@ __all__ = [
     "can_convert",
     "convert",
     "load",
+    "plan",
     "pull",
 ]
 

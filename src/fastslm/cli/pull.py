@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption, Quiet
+from fastslm.cli.options import Context, Force, Json, Name, Precision, PrecisionOption, Quiet
 from fastslm.cli.output import Output, amount
 from fastslm.cli.records import entry_record
 
@@ -24,6 +24,7 @@ def command(
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
     no_convert: Annotated[bool, typer.Option("--no-convert", help="Stop after the verified download")] = False,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -40,6 +41,7 @@ def command(
             precision=precision.choice,
             context_length=context,
             convert=not no_convert,
+            force=force,
             progress=progress,
             notice=output.remark,
         )

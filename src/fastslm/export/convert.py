@@ -20,6 +20,7 @@ from fastslm._native import hash_file
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
 from fastslm.export.decoder.shape import DecoderShape
 from fastslm.export.families import family_of
+from fastslm.export.footprint import streamed_bytes
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
 from fastslm.export.layers import Layers
@@ -61,6 +62,7 @@ def convert(
             family.build(shape, Layers(graph, matrices))
         graph.save(target_dir / GRAPH_NAME)
     manifest = _manifest(source, shape, replace(options, precision=precision))
+    manifest = replace(manifest, streamed_bytes=streamed_bytes(graph.model()))
     with _file_errors(target_dir):
         return _write_texts(source, target_dir, manifest)
 

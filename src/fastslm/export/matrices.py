@@ -80,12 +80,16 @@ class MatrixWriter:
         encoding = self.encoding(names[0], is_embedding=is_embedding)
         planes = tuple(self.weights.reserve(rows * size) for size in encoding.row_bytes(columns))
         stored = StoredMatrix(names[0], encoding, rows, columns, planes)
+        self.fill(stored, infos)
+        return stored
+
+    def fill(self, stored: StoredMatrix, infos: Sequence[TensorInfo]) -> None:
+        """Encode and write the tensors of a matrix that has its place. Raises as ``store``."""
         first = 0
         for info in infos:
             _finish([self.pool.submit(self._write, info, stored, first, rows) for rows in _chunks(*info.shape)])
             self.report(info.name)
             first += info.shape[0]
-        return stored
 
     def vector(self, *names: str) -> npt.NDArray[np.float32]:
         """Norm weights or biases, one after the other.

@@ -30,15 +30,11 @@ def open_gguf(path: Path) -> ModelSource:
         FormatError: a file is truncated, damaged or hostile.
         UnsupportedModel: architecture, tokenizer or a feature is not supported.
     """
-    headers = [GgufHeader(part) for part in split_files(path)]
-    _check_parts(headers)
-    tensors = _all_tensors(headers)
-    config = build_config(headers[0], {name: tensor for name, (_, tensor) in tensors.items()})
+    headers, config, tensors = _described(path)
     text = build_tokenizer(Metadata(headers[0]), config["vocab_size"])
-    placements = _placements(tensors, architecture(Metadata(headers[0]).arch), config)
     return ModelSource(
         config={**config, "bos_token_id": text.bos_token_id, "eos_token_id": list(text.eos_token_ids)},
-        tensors=GgufTensors(placements),
+        tensors=tensors,
         tokenizer_json=text.tokenizer_json,
         chat_template=text.chat_template,
         special_tokens=text.special_tokens,
@@ -47,6 +43,21 @@ def open_gguf(path: Path) -> ModelSource:
         add_bos=text.add_bos,
         files=total_sizes(headers),
     )
+
+
+def outline_gguf(path: Path) -> tuple[dict[str, Any], GgufTensors]:
+    """Configuration and tensors without the tokenizer, which takes longest. Raises as ``open_gguf``."""
+    _, config, tensors = _described(path)
+    return config, tensors
+
+
+def _described(path: Path) -> tuple[list[GgufHeader], dict[str, Any], GgufTensors]:
+    headers = [GgufHeader(part) for part in split_files(path)]
+    _check_parts(headers)
+    tensors = _all_tensors(headers)
+    config = build_config(headers[0], {name: tensor for name, (_, tensor) in tensors.items()})
+    placements = _placements(tensors, architecture(Metadata(headers[0]).arch), config)
+    return headers, config, GgufTensors(placements)
 
 
 def split_files(path: Path) -> list[Path]:
