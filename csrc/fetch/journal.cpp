@@ -177,17 +177,27 @@ Extents JournalKeeper::load(const std::string& partial_path) {
   return std::move(journal.done);
 }
 
-bool JournalKeeper::is_due(const Extents& done) const {
-  const std::uint64_t news = done.total() - std::min(done.total(), saved_bytes_);
-  if (news == 0) return false;
-  const bool much = news >= std::max(*size_ / kSavesPerFile, kLeastNews);
-  return much || std::chrono::steady_clock::now() - saved_at_ >= interval_;
+std::uint64_t JournalKeeper::news(const Extents& done) const {
+  return done.total() - std::min<std::uint64_t>(done.total(), saved_bytes_);
 }
 
-// Whoever finds the journal being written need not wait: the next block will be in the next save.
+std::uint64_t JournalKeeper::step() const { return std::max(*size_ / kSavesPerFile, kLeastNews); }
+
+bool JournalKeeper::is_due(const Extents& done) const {
+  if (news(done) == 0) return false;
+  return news(done) >= step() || std::chrono::steady_clock::now() - saved_at_ >= interval_;
+}
+
+// Whoever finds the journal being written need not wait, the next block will be in the next save; unless the
+// transfer runs away from a slow save, and a kill would lose more and more.
 void JournalKeeper::save_if_due(const std::function<Extents()>& look) {
-  const std::unique_lock lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock() || closed_ || !is_active()) return;
+  if (!is_active()) return;
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) {
+    if (news(look()) < 2 * step()) return;
+    lock.lock();
+  }
+  if (closed_) return;
   const Extents done = look();
   if (is_due(done)) save(done, Durability::process);
 }

@@ -9,6 +9,7 @@
 // After that, which may have been a power cut, only synced bytes do.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -76,6 +77,8 @@ class JournalKeeper {
 
   void save(const Extents& done, Durability durability);
   bool sync_is_due() const;
+  std::uint64_t news(const Extents& done) const;
+  std::uint64_t step() const;
   bool is_due(const Extents& done) const;
 
   const std::string path_;
@@ -85,7 +88,7 @@ class JournalKeeper {
   const std::chrono::duration<double> interval_;
   mutable std::mutex mutex_;
   bool closed_ = false;
-  std::uint64_t saved_bytes_ = 0;
+  std::atomic<std::uint64_t> saved_bytes_ = 0;
   Extents synced_;
   std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
   std::chrono::steady_clock::time_point sync_due_at_ = saved_at_ + kSyncInterval;
