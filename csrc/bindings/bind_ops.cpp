@@ -62,7 +62,7 @@ py::tuple unpack(const Array<std::uint8_t>& packed, std::pair<std::size_t, std::
 void bind_ops(py::module_& module) {
   module.def("available_isas", &isa_names, "Instruction sets of the kernels that run here, best first.");
   module.def("active_isa", [] { return std::string(isa_name(active_isa())); }, "The one that is used.");
-  module.attr("PACKED_LAYOUT_VERSION") = kPackedLayoutVersion;
+  module.def("packed_layout_version", [] { return kPackedLayoutVersion; }, "Version of the packed layout.");
   module.def("pack_linear", &pack, py::arg("codes"), py::arg("scales"), py::arg("offsets") = py::none(),
              py::kw_only(), py::arg("bits"), "Units of a packed matrix.");
   module.def("unpack_linear", &unpack, py::arg("packed"), py::arg("shape"), py::kw_only(), py::arg("bits"),

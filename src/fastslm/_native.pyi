@@ -136,8 +136,8 @@ def error_codes() -> list[str]:
 def error_class(code: str) -> type[FastSLMError]:
     """The class that a C++ error code becomes; every code has one."""
 
-PACKED_LAYOUT_VERSION: int
-"""Version of the layout that ``pack_linear`` writes and the operators read."""
+def packed_layout_version() -> int:
+    """Version of the layout that ``pack_linear`` writes and the operators read."""
 
 def pack_linear(
     codes: npt.NDArray[np.uint8],

@@ -42,7 +42,7 @@ class Case:
             "bits": self.bits,
             "group_size": self.group,
             "offsets": int(self.has_offsets),
-            "layout": _native.PACKED_LAYOUT_VERSION,
+            "layout": _native.packed_layout_version(),
         }
 
     def expected(self) -> np.ndarray:
