@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from fastslm.config import Settings
@@ -14,6 +15,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for the tests that import
 ROOT = Path(__file__).parent.parent
 SHARED_HOME = ROOT / "build" / "test-home"
 """Keeps the demo model between runs; removed by `make clean`."""
+
+hypothesis.settings.register_profile("shared machine", deadline=None)  # speed is never asserted in a test
+hypothesis.settings.load_profile("shared machine")
 
 OURS = ("FASTSLM_", "HF_", "HUGGING", "TRANSFORMERS_", "XDG_", "SSL_CERT")
 PROXIES = {f"{scheme}_proxy" for scheme in ("http", "https", "all", "no")}
