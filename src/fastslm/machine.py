@@ -40,7 +40,7 @@ def inspect() -> Machine:
     """Ask the operating system."""
     import psutil
 
-    logical = _schedulable()
+    logical = usable_cpus()
     physical = psutil.cpu_count(logical=False) or logical
     memory = psutil.virtual_memory()
     limit = memory_limit()
@@ -53,7 +53,8 @@ def inspect() -> Machine:
     )
 
 
-def _schedulable() -> int:
+def usable_cpus() -> int:
+    """Processors, hyper-threads included, that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

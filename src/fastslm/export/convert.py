@@ -13,10 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 
-from fastslm._native import hash_file
+from fastslm._native import __version__, hash_file
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
 from fastslm.export.decoder.shape import DecoderShape
 from fastslm.export.families import family_of
@@ -118,7 +117,7 @@ def _manifest(source: ModelSource, shape: DecoderShape, options: ConvertOptions)
         special_tokens=dict(source.special_tokens),
         generation=dict(source.generation),
         source_files=dict(source.files),
-        fastslm_version=_version(),
+        fastslm_version=__version__,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 
@@ -132,13 +131,6 @@ def _write_texts(source: ModelSource, folder: Path, manifest: ModelManifest) -> 
     complete = replace(manifest, hashes=hashes)
     complete.write(folder)
     return complete
-
-
-def _version() -> str:
-    try:
-        return metadata.version("fastslm")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from fastslm.errors import UsageError
+from fastslm.machine import usable_cpus
 
 Precision = Literal["auto", "fp32", "int8", "int4", "exact"]
 
@@ -52,10 +52,3 @@ class ConvertOptions:
     def worker_count(self) -> int:
         """Threads to start."""
         return self.threads or min(8, usable_cpus())
-
-
-def usable_cpus() -> int:
-    """CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
