@@ -26,9 +26,6 @@ LIBRARIES = (
     "gguf",
     "zstandard",
 )
-BANDWIDTH_BUFFER = 512 * 1024 * 1024
-"""Larger than the last-level cache of the machines we mean."""
-BANDWIDTH_SECONDS = 0.5
 LOW_DISK = 2_000_000_000
 
 Status = Literal["ok", "warning", "error"]
@@ -97,12 +94,12 @@ def _memory(settings: Settings) -> Finding:
 
 
 def _bandwidth(settings: Settings) -> Finding:
-    from fastslm._native import read_bandwidth
+    from fastslm.store.machine_file import measure_bandwidth
 
     here = machine.inspect()
-    if here.available_bytes < 2 * BANDWIDTH_BUFFER:
+    rate = measure_bandwidth(here.threads, here.available_bytes)
+    if rate is None:
         return Finding("bandwidth", "warning", "not measured: too little memory is available", {})
-    rate = read_bandwidth(BANDWIDTH_BUFFER, here.threads, BANDWIDTH_SECONDS)
     text = f"memory is read at {rate / 1e9:.1f} GB/s by {here.threads} threads"
     return Finding("bandwidth", "ok", text, {"read_bytes_per_s": rate, "threads": here.threads})
 

@@ -10,14 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastslm.export.footprint import Footprint
-from fastslm.store.machine_file import MachineFile, Run
-
-BUFFER_BYTES = 512 * 1024 * 1024
-"""Larger than the last-level cache of the machines we mean."""
-
-MEASURE_S = 0.2
-MEASUREMENTS = 3
-"""The best counts: whatever disturbs a measurement makes it slower."""
+from fastslm.store.machine_file import MachineFile, Run, measure_bandwidth
 
 LAYER_S = 1.0e-4
 SHARE = {"fp32": 1.0, "int8": 0.85, "int4": 0.85, "exact": 0.85}
@@ -42,12 +35,11 @@ def measured_bandwidth(file: MachineFile, threads: int, available_bytes: int) ->
         StoreError: the measurement cannot be written down.
     """
     known = file.bandwidth(threads)
-    if known is not None or available_bytes < 2 * BUFFER_BYTES:
+    if known is not None:
         return known
-    from fastslm._native import read_bandwidth
-
-    rate = max(read_bandwidth(BUFFER_BYTES, threads, MEASURE_S) for _ in range(MEASUREMENTS))
-    file.note_bandwidth(threads, rate)
+    rate = measure_bandwidth(threads, available_bytes)
+    if rate is not None:
+        file.note_bandwidth(threads, rate)
     return rate
 
 

@@ -22,6 +22,22 @@ MOST_RUNS = 24
 LEAST_TOKENS = 8
 """Answers shorter than this say nothing about speed."""
 
+BUFFER_BYTES = 512 * 1024 * 1024
+"""Larger than the last-level cache of the machines we mean."""
+
+MEASURE_S = 0.2
+MEASUREMENTS = 3
+"""The best counts: whatever disturbs a measurement makes it slower."""
+
+
+def measure_bandwidth(threads: int, available_bytes: int) -> float | None:
+    """Bytes per second that memory gives now, in about half a second; None when there is too little memory for it."""
+    if available_bytes < 2 * BUFFER_BYTES:
+        return None
+    from fastslm._native import read_bandwidth
+
+    return max(read_bandwidth(BUFFER_BYTES, threads, MEASURE_S) for _ in range(MEASUREMENTS))
+
 
 @dataclass(frozen=True)
 class Run:
