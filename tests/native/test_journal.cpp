@@ -1,5 +1,5 @@
 #include "check.hpp"
-#include "fetch/journal.hpp"
+#include "fetch/state/journal.hpp"
 #include "samples.hpp"
 
 namespace {
@@ -7,13 +7,15 @@ namespace {
 using fastslm::decode;
 using fastslm::encode;
 using fastslm::Journal;
-using fastslm::load_done;
+using fastslm::load_notes;
 
 Journal sample() {
-  Journal journal{.size = 1000, .piece_bytes = 64, .identity = "etag\nhash", .done = {}};
-  journal.done.add({0, 100});
-  journal.done.add({300, 301});
-  journal.done.add({900, 1000});
+  Journal journal{.size = 1000, .piece_bytes = 64, .identity = "etag\nhash", .notes = {}};
+  journal.notes.spans = {{{0, 64}, 7}, {{64, 100}, ~std::uint64_t{0}}, {{300, 301}, 0}, {{900, 1000}, 9}};
+  journal.notes.synced.add({0, 64});
+  journal.notes.synced.add({300, 301});
+  journal.notes.hashed = 90;
+  journal.notes.hash_state = std::string("a\0b", 3);
   return journal;
 }
 
@@ -23,7 +25,10 @@ void what_was_written_is_read_back() {
   CHECK_EQUAL(copy->size, 1000U);
   CHECK_EQUAL(copy->piece_bytes, 64U);
   CHECK_EQUAL(copy->identity, "etag\nhash");
-  CHECK_EQUAL(copy->done.ranges(), sample().done.ranges());
+  CHECK(copy->notes.spans == sample().notes.spans);
+  CHECK_EQUAL(copy->notes.synced.ranges(), sample().notes.synced.ranges());
+  CHECK_EQUAL(copy->notes.hashed, 90U);
+  CHECK_EQUAL(copy->notes.hash_state, sample().notes.hash_state);
 }
 
 void a_journal_torn_anywhere_is_no_journal() {
@@ -61,7 +66,9 @@ void only_the_right_journal_of_a_whole_partial_file_counts() {
   const std::string journal = folder.file("journal");
   const std::string partial = folder.file("partial");
   const auto done = [&](const std::string& identity, std::uint64_t size) {
-    return load_done(journal, partial, identity, size).total();
+    fastslm::Spans spans;
+    for (const auto& span : load_notes(journal, partial, identity, size).spans) spans.put(span);
+    return spans.extents().total();
   };
   fastslm::save_journal(journal, sample());
   CHECK_EQUAL(done("etag\nhash", 1000), 0U);  // no partial file

@@ -1,0 +1,82 @@
+#include "fetch/receive.hpp"
+
+#include <algorithm>
+
+#include "base/clock.hpp"
+#include "net/response.hpp"
+#include "net/url.hpp"
+
+namespace fastslm {
+namespace {
+
+constexpr std::size_t kBufferBytes = 512U << 10U;  // libcurl hands out 16 KiB at a time
+constexpr std::chrono::milliseconds kLongestHold{100};
+constexpr double kGlanceS = 0.1;
+
+}  // namespace
+
+RunReceiver::RunReceiver(FileTask& task, Run& run, Traffic& traffic, const StopFlag& stop)
+    : task_(task), run_(run), traffic_(traffic), stop_(stop), asked_(task.next_range(run)) {
+  buffer_.reserve(asked_ ? std::min<std::uint64_t>(kBufferBytes, asked_->size()) : kBufferBytes);
+}
+
+std::string RunReceiver::range_header() const {
+  if (!asked_) return {};
+  return "bytes=" + std::to_string(asked_->begin) + "-" + std::to_string(asked_->end - 1);
+}
+
+bool RunReceiver::on_head(const ResponseHead& head) {
+  traffic_.note_latency(std::chrono::duration<double>(Clock::now() - started_).count());
+  const auto size = task_.progress().size;
+  const Body body = check_head(head, {task_.request().url, asked_, size});
+  announced_ = body == Body::part ? asked_->size() : size;
+  return body == Body::part || !asked_ || task_.accept_whole(run_);
+}
+
+bool RunReceiver::on_body(std::span<const std::byte> data) {
+  const std::size_t arrived = data.size();
+  traffic_.wire_bytes += arrived;
+  received_ += arrived;
+  if (announced_ && received_ > *announced_) refuse_surplus();
+  while (!data.empty()) {
+    if (buffer_.size() == kBufferBytes && !flush()) return false;
+    const std::size_t step = std::min(data.size(), kBufferBytes - buffer_.size());
+    buffer_.insert(buffer_.end(), data.begin(), data.begin() + static_cast<std::ptrdiff_t>(step));
+    data = data.subspan(step);
+  }
+  if (is_due() && !flush()) return false;
+  return keep_to_limit(arrived);
+}
+
+bool RunReceiver::wanted() { return (!is_due() || flush()) && task_.wants(run_); }
+
+bool RunReceiver::flush() {
+  flushed_at_ = Clock::now();
+  if (buffer_.empty()) return true;
+  const bool more = task_.write(run_, buffer_);
+  buffer_.clear();
+  return more;
+}
+
+bool RunReceiver::is_due() const { return !is_whole() && Clock::now() - flushed_at_ >= kLongestHold; }
+
+// A connection that is not read from fills its window, and the server waits.
+bool RunReceiver::keep_to_limit(std::size_t bytes) {
+  for (double left = traffic_.limit.reserve(bytes, steady_s()); left > 0; left -= kGlanceS) {
+    if (!stop_.sleep(std::min(left, kGlanceS)) || !wanted()) return false;
+  }
+  return true;
+}
+
+void RunReceiver::refuse_surplus() {
+  buffer_.clear();
+  const std::string url = redacted(task_.request().url);
+  throw Error(asked_ ? ErrorCode::range_mismatch : ErrorCode::size_mismatch,
+              "`" + url + "` sent more than the " + std::to_string(*announced_) + " bytes that were expected",
+              {.url = url,
+               .expected = std::to_string(*announced_),
+               .found = std::to_string(received_),
+               .name = url});
+}
+
+}  // namespace fastslm
