@@ -9,8 +9,8 @@
 namespace fastslm {
 namespace {
 
-constexpr std::size_t kBufferBytes = 512U << 10U;  // libcurl hands out 16 KiB at a time
-constexpr std::chrono::milliseconds kLongestHold{100};
+constexpr std::size_t kBufferBytes = 256U << 10U;  // libcurl hands out 16 KiB at a time
+constexpr std::chrono::milliseconds kLongestHold{30};
 constexpr double kGlanceS = 0.1;
 
 }  // namespace
