@@ -8,14 +8,14 @@ namespace {
 constexpr double kWorthIt = 1.05;     // what an added connection must bring
 constexpr double kNoLoss = 0.97;      // what one fewer may cost
 constexpr double kStillRising = 1.2;  // of one step while starting
-constexpr double kMuteStep = 0.05;    // seconds between additions while nothing has arrived yet
+constexpr double kMuteStep = 0.03;    // seconds between additions while nothing has arrived yet
 constexpr unsigned kMuteLevel = 4;
-constexpr double kShortestStep = 0.1;
+constexpr double kShortestStep = 0.08;
 constexpr double kMeasureS = 1.5;
 constexpr double kFirstHoldS = 5;
 constexpr double kLongestHoldS = 60;
 
-double step_s(double latency_s) { return std::clamp(1.25 * latency_s, kShortestStep, 1.0); }
+double step_s(double latency_s) { return std::clamp(latency_s, kShortestStep, 1.0); }
 
 }  // namespace
 
@@ -79,6 +79,7 @@ void Controller::start_up(const Observation& seen) {
 void Controller::settle(const Observation& seen) {
   if (seen.now_s - since_.now_s < 4 * step_s(seen.latency_s)) return;
   level_ = std::min(level_, lowest_as_good_as(rate(seen)));
+  if (level_ == ceiling_) hold_s_ = 2 * kFirstHoldS;  // each brought its part so far
   begin(Phase::holding, seen);
 }
 

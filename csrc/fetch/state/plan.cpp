@@ -11,12 +11,12 @@ constexpr std::uint64_t kShortestRun = 4;
 constexpr std::uint64_t kFirstRun = 8;  // of a connection whose rate nobody knows
 constexpr std::uint64_t kLongestRun = 256;
 constexpr double kRunSeconds = 6;
-// A tail shorter than this is not worth another request.
-constexpr std::uint64_t kShortestTail = 1;
+// A tail shorter than this part of a piece is not worth another request.
+constexpr std::uint64_t kTailsPerPiece = 8;
 // Nor is one that would be there before another connection has got going: its latency so many times, and
 // bounds for it.
-constexpr double kWorthLatencies = 4;
-constexpr double kLeastWorthS = 0.25;
+constexpr double kWorthLatencies = 2.5;
+constexpr double kLeastWorthS = 0.2;
 constexpr double kMostWorthS = 2;
 // A run that has brought nothing is given so long to start, then it counts as stuck.
 constexpr double kStartS = 2;
@@ -30,21 +30,25 @@ std::uint64_t rest_of(const Run& run) { return std::min(run.end, std::max(run.po
 
 std::uint64_t bytes_left(const Run& run) { return run.end - rest_of(run); }
 
-// Bytes per second lately, or on the whole; 0 of a run that should have brought something by now.
-double rate_of(const Run& run, double now_s) {
+// Bytes per second lately. A young run has not yet shown its rate: it is taken to be as good as the helper.
+double rate_of(const Run& run, const Offer& offer) {
   if (run.pace.measured()) return run.pace.rate();
-  return static_cast<double>(run.position - run.begin) / std::max(now_s - run.started_s, 1e-3);
+  const double elapsed = std::max(offer.now_s - run.started_s, 1e-3);
+  const double so_far = static_cast<double>(run.position - run.begin) / elapsed;
+  return elapsed < kStartS ? std::max(so_far, offer.rate) : so_far;
 }
 
-double seconds_left(const Run& run, double now_s) {
-  const bool starting = run.position == run.begin && now_s - run.started_s <= kStartS;
-  return starting ? 0 : seconds_for(bytes_left(run), rate_of(run, now_s));
+double seconds_left(const Run& run, const Offer& offer) {
+  const bool starting = run.position == run.begin && offer.now_s - run.started_s <= kStartS;
+  return starting ? 0 : seconds_for(bytes_left(run), rate_of(run, offer));
 }
 
-// How much of what is left a helper takes so that both end together; half when its rate is not known.
-double helper_share(double helper_rate, double own_rate) {
-  if (helper_rate <= 0) return 0.5;
-  return std::clamp(helper_rate / (helper_rate + own_rate), 0.1, 0.95);
+// How many of the bytes that are left a helper takes, so that both end together.
+std::uint64_t helper_part(std::uint64_t left, double own_rate, const Offer& offer) {
+  const auto bytes = static_cast<double>(left);
+  if (offer.rate <= 0) return left / 2;
+  const double kept = own_rate / (own_rate + offer.rate) * (offer.latency_s * offer.rate + bytes);
+  return static_cast<std::uint64_t>(bytes * std::clamp(1 - kept / bytes, 0.1, 0.95));
 }
 
 }  // namespace
@@ -95,20 +99,20 @@ std::shared_ptr<Run> RangePlan::start(ByteRange range, double now_s) {
 
 std::shared_ptr<Run> RangePlan::split(const Offer& offer) {
   if (stream_) return nullptr;
+  const std::uint64_t grain = std::max<std::uint64_t>(1, piece_ / kTailsPerPiece);
   std::shared_ptr<Run> slowest;
   double longest_s = worth_s(offer);
   for (const auto& run : runs_) {
-    if (run->twin != nullptr || bytes_left(*run) <= 2 * kShortestTail * piece_) continue;
-    const double left_s = seconds_left(*run, offer.now_s);
+    if (run->twin != nullptr || bytes_left(*run) <= 2 * grain) continue;
+    const double left_s = seconds_left(*run, offer);
     if (left_s <= longest_s) continue;
     longest_s = left_s;
     slowest = run;
   }
   if (!slowest) return nullptr;
-  const double share = helper_share(offer.rate, rate_of(*slowest, offer.now_s));
-  const auto taken = static_cast<std::uint64_t>(static_cast<double>(bytes_left(*slowest)) * share);
-  const std::uint64_t cut = aligned_down(slowest->end - taken);
-  const std::uint64_t middle = cut > rest_of(*slowest) ? cut : aligned_down(cut + piece_);
+  const std::uint64_t taken = helper_part(bytes_left(*slowest), rate_of(*slowest, offer), offer);
+  const std::uint64_t cut = (slowest->end - taken) / grain * grain;
+  const std::uint64_t middle = cut > rest_of(*slowest) ? cut : cut + grain;
   const ByteRange tail{middle, slowest->end};
   slowest->end = middle;
   return start(tail, offer.now_s);
@@ -119,7 +123,7 @@ std::shared_ptr<Run> RangePlan::twin(const Offer& offer) {
   std::shared_ptr<Run> slowest;
   double longest_s = worth_s(offer);
   for (const auto& run : runs_) {
-    const double left_s = seconds_left(*run, offer.now_s);
+    const double left_s = seconds_left(*run, offer);
     const double helped_s = offer.latency_s + seconds_for(bytes_left(*run), offer.rate);
     if (run->twin != nullptr || left_s <= longest_s || left_s <= 2 * helped_s) continue;
     longest_s = left_s;

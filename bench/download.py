@@ -1,0 +1,230 @@
+"""Downloads over lines made of user space: which peer is how fast, and at what cost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bench.machine import describe
+from bench.peers import PEERS, Order, environment, present
+
+RELAY = Path(__file__).parent.parent / "tests" / "support" / "relay.py"
+MB = 1_000_000
+HOME = {"rate": 4 * MB, "link": 60 * MB, "delay_s": 0.04}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A line, the sizes of the files in MB, and what the peers are given."""
+
+    line: dict[str, object]
+    sizes: Sequence[float] = (400,)
+    kill_at: float = 0
+    peers: Sequence[str] = tuple(PEERS)
+    options: Sequence[tuple[str, dict[str, object]]] = (("fastslm", {}),)
+    timeout_s: float = 300
+
+
+TWELVE = (3, 5, 8, 12, 16, 20, 25, 32, 45, 64, 100, 200)
+FIXED = [(f"fastslm fixed {n}", {"connections": n, "adaptive": False}) for n in (1, 2, 4, 8, 16)]
+CRAWL = HOME | {"bad_every": 8, "bad_after": 2 * MB}
+
+CASES = {
+    "relay": Case(HOME),
+    "12 files": Case(HOME, TWELVE),
+    "favours one": Case({"link": 20 * MB, "delay_s": 0.04}, (200,), options=[("fastslm", {}), *FIXED]),
+    "loopback": Case({}, (4000,)),
+    "crawl": Case(CRAWL),
+    "stall": Case(CRAWL | {"bad_kind": "stall"}),
+    "kill": Case(HOME, kill_at=0.5, peers=("fastslm", "aria2", "huggingface_hub")),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement; a failed one says why."""
+
+    case: str
+    peer: str
+    seconds: float
+    rate_mb_s: float
+    cpu_s_per_gb: float
+    rss_mb: float
+    wire_excess: float = 0
+    resume_s: float = 0
+    failed: str = ""
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+@contextmanager
+def _program(*command: str) -> Iterator[int]:
+    """A helper process that prints its port and ends with its input."""
+    with subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as made:
+        assert made.stdout is not None
+        assert made.stdin is not None
+        try:
+            yield int(made.stdout.readline())
+        finally:
+            made.stdin.close()
+            try:
+                made.wait(10)
+            except subprocess.TimeoutExpired:
+                made.kill()
+
+
+def make_files(folder: Path, sizes: Sequence[float]) -> list[tuple[str, str, int]]:
+    """Random files with their hashes beside them; those that are there already stay."""
+    made = []
+    for megabytes in sizes:
+        path, size = folder / f"{megabytes:g}mb.bin", int(megabytes * MB)
+        note = path.with_name(path.name + ".sha256")
+        if not note.exists():
+            digest = hashlib.sha256()
+            with path.open("wb") as file:
+                for start in range(0, size, 8 * MB):
+                    block = os.urandom(min(8 * MB, size - start))
+                    digest.update(block)
+                    file.write(block)
+            note.write_text(digest.hexdigest(), encoding="utf-8")
+        made.append((path.name, note.read_text(encoding="utf-8"), size))
+    return made
+
+
+def _wait(child: subprocess.Popen[str], timeout_s: float) -> tuple[bool, os.struct_rusage]:
+    """Wait with a limit; whether it ended well, and what it used."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        pid, status, used = os.wait4(child.pid, os.WNOHANG)
+        if pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
+            return child.returncode == 0, used
+        if time.monotonic() > deadline:
+            child.kill()
+            deadline = float("inf")
+        time.sleep(0.002)
+
+
+def _start(peer: str, order: Order) -> subprocess.Popen[str]:
+    command, changes = PEERS[peer.partition(" ")[0]](order)
+    return subprocess.Popen(
+        command, env=environment(changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _measure(name: str, case: Case, peer: str, order: Order) -> Run:
+    total = sum(size for _, _, size in order.files)
+    resume_s = 0.0
+    if case.kill_at:
+        resume_s = _kill_half_way(peer, order, case.kill_at * total)
+    began = time.monotonic()
+    child = _start(peer, order)
+    good, used = _wait(child, case.timeout_s)
+    seconds = time.monotonic() - began
+    out, err = child.communicate()
+    facts = json.loads(out.splitlines()[-1]) if good and out.strip().endswith("}") else {}
+    seconds = facts.get("seconds", seconds)
+    fetched = facts.get("wire_bytes", 0) + facts.get("resumed", 0)
+    return Run(
+        case=name,
+        peer=peer,
+        seconds=round(seconds, 3),
+        rate_mb_s=round(total / MB / seconds, 2),
+        cpu_s_per_gb=round((used.ru_utime + used.ru_stime) / (total / 1e9), 3),
+        rss_mb=round(used.ru_maxrss / 1024, 1),
+        wire_excess=round(fetched / total - 1, 4) if fetched else 0,
+        resume_s=round(resume_s, 3),
+        failed="" if good else (err.strip().splitlines() or ["time is up"])[-1][:200],
+        facts=facts,
+    )
+
+
+def _kill_half_way(peer: str, order: Order, enough: float) -> float:
+    """Kill the peer once the disk holds ``enough`` bytes; seconds that it took to get there."""
+    began = time.monotonic()
+    child = _start(peer, order)
+    while time.monotonic() - began < 120 and child.poll() is None:
+        if _bytes_on_disk(order.folder) >= enough:
+            break
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    return time.monotonic() - began
+
+
+def _bytes_on_disk(folder: Path) -> int:
+    """Blocks that the download's files take; the file system counts what is reserved, so look at changes."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def run_case(name: str, scratch: Path, repeat: int, scale: float) -> Iterator[Run]:
+    """Every peer in turn, ``repeat`` times; ``scale`` makes the files smaller."""
+    case = CASES[name]
+    source = scratch / "files"
+    source.mkdir(exist_ok=True)
+    files = make_files(source, [max(1, round(size * scale)) for size in case.sizes])
+    there = present()
+    entrants = [(peer, "") for peer in case.peers if peer in there and peer != "fastslm"]
+    entrants += [(label, json.dumps(options)) for label, options in case.options]
+    for _ in range(repeat):
+        for peer, options in entrants:
+            yield _one(name, peer, options, source, files)
+
+
+def _one(name: str, peer: str, options: str, source: Path, files: Sequence[tuple[str, str, int]]) -> Run:
+    case = CASES[name]
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder, _program("-m", "bench.server", str(source)) as port:
+        target = Path(folder)
+        if not case.line:
+            return _measure(name, case, peer, Order(port, files, target, options))
+        with _program(str(RELAY), f"127.0.0.1:{port}", json.dumps(case.line)) as relay:
+            return _measure(name, case, peer, Order(relay, files, target, options))
+
+
+def summary(runs: Sequence[Run]) -> list[str]:
+    """Medians and spread for each case and peer, and how many times faster we are."""
+    lines = []
+    for case in dict.fromkeys(run.case for run in runs):
+        of_case = [run for run in runs if run.case == case and not run.failed]
+        ours = [run.seconds for run in of_case if run.peer == "fastslm"]
+        for peer in dict.fromkeys(run.peer for run in runs if run.case == case):
+            seconds = [run.seconds for run in of_case if run.peer == peer]
+            if not seconds:
+                lines.append(f"{case:12} {peer:18} failed")
+                continue
+            middle = statistics.median(seconds)
+            cpu = statistics.median(run.cpu_s_per_gb for run in of_case if run.peer == peer)
+            rate = statistics.median(run.rate_mb_s for run in of_case if run.peer == peer)
+            ratio = f"{middle / statistics.median(ours):6.2f} x ours" if ours else ""
+            spread = f"{min(seconds):.2f}-{max(seconds):.2f}"
+            lines.append(f"{case:12} {peer:18} {middle:7.2f} s ({spread})  {rate:7.1f} MB/s  {cpu:5.2f} cpu s/GB {ratio}")
+    return lines
+
+
+def main(cases: Sequence[str], repeat: int, scale: float, output: Path | None) -> None:
+    """Run the cases; JSON lines to ``output`` or stdout, a table to stderr."""
+    scratch = Path(tempfile.mkdtemp(prefix="fastslm-bench-"))
+    runs: list[Run] = []
+    out = output.open("a", encoding="utf-8") if output else sys.stdout
+    try:
+        print(json.dumps({"machine": describe()}), file=out, flush=True)
+        for name in cases or CASES:
+            for run in run_case(name, scratch, repeat, scale):
+                runs.append(run)
+                print(json.dumps(asdict(run)), file=out, flush=True)
+        print("\n".join(summary(runs)), file=sys.stderr)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if output:
+            out.close()
