@@ -48,7 +48,7 @@ $(VENV)/.created: .ci/prerequisites.sh
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)
-	@echo "building and installing fastslm"
+	@echo "building and installing fastslm and its libraries (a minute or two)"
 	@$(BIN)/python -m pip install --quiet .
 	@touch $@
 

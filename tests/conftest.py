@@ -9,6 +9,8 @@ import pytest
 
 from fastslm.config import Settings
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for the tests that import onnxruntime themselves
+
 ROOT = Path(__file__).parent.parent
 SHARED_HOME = ROOT / "build" / "test-home"
 """Keeps the demo model between runs; removed by `make clean`."""

@@ -67,3 +67,13 @@ def test_proxies_are_read_in_both_cases() -> None:
     """The lower case wins, as in curl."""
     env = {"HTTPS_PROXY": "http://upper:1", "https_proxy": "http://lower:1", "NO_PROXY": "localhost"}
     assert Settings.from_environment(env).proxies == {"https": "http://lower:1", "no": "localhost"}
+
+
+def test_the_certificate_file_must_be_there(tmp_path: Path) -> None:
+    """Else every connection would fail with a word about the server that is not to blame."""
+    bundle = tmp_path / "bundle.pem"
+    for wrong in (bundle, tmp_path):
+        with pytest.raises(UsageError, match=f"`SSL_CERT_FILE` is `{wrong}`"):
+            Settings.from_environment({"SSL_CERT_FILE": str(wrong)})
+    bundle.touch()
+    assert Settings.from_environment({"SSL_CERT_FILE": str(bundle)}).ca_file == bundle

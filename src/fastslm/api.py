@@ -5,7 +5,7 @@ Law: what was usable stays usable until something better is complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from fastslm.config import Settings
-from fastslm.errors import FastSLMError, FileMissing, NotFoundError, OfflineMode, UsageError
-from fastslm.progress import ProgressCallback, silent
-from fastslm.store.entry import Entry
+from fastslm.errors import Cancelled, FastSLMError, FileMissing, NotFoundError, OfflineMode, UsageError
+from fastslm.progress import Progress, ProgressCallback, silent
+from fastslm.store.entry import CANCELLED, Entry
 from fastslm.store.manifest import MANIFEST_NAME, ModelManifest
 from fastslm.store.registry import Registry
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fastslm.hub import Fetched, ModelRef
 
 Notice = Callable[[str], None]
+
+_WAITING = Progress("converting", 0, 1, "tensors", "waiting for another process that converts the same model")
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,13 @@ def ignore(notice: str) -> None:
 
 
 def pull(
-    name: str,
+    name: str | Path,
     *,
     revision: str | None = None,
     precision: Precision = "auto",
     context_length: int | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     convert: bool = True,
     settings: Settings | None = None,
     progress: ProgressCallback = silent,
@@ -68,7 +70,7 @@ def pull(
         revision: branch, tag or commit, when it is not part of the name.
         precision: ``fp32``, ``int8``, ``int4``, ``exact`` or ``auto`` (``exact`` for a quantised GGUF, else ``int4``).
         context_length: positions of prompt and answer together; None for the model's own.
-        include, exclude: file patterns instead of the choice that a conversion needs.
+        include, exclude: a file pattern, or several, instead of the choice that a conversion needs.
         convert: False stops after the verified download.
         settings: None reads the environment.
         progress: called from this thread about ten times a second.
@@ -79,12 +81,13 @@ def pull(
     """
     from fastslm.hub import Wishes, fetch_model
 
+    _options("", "", precision, context_length)  # refuses what no model can fulfil before anything is fetched
+    wishes = Wishes(_patterns("include", include), _patterns("exclude", exclude))
     settings = settings or Settings.from_environment()
     ref = _reference(name, revision, settings)
     with _registry(settings, notice) as registry:
         entry = registry.begin(ref.name, precision, revision=ref.revision)
         with _recorded(registry, entry, "download"):
-            wishes = Wishes(tuple(include), tuple(exclude))
             fetched = fetch_model(ref, settings, wishes, progress)
             entry = _downloaded(registry, entry, fetched)
         if fetched.from_cache and ref.kind == "hub" and not settings.offline:
@@ -93,11 +96,13 @@ def pull(
         if convert:
             path = _converted(registry, entry, settings, context_length, progress)
             entry = registry.get(ref.name, precision) or entry
+        else:
+            entry = _ready_again(registry, entry)
     return Pulled(entry, path, fetched.wire_bytes, fetched.resumed_bytes)
 
 
 def convert(
-    name: str,
+    name: str | Path,
     *,
     precision: Precision = "auto",
     context_length: int | None = None,
@@ -119,6 +124,7 @@ def convert(
         UsageError: ``output`` is not empty.
         UnsupportedModel, FormatError, ConversionFailed, DiskFull: the files cannot be converted.
     """
+    _options("", "", precision, context_length)
     settings = settings or Settings.from_environment()
     ref = _reference(name, None, settings)
     fetched = _at_hand(ref, settings, progress)
@@ -149,14 +155,17 @@ def load(
     Raises:
         FastSLMError: one of its classes, see ``fastslm.errors``.
     """
+    _options("", "", precision, context_length)
+    if type(threads) is not int or threads < 0:
+        message = f"threads is `{threads}`, expected a whole number of at least 0"
+        raise UsageError(message, name="threads", value=threads)
     settings = settings or Settings.from_environment()
-    if (Path(name) / MANIFEST_NAME).is_file():
-        folder = Path(name)
-    else:
-        folder = (
-            _ready_folder(str(name), precision, settings, notice)
-            or pull(str(name), precision=precision, settings=settings, progress=progress, notice=notice).path
-        )
+    text = _text(name)
+    folder = (
+        _converted_folder(text)
+        or _ready_folder(text, precision, settings, notice)
+        or pull(text, precision=precision, settings=settings, progress=progress, notice=notice).path
+    )
     from fastslm.engine.model import Model
 
     return Model.open(folder, threads=threads or settings.threads, context_length=context_length)
@@ -175,14 +184,41 @@ def find_entry(name: str, precision: str, settings: Settings, notice: Notice = i
         return same[0] if same else asked
 
 
-def _reference(name: str, revision: str | None, settings: Settings) -> ModelRef:
+def _text(name: object) -> str:
+    """A model's name as text; a ``Path`` never means a repository."""
+    if isinstance(name, Path):
+        return str(name.absolute())
+    if not isinstance(name, str):
+        message = f"the model is `{name!r}`, expected a name, a path or an address"
+        raise UsageError(message, name="model", value=name)
+    return name
+
+
+def _patterns(name: str, patterns: object) -> tuple[str, ...]:
+    """One pattern or several; a text is one, not the sequence of its letters."""
+    several = tuple(patterns) if isinstance(patterns, Iterable) and not isinstance(patterns, str) else (patterns,)
+    texts = tuple(pattern for pattern in several if isinstance(pattern, str))
+    if len(texts) != len(several):
+        raise UsageError(f"{name} is `{patterns!r}`, expected file patterns", name=name, value=patterns)
+    return texts
+
+
+def _converted_folder(name: str) -> Path | None:
+    """The folder itself when a name is the path of a converted model."""
+    try:
+        return Path(name) if (Path(name) / MANIFEST_NAME).is_file() else None
+    except (OSError, ValueError):  # too long, or otherwise no path
+        return None
+
+
+def _reference(name: str | Path, revision: str | None, settings: Settings) -> ModelRef:
     from fastslm.hub import parse
 
-    ref = parse(name, endpoint=settings.endpoint)
+    ref = parse(_text(name), endpoint=settings.endpoint)
     if not revision or revision == ref.revision:
         return ref
     if ref.kind != "hub" or ref.revision:
-        message = f"`{name}` cannot take the revision `{revision}` as well"
+        message = f"`{ref.name}` cannot take the revision `{revision}` as well"
         raise UsageError(message, name="revision", value=revision)
     return parse(f"{ref.name}@{revision}", endpoint=settings.endpoint)
 
@@ -207,7 +243,9 @@ def _recorded(registry: Registry, entry: Entry, stage: str) -> Iterator[None]:
         if isinstance(error, NotFoundError) and not entry.snapshot and not entry.folder:
             registry.remove(entry.name, entry.precision)
         else:
-            registry.fail(entry, stage=stage, cause=str(error) or type(error).__name__)
+            stopped = isinstance(error, Cancelled) or not isinstance(error, Exception)
+            cause = CANCELLED if stopped else str(error) or type(error).__name__
+            registry.fail(entry, stage=stage, cause=cause)
         raise
 
 
@@ -225,6 +263,15 @@ def _downloaded(registry: Registry, entry: Entry, fetched: Fetched) -> Entry:
     commit = fetched.commit or fingerprint(fetched.path)
     size = sum(path.stat().st_size for path in _files(fetched))
     return registry.advance(entry, "downloaded", commit=commit, snapshot=fetched.path, size_bytes=size)
+
+
+def _ready_again(registry: Registry, entry: Entry) -> Entry:
+    """A downloaded model is ``ready`` when a conversion of these very files is there already."""
+    from fastslm.store import models
+
+    if not entry.folder or not _is_same(Path(entry.folder), None, commit=entry.commit):
+        return entry
+    return registry.advance(entry, "ready", size_bytes=models.size_bytes(Path(entry.folder)))
 
 
 def _files(fetched: Fetched) -> list[Path]:
@@ -259,10 +306,11 @@ def _converted(
         options = _options(entry.name, entry.commit, entry.precision, context_length)
         resolved = resolve_precision(options.precision, source.tensors)
         folder = models.folder_path(settings.models_dir, entry.name, entry.commit, resolved)
-        if not _is_same(folder, context_length):
-            with models.building(folder) as scratch:
-                write_model(source, scratch, options, progress)
-        size = models.size_bytes(folder)
+        with models.exclusive(folder, lambda: progress(_WAITING)):
+            if not _is_same(folder, context_length):
+                with models.building(folder) as scratch:
+                    write_model(source, scratch, options, progress)
+            size = models.size_bytes(folder)
         registry.advance(entry, "ready", folder=folder, resolved_precision=resolved, size_bytes=size)
     return folder
 
@@ -291,8 +339,8 @@ def _options(name: str, commit: str, precision: str, context_length: int | None)
     return ConvertOptions(name=name, commit=commit, precision=checked, context_length=context_length)
 
 
-def _is_same(folder: Path, context_length: int | None) -> bool:
-    """Whether a sound conversion with this context length is there."""
+def _is_same(folder: Path, context_length: int | None, *, commit: str = "") -> bool:
+    """Whether a sound conversion with this context length, and of this commit, is there."""
     from fastslm.store import models
 
     try:
@@ -300,7 +348,8 @@ def _is_same(folder: Path, context_length: int | None) -> bool:
         sound = not models.verify(folder, full=False)
     except FastSLMError:
         return False
-    return sound and (context_length is None or manifest.context_length == context_length)
+    same_source = not commit or manifest.commit == commit
+    return sound and same_source and (context_length is None or manifest.context_length == context_length)
 
 
 def _ready_folder(name: str, precision: str, settings: Settings, notice: Notice) -> Path | None:
@@ -311,5 +360,5 @@ def _ready_folder(name: str, precision: str, settings: Settings, notice: Notice)
     folder = Path(entry.folder)
     if (folder / MANIFEST_NAME).is_file():
         return folder
-    notice(f"`{folder}` is gone, so `{name}` is made again")
+    notice(f"`{folder}` is gone, so `{entry.name}` is made again")
     return None

@@ -1,8 +1,7 @@
 """Settings and paths: the only reader of environment variables.
 
 A ``Settings`` is a frozen value made once by the caller (the command line, a test, a library user) and handed
-down. Nothing here touches the network; of the disk only
-the token file is read.
+down. Nothing here touches the network; of the disk only the token file is read, and the certificate file asked for.
 """
 
 from __future__ import annotations
@@ -83,9 +82,15 @@ class Settings:
             use_symlinks=not _true(env, "HF_HUB_DISABLE_SYMLINKS"),
             connections=_count(env, "FASTSLM_CONNECTIONS", 8, least=1),
             proxies=_proxies(env),
-            ca_file=_path(env, "SSL_CERT_FILE"),
+            ca_file=_file(env, "SSL_CERT_FILE"),
             threads=_count(env, "FASTSLM_THREADS", 0, least=0),
         )
+
+
+def is_plain_terminal(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether a terminal should be spared colour and moving bars: ``NO_COLOR`` is set, or it cannot move its cursor."""
+    env = os.environ if environ is None else environ
+    return bool(env.get("NO_COLOR")) or env.get("TERM", "") in ("", "dumb")
 
 
 def _true(env: Mapping[str, str], name: str) -> bool:
@@ -95,6 +100,13 @@ def _true(env: Mapping[str, str], name: str) -> bool:
 def _path(env: Mapping[str, str], name: str) -> Path | None:
     text = env.get(name, "").strip()
     return Path(text).expanduser().absolute() if text else None
+
+
+def _file(env: Mapping[str, str], name: str) -> Path | None:
+    path = _path(env, name)
+    if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+        raise UsageError(f"`{name}` is `{path}`, expected a file that can be read", name=name, value=str(path))
+    return path
 
 
 def _xdg(env: Mapping[str, str], name: str, fallback: str) -> Path:

@@ -32,11 +32,11 @@ def remove(name: str, *, precision: str | None = None, source: bool = False, set
     Args:
         name: as in ``pull``; a model that was pulled from a path that is gone is still found.
         precision: None for all; then the source goes too, unless it lies in the shared hub cache.
-        source: remove the source from the shared hub cache as well.
+        source: remove the source from the shared hub cache as well, also when only that is left of the model.
         settings: where things are.
 
     Raises:
-        ModelNotFound: the registry has no such model.
+        ModelNotFound: the registry has no such model, and its source is not asked for or not there.
         StoreError, FileSystemError: something could not be deleted; what remains is still registered.
     """
     from fastslm.store import models
@@ -44,9 +44,11 @@ def remove(name: str, *, precision: str | None = None, source: bool = False, set
     registry = Registry(settings.registry_file)
     known = _entries(registry, name, settings)
     chosen = [e for e in known if precision is None or precision in (e.precision, e.resolved_precision)]
+    if source and precision is None and not known:
+        return _remove_kept(name, settings)
     if not chosen:
         asked = f"`{name}`" if precision is None else f"`{name}` in precision `{precision}`"
-        raise ModelNotFound(f"{asked} is not on this machine", what="model", name=name)
+        raise _not_here(asked, name)
     freed, kept = 0, None
     still_used = {e.folder for e in known if e not in chosen}  # `auto` and `exact` may be one folder
     for folder in {Path(e.folder) for e in chosen if e.folder and e.folder not in still_used}:
@@ -57,6 +59,22 @@ def remove(name: str, *, precision: str | None = None, source: bool = False, set
     for entry in chosen:
         registry.remove(entry.name, entry.precision)
     return Removed(tuple(chosen), freed, kept)
+
+
+def _not_here(asked: str, name: str) -> ModelNotFound:
+    return ModelNotFound(f"{asked} is not on this machine", what="model", name=name)
+
+
+def _remove_kept(name: str, settings: Settings) -> Removed:
+    """Remove from the hub cache what an earlier removal left there."""
+    from fastslm.hub import parse
+    from fastslm.hub.forget import forget, kept_snapshot
+
+    ref = parse(name, endpoint=settings.endpoint)
+    kept = kept_snapshot(ref, settings)
+    if kept is None:
+        raise _not_here(f"`{ref.name}`", ref.name)
+    return Removed((), forget(ref, *kept, settings), None)
 
 
 def _entries(registry: Registry, name: str, settings: Settings) -> list[Entry]:

@@ -37,6 +37,31 @@ def test_wrong_usage_is_exit_code_2(fastslm: Run, words: list[str]) -> None:
     sentence(shown.err)
 
 
+def test_options_may_stand_before_the_command(fastslm: Run) -> None:
+    """`fastslm --json list` means `fastslm list --json`."""
+    assert fastslm("--json", "-q", "list").data == []
+
+
+def test_values_that_are_not_possible_are_refused_before_anything_is_fetched(fastslm: Run, hub: FakeHub) -> None:
+    """Nobody waits for a download to learn of a typing error."""
+    for words in (["--temperature", "-1"], ["-n", "0"], ["--top-p", "7"]):
+        shown = fastslm("run", "tiny/llama", "hello", *words)
+        assert shown.code == 2, shown.err
+        sentence(shown.err)
+    assert hub.log() == []
+
+
+def test_show_of_a_missing_precision_says_so(fastslm: Run, tiny_file: str) -> None:
+    """The model is here, that precision is not."""
+    fastslm("pull", tiny_file)
+    assert "in precision `fp32`" in sentence(fastslm("show", tiny_file, "--precision", "fp32").err)
+
+
+def test_a_device_is_no_text(fastslm: Run, tiny_file: str) -> None:
+    """/dev/zero would never end."""
+    assert fastslm("eval", tiny_file, "--text", "/dev/zero").code == 3
+
+
 def test_an_empty_prompt_is_refused(fastslm: Run, tiny_file: str) -> None:
     """Nothing to answer."""
     assert fastslm("run", tiny_file, "  ").code == 2

@@ -1,5 +1,6 @@
 """``Model``: what a library user holds, on a real graph with random weights."""
 
+import gc
 import threading
 
 import numpy as np
@@ -9,6 +10,7 @@ from tests.support.tiny_graph import CONTEXT, build_model
 from fastslm.engine.model import Model, default_sampling
 from fastslm.engine.sampler import SamplingOptions
 from fastslm.errors import ContextTooLong, FileMissing, FormatError, GenerationFailed, UsageError
+from fastslm.text.tokenizer import Tokenizer
 
 HELLO = [{"role": "user", "content": "Hello, who are you?"}]
 PROMPT = "the quick brown fox"
@@ -112,11 +114,12 @@ def test_a_smaller_context_can_be_chosen(folder):
         assert model.context_length == 16
         with pytest.raises(ContextTooLong, match="context length of 16"):
             model.generate([5] * 16)
-    for wrong in (0, 1, CONTEXT + 1):
+    for wrong in (0, 1, CONTEXT + 1, "x", 8.5, True):
         with pytest.raises(UsageError, match=f"`context_length` is `{wrong}`, expected 2 to {CONTEXT}"):
             Model.open(folder, context_length=wrong)
-    with pytest.raises(UsageError, match="`threads` is `-1`"):
-        Model.open(folder, threads=-1)
+    for wrong in (-1, 1025, "x", 1.5, True, None):
+        with pytest.raises(UsageError, match=f"`threads` is `{wrong}`, expected 0 to 1024"):
+            Model.open(folder, threads=wrong)
 
 
 @pytest.mark.parametrize(
@@ -126,12 +129,28 @@ def test_a_smaller_context_can_be_chosen(folder):
         ({"temperature": -1}, "`temperature` is `-1`"),
         ({"max_tokens": 0}, "`max_tokens` is `0`"),
         ({"stop": [""]}, "a stop string is empty"),
+        ({"stop": 5}, "`stop` is `5`, expected a text or a list of texts"),
+        ({"stop": [5]}, r"`stop` is `\[5\]`, expected a text or a list of texts"),
+        ({"stop": b"ab"}, "`stop` is `b'ab'`, expected a text or a list of texts"),
+        ({"cancelled": 5}, "`cancelled` is `5`, expected a function"),
     ],
 )
 def test_wrong_options_are_refused_and_the_model_lives_on(model, request_, sentence):
     with pytest.raises(UsageError, match=sentence):
         model.generate(PROMPT, **request_)
     assert greedy(model)
+
+
+@pytest.mark.parametrize("prompt", [None, 5, ["a"], [1.5], b"abc", [True]])
+def test_a_prompt_that_is_neither_text_nor_token_ids_is_refused(model, prompt):
+    with pytest.raises(UsageError, match=r"`prompt` is `.*`, expected text or token ids: a list of whole numbers"):
+        model.generate(prompt)
+
+
+@pytest.mark.parametrize("wrong", ["x", 0, -5, 1.5, True])
+def test_a_count_of_tokens_that_means_nothing_is_refused(model, wrong):
+    with pytest.raises(UsageError, match=f"`tokens` is `{wrong}`, expected a whole number from 2"):
+        model.perplexity("the quick brown fox", wrong)
 
 
 def test_none_means_the_default(model):
@@ -156,7 +175,7 @@ def test_plain_prompts_get_a_bos_token_only_where_the_model_wants_one(tmp_path):
 def test_a_base_model_continues_prompts_but_does_not_chat(tmp_path):
     with Model.open(build_model(tmp_path / "m", template=None), threads=1) as model:
         assert not model.has_chat_template
-        with pytest.raises(UsageError, match="`tiny` has no chat template"):
+        with pytest.raises(UsageError, match="`tiny` has no chat template and cannot chat, it continues plain prompts"):
             model.chat(HELLO)
         assert greedy(model)
 
@@ -222,13 +241,50 @@ def test_a_closed_model_says_so(folder):
             use()
 
 
+def test_an_error_while_an_answer_is_read_is_the_one_that_the_caller_sees(folder):
+    """Leaving the `with` block in the middle of an answer ends the answer and closes the model."""
+    with pytest.raises(KeyError), Model.open(folder, threads=1) as model:  # noqa: PT012
+        stream = model.stream(PROMPT, temperature=0)
+        next(stream)
+        raise KeyError
+    assert list(stream) == []
+    with pytest.raises(UsageError, match="the model is closed"):
+        model.generate(PROMPT)
+
+
+def test_a_dropped_answer_is_over_at_once(model):
+    """Nothing but the caller keeps an answer alive, so that the next one need not wait for the garbage collector."""
+    gc.disable()
+    try:
+        next(model.stream(PROMPT, temperature=0))
+        assert greedy(model)
+    finally:
+        gc.enable()
+
+
+def test_a_model_cannot_be_closed_by_the_answer_that_it_gives(model):
+    with pytest.raises(UsageError, match="another answer of this model is still being read"):
+        model.generate(PROMPT, cancelled=model.close)
+    assert greedy(model)
+
+
 def test_perplexity_of_a_text(model):
     text = "the quick brown fox jumps over the lazy dog"
     every = model.perplexity(text)
     assert every.tokens == len(model.tokenize(text))
     assert model.perplexity(text, 5).tokens == 5
     assert np.isfinite(every.perplexity)
+    assert model.perplexity(text * 10_000, 20) == model.perplexity(model.tokenize(text * 4)[:20])
     assert greedy(model) == greedy(model)
+
+
+def test_perplexity_of_the_start_of_a_long_text_reads_only_the_start(model, monkeypatch):
+    """The first 64 tokens of a file of 100 MB are there at once."""
+    seen = []
+    encode = Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, text: seen.append(len(text)) or encode(self, text))
+    assert model.perplexity("the quick brown fox " * 100_000, 64).tokens == 64
+    assert sum(seen) < 10_000
 
 
 def test_tokens_and_text(model):

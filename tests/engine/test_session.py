@@ -1,6 +1,9 @@
 """The graph in ONNX Runtime: every way to feed a sequence gives the same logits, in place and without copies."""
 
 import gc
+import os
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -122,3 +125,16 @@ def test_a_missing_a_damaged_and_a_foreign_graph_are_told_apart(tmp_path):
     other = build_model(tmp_path / "o", num_layers=3)
     with pytest.raises(FormatError, match=r"\(4, 2, 16, \d+\), expected \(6, 2, 16, \d+\)"):
         open_session(other)
+
+
+def test_running_a_model_leaves_nothing_in_the_home_folder(folder, tmp_path):
+    """ONNX Runtime would write a device id and a queue of usage events there, at its import already."""
+    code = f"""if True:
+        from fastslm.engine.model import Model
+        with Model.open({str(folder)!r}, threads=1) as model:
+            assert model.generate("the dog", temperature=0, max_tokens=3).token_ids
+    """
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("ORT_", "XDG_"))}
+    env |= {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=60, cwd=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -135,9 +135,16 @@ def test_progress_counts_every_tensor(tmp_path: Path) -> None:
     assert {each.stage for each in seen} == {"converting"}
 
 
+def test_a_context_longer_than_the_models_own_is_refused(tmp_path: Path) -> None:
+    """With both numbers, and before anything is written."""
+    with pytest.raises(UsageError, match="`65`, expected at most `64`"):
+        convert(memory_model(max_position_embeddings=64), tmp_path, ConvertOptions("n", "c", "int8", context_length=65))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("own", "wanted", "expected"),
-    [(64, None, 64), (64, 32, 32), (64, 1000, 64), (131072, None, MAX_CONTEXT), (131072, 40000, 40000)],
+    [(64, None, 64), (64, 32, 32), (64, 64, 64), (131072, None, MAX_CONTEXT), (131072, 40000, 40000)],
 )
 def test_the_context_is_bounded(own: int, wanted: int | None, expected: int, tmp_path: Path) -> None:
     """By the model, by the wish, and by a limit for those who wish nothing."""

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import random
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def test_a_damaged_record_or_a_cut_file_is_fetched_again(server: FileServer, her
     """Neither is believed."""
     fetched = pull(server, here)
     record = fetched.path.parent / "source.json"
-    for damage in ("", "[]", '{"url": 1}', json.dumps({"url": "", "identity": "", "size": "x", "sha256": "x"})):
+    for damage in ("", "[]", '{"url": 1}', json.dumps({"name": "", "identity": "", "size": "x", "sha256": "x"})):
         record.write_text(damage)
         assert pull(server, here).wire_bytes == len(DATA)
     fetched.path.write_bytes(DATA[:-1])
@@ -142,3 +143,37 @@ def test_no_room(server: FileServer, here: Settings, monkeypatch: pytest.MonkeyP
     with pytest.raises(DiskFull):
         pull(server, here)
     assert {method for method, _ in server.requests} == {"HEAD"}
+
+
+def test_a_query_tells_addresses_apart_and_is_not_repeated(server: FileServer, here: Settings) -> None:
+    """Each has a folder of its own; the name alone finds the file again, but cannot ask for it."""
+    refs = [parse(f"{server.url}?sig={secret}") for secret in ("SECRETQ", "SECRETR")]
+    folders = [fetch_model(ref, here).path.parent for ref in refs]
+    assert folders[0] != folders[1]
+    record = folders[0] / "source.json"
+    assert json.loads(record.read_text())["name"] == refs[0].name
+    assert stat.S_IMODE(record.stat().st_mode) == 0o600
+    assert fetch_model(parse(refs[0].name), here).path.parent == folders[0]
+    server.requests.clear()
+    with pytest.raises(OfflineMode, match="its query is not kept"):
+        fetch_model(parse(f"{server.url}#query-{'0' * 16}"), here)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("status", [404, 418, 500])
+def test_a_refusal_does_not_repeat_the_query(server: FileServer, here: Settings, status: int) -> None:
+    """Neither in its message nor in its facts."""
+    server.status = status
+    with pytest.raises(FastSLMError) as caught:
+        fetch_model(parse(f"{server.url}?sig=SECRETQ"), here)
+    assert "SECRETQ" not in f"{caught.value} {vars(caught.value)}"
+    server.status, server.redirect = 200, "http://example.invalid/x.gguf?sig=SECRETQ"
+    with pytest.raises(ServerRefused, match="expected https") as caught:
+        fetch_model(parse(f"{server.url}?sig=SECRETQ"), here)
+    assert "SECRETQ" not in f"{caught.value} {vars(caught.value)}"
+
+
+def test_spaces_and_letters_of_any_script_are_escaped(server: FileServer, here: Settings) -> None:
+    """As browsers do; the library would refuse such an address with a message that repeats the query."""
+    address = server.url.replace("tiny", "klein é x") + "?sig=SECRET Qé"
+    assert fetch_model(parse(address), here).path.read_bytes() == DATA

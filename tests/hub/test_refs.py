@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,32 @@ def test_unsafe_file_names(path: str) -> None:
 def test_safe_file_names(path: str) -> None:
     """Ordinary names, with spaces and letters of every alphabet."""
     assert is_safe_path(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://user:SECRET@example.org/m.gguf",
+        "https://user:SECRET@example.org:port/m.gguf",
+        "https://user:SE/CRET@example.org/m.gguf",
+        "https://example.org/m.zip?key=SECRET",
+        "http://example.org/m.gguf?key=SECRET",
+        "ftp://user:SECRET@example.org/m.gguf?key=SECRET",
+        "https://huggingface.co/?key=SECRET",
+        "https://example.org/m.gguf?key=SECRET\x07",
+    ],
+)
+def test_secrets_of_an_address_are_not_repeated(text: str) -> None:
+    """Whatever else is wrong with it."""
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert not {"SECRET", "CRET"} & set(re.findall("[A-Z]{4,}", f"{caught.value} {vars(caught.value)}"))
+
+
+def test_a_name_carries_the_hash_of_a_query() -> None:
+    """So that two addresses stay two models; the name is read back as itself and has no address to ask."""
+    first, second = parse("https://example.org/m.gguf?key=1"), parse("https://example.org/m.gguf?key=2")
+    assert first.name != second.name
+    assert first.name.startswith("https://example.org/m.gguf#query-")
+    again = parse(first.name)
+    assert (again.name, again.url, again.file) == (first.name, "", "m.gguf")

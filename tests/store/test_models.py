@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,42 @@ def test_a_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch):
     assert names(target.parent) == [target.name]
 
 
+def test_threads_that_build_the_same_model_do_not_collide(tmp_path):
+    """Each has a scratch folder of its own, and the last one to finish is what is there; it is always whole."""
+    target = tmp_path / "m" / "c-int4"
+    at_once = threading.Barrier(4, timeout=10)
+
+    def work(number: int) -> None:
+        for _ in range(20):
+            with models.building(target) as folder:
+                (folder / "model.onnx").write_text(str(number))
+                (folder / "second").write_text(str(number))
+                at_once.wait()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert (target / "model.onnx").read_text() == (target / "second").read_text()
+    assert names(target.parent) == [target.name]
+
+
+def test_the_lock_of_a_place_lets_one_in_at_a_time(tmp_path):
+    """The second is told that it waits, and goes on when the first has finished."""
+    folder, waited, order = models.folder_path(tmp_path, "o/n", "c" * 12, "int4"), threading.Event(), []
+
+    def second() -> None:
+        with models.exclusive(folder, waited.set):
+            order.append("second")
+
+    with ThreadPoolExecutor(1) as pool:
+        with models.exclusive(folder, lambda: None):
+            later = pool.submit(second)
+            assert waited.wait(10)
+            order.append("first")
+        later.result(10)
+    assert order == ["first", "second"]
+    assert models.remove_leftovers(tmp_path) == ()
+
+
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "models").write_text("a file")
     with pytest.raises(StoreError, match="cannot be made"):
@@ -120,8 +158,8 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
 
 def test_leftovers_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_path):
     target = build(tmp_path / "m" / "c-int4")
-    dead = target.with_name(f".c-int8.{DEAD_PID}.tmp")
-    alive = target.with_name(f".c-int8.{os.getpid()}.tmp")
+    dead = target.with_name(f".c-int8.{DEAD_PID}-0123abcd.tmp")
+    alive = target.with_name(f".c-int8.{os.getpid()}-0123abcd.tmp")
     other = target.with_name(".someone-else")
     for folder in (dead, alive, other):
         folder.mkdir()

@@ -63,3 +63,8 @@ KINDS = {
 def tokenizer_json(kind: str) -> str:
     """Content of the ``tokenizer.json`` of one kind."""
     return KINDS[kind]().to_str()
+
+
+def id_of(tokenizer, piece: str) -> int | None:
+    """The id of a token as the vocabulary spells it, or None."""
+    return next((id_ for id_ in range(tokenizer.vocab_size) if tokenizer.piece(id_) == piece), None)

@@ -77,6 +77,8 @@ def test_the_template_s_refusal_is_the_user_s_error():
         ("hi", "found `'hi'`"),
         ({"role": "user"}, "expected a list of messages"),
         ([{"content": "x"}], "message 0 has no role"),
+        ([{"role": "user"}], "message 0 has no content: `{'role': 'user'}`"),
+        ([{"role": "user", "content": None}], "message 0 has no content"),
         ([{"role": "user", "content": 5}], "message 0 has content of type `int`"),
         ([*HELLO, {"role": "user", "content": [{"type": "image_url"}]}], "message 1 has a part of type `image_url`"),
     ],
@@ -84,6 +86,12 @@ def test_the_template_s_refusal_is_the_user_s_error():
 def test_malformed_messages_are_named(messages, sentence):
     with pytest.raises(UsageError, match=re.escape(sentence)):
         render(CHATML, messages)
+
+
+@pytest.mark.parametrize("tools", [5, "abc", ["abc"], {"name": "f"}, [len]])
+def test_malformed_tools_are_named(tools):
+    with pytest.raises(UsageError, match=r"`tools` is `.*`, expected a list of descriptions, each a dictionary"):
+        render(CHATML, tools=tools)
 
 
 def test_text_parts_become_one_text_and_other_keys_stay():

@@ -5,7 +5,7 @@ import functools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.tiny_tokenizers import KINDS, tokenizer_json
+from tests.support.tiny_tokenizers import KINDS, id_of, tokenizer_json
 
 from fastslm.text.detok import KEPT, StreamDecoder
 from fastslm.text.tokenizer import Tokenizer
@@ -73,7 +73,7 @@ def test_bytes_that_never_become_a_character_are_flushed_as_the_full_decoding_gi
 def test_a_continuation_keeps_the_space_that_the_decoder_strips_at_the_start_of_a_text():
     """`The capital of France is` + ` Paris`: without the context a SentencePiece decoder would glue the words."""
     inner = tokenizer("sentencepiece")
-    prompt, answer = inner.encode("the paris"), [inner.id_of("▁P"), inner.id_of("ar"), inner.id_of("is")]
+    prompt, answer = inner.encode("the paris"), [id_of(inner, piece) for piece in ("▁P", "ar", "is")]
     assert "".join(stream(StreamDecoder(inner), answer)) == "Paris"
     assert "".join(stream(StreamDecoder(inner, context=prompt), answer)) == " Paris"
 
@@ -97,7 +97,8 @@ def test_a_token_costs_the_same_early_and_late(name, monkeypatch):
     inner = tokenizer(kind)
     seen = []
     original = inner.decode
-    id_ = inner.id_of(name) if inner.id_of(name) is not None else inner.encode(name)[0]
+    id_ = id_of(inner, name)
+    id_ = inner.encode(name)[0] if id_ is None else id_
 
     class Counting:
         special_ids, piece, is_byte = inner.special_ids, inner.piece, inner.is_byte

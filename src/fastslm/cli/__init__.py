@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import takewhile
 
 COMMANDS = {
     "pull": "Download a model, check it and make it ready to run",
@@ -25,22 +26,36 @@ MODULES = {"eval": "evaluate", "list": "listing", "rm": "remove"}
 """Modules whose name is not the command's, because Python has a use for that word."""
 
 
+GLOBAL_OPTIONS = frozenset({"--debug", "--json", "--quiet", "-q", "--verbose", "-v"})
+"""Options that may stand before the command as well."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    from fastslm.cli.runner import guarded
+
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help", "help"):
-        if len(words) > 1 and words[1] in COMMANDS:
-            return _run(words[1], ["--help"])
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    return guarded(lambda: _dispatch(words), quiet="--quiet" in words or "-q" in words, debug=debug)
+
+
+def _dispatch(words: list[str]) -> int:
+    leading = list(takewhile(GLOBAL_OPTIONS.__contains__, words))
+    rest = words[len(leading) :]
+    if not rest or rest[0] in ("-h", "--help", "help"):
+        if len(rest) > 1 and rest[1] in COMMANDS:
+            return _run(rest[1], ["--help"])
         sys.stdout.write(overview())
         return 0
-    if words[0] in ("-V", "--version", "version"):
+    if rest[0] in ("-V", "--version", "version"):
         from fastslm._native import __version__
 
         sys.stdout.write(f"fastslm {__version__}\n")
         return 0
-    if words[0] not in COMMANDS:
-        return _unknown(words[0])
-    return _run(words[0], words[1:])
+    if rest[0] not in COMMANDS:
+        return _unknown(rest[0])
+    return _run(rest[0], [*rest[1:], *leading])
 
 
 def overview() -> str:

@@ -43,10 +43,10 @@ def read_text(path: Path) -> str:
     Raises:
         FileMissing, FormatError: there is no such file, or it is not UTF-8.
     """
+    if not path.is_file():  # a device would never end
+        raise FileMissing(f"there is no text file `{path}`", what="file", name=str(path))
     try:
         return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError):
-        raise FileMissing(f"there is no text file `{path}`", what="file", name=str(path)) from None
     except UnicodeDecodeError as error:
         message = f"`{path}` is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}"
         raise FormatError(message, subject=str(path)) from None

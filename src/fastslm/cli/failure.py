@@ -18,13 +18,16 @@ OUTCOMES: dict[type[errors.FastSLMError], Outcome] = {
     errors.FastSLMError: Outcome(1),
     errors.UsageError: Outcome(2),
     errors.NotFoundError: Outcome(3),
-    errors.ModelNotFound: Outcome(3, "a private model needs a token in `HF_TOKEN`; `fastslm list` shows local models"),
+    errors.ModelNotFound: Outcome(3, "`fastslm list` shows the models on this machine"),
     errors.RevisionNotFound: Outcome(3, "a revision is a branch, a tag or a commit"),
     errors.DoesNotFit: Outcome(4),
     errors.DiskFull: Outcome(4, "`HF_HUB_CACHE` and `FASTSLM_HOME` may point to another disk"),
     errors.ContextTooLong: Outcome(4, "shorten the prompt, or start afresh with `/clear` in a chat"),
     errors.NetworkError: Outcome(5),
     errors.RetryableNetworkError: Outcome(5, "run the same command again: it goes on where it stopped"),
+    errors.RangeMismatch: Outcome(
+        5, "the server, or a proxy on the way to it, answers with other bytes than asked for"
+    ),
     errors.OfflineMode: Outcome(5, "unset `HF_HUB_OFFLINE` to use the network"),
     errors.IntegrityError: Outcome(6),
     errors.ChecksumMismatch: Outcome(6, "nothing damaged was kept; run the same command to fetch it again"),

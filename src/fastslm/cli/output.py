@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fastslm.config import is_plain_terminal
 from fastslm.progress import Progress, ProgressCallback, silent
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ class Output:
         """Show long work: bars on a terminal, a line for each stage elsewhere, nothing when quiet."""
         if self.quiet:
             yield silent
-        elif self.stderr.isatty():
-            with _bars(self.stderr) as callback:
-                yield callback
+        elif self.stderr.isatty() and not is_plain_terminal():
+            with _Painter(self.stderr) as painter:
+                yield painter
         else:
             yield _lines(self.remark)
 
@@ -92,11 +93,43 @@ def _line(progress: Progress, *, first: bool) -> str:
     size = amount(progress.total, progress.unit) if countable else ""
     if first:
         return " ".join(part for part in (word, progress.detail, f"({size})" if size else "") if part)
-    return f"{word}: {amount(progress.done, progress.unit)}" + (f" of {size}" if size else "")
+    return f"{word}: {share(progress)}"
 
 
-@contextmanager
-def _bars(stream: TextIO) -> Iterator[ProgressCallback]:
+class _Painter:
+    """One bar for each stage; nothing is drawn before there is something to show."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._bars: Bars | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Painter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        bars = self._bars = self._bars or _start_bars(self._stream)
+        task = self._tasks.get(progress.stage)
+        if task is None:
+            task = self._begin(bars, progress)
+        speed = next((t.speed for t in bars.tasks if t.id == task), None)
+        rate = f"{amount(int(speed), progress.unit)}/s" if speed and progress.unit == "B" else ""
+        bars.update(task, completed=progress.done, total=progress.total or None, amount=share(progress), rate=rate)
+
+    def _begin(self, bars: Bars, progress: Progress) -> TaskID:
+        for earlier in self._tasks.values():
+            bars.update(earlier, visible=False)
+        word = STAGE_WORDS.get(progress.stage, progress.stage)
+        task = bars.add_task(word, total=progress.total or None, amount="", rate="")
+        self._tasks[progress.stage] = task
+        return task
+
+
+def _start_bars(stream: TextIO) -> Bars:
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -108,36 +141,17 @@ def _bars(stream: TextIO) -> Iterator[ProgressCallback]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Bars(*columns, console=Console(file=stream), transient=True) as bars:
-        yield _Painter(bars)
+    bars = Bars(*columns, console=Console(file=stream), transient=True)
+    bars.start()
+    return bars
 
 
-class _Painter:
-    """One bar for each stage; the rate is smoothed over the last seconds by the library."""
-
-    def __init__(self, bars: Bars) -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, progress: Progress) -> None:
-        task = self._tasks.get(progress.stage)
-        if task is None:
-            task = self._begin(progress)
-        speed = next((t.speed for t in self._bars.tasks if t.id == task), None)
-        done = amount(progress.done, progress.unit)
-        of_total = f"{done} of {amount(progress.total, progress.unit)}" if progress.total else done
-        rate = f"{amount(int(speed), progress.unit)}/s" if speed and progress.unit == "B" else ""
-        self._bars.update(
-            task, completed=progress.done, total=progress.total or None, amount=of_total, rate=rate, refresh=False
-        )
-
-    def _begin(self, progress: Progress) -> TaskID:
-        word = STAGE_WORDS.get(progress.stage, progress.stage)
-        for earlier in self._tasks.values():
-            self._bars.update(earlier, visible=False)
-        task = self._bars.add_task(word, total=progress.total or None, amount="", rate="")
-        self._tasks[progress.stage] = task
-        return task
+def share(progress: Progress) -> str:
+    """How much of how much: ``3.1 MB of 98.4 MB``, ``45 of 272 tensors``."""
+    if not progress.total:
+        return amount(progress.done, progress.unit)
+    done = amount(progress.done) if progress.unit == "B" else str(progress.done)
+    return f"{done} of {amount(progress.total, progress.unit)}"
 
 
 def amount(count: int, unit: str = "B") -> str:

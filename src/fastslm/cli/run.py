@@ -49,6 +49,7 @@ def command(
     request = _given(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed, stop=stop)
     request |= _given(repetition_penalty=repetition_penalty, presence_penalty=presence_penalty)
     request |= _given(frequency_penalty=frequency_penalty, max_tokens=max_tokens)
+    _check(request)
     with _load(model, precision, threads, context, greedy=temperature == 0, output=output) as loaded:
         conversation = Conversation(loaded, system=system, sampling=request, raw=raw)
         if question is None:
@@ -60,6 +61,16 @@ def command(
 def _given(**options: object) -> dict[str, Any]:
     """The options that have a value; the others keep the model's own defaults."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _check(request: dict[str, Any]) -> None:
+    """Refuse values that are not possible before anything is loaded or fetched."""
+    from fastslm.engine.generate import GenerationOptions
+    from fastslm.engine.sampler import SamplingOptions
+
+    lengths = {name: request[name] for name in ("max_tokens",) if name in request}
+    sampling = {name: value for name, value in request.items() if name not in ("max_tokens", "stop")}
+    GenerationOptions(sampling=SamplingOptions(**sampling), **lengths)
 
 
 def _load(

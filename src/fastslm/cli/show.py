@@ -23,7 +23,8 @@ def command(
     output = Output(as_json=as_json, quiet=quiet)
     entry = api.find_entry(model, precision.choice, Settings.from_environment(), output.remark)
     if entry is None:
-        raise ModelNotFound(f"`{model}` is not on this machine", what="model", name=model)
+        asked = "" if precision is Precision.AUTO else f" in precision `{precision.choice}`"
+        raise ModelNotFound(f"`{model}` is not on this machine{asked}", what="model", name=model)
     manifest = ModelManifest.read(Path(entry.folder)) if entry.usable else None
     record = {**entry_record(entry), "manifest": asdict(manifest) if manifest else None}
     facts = entry_facts(entry) + (manifest_facts(manifest) if manifest else [])

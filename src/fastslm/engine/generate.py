@@ -1,6 +1,9 @@
 """The one generation loop that every face uses: prefill in chunks, then one token at a time.
 
-Law: greedy output depends on the prompt only, not on chunks, cached prefixes or earlier generations.
+Law: what a generation is given depends on the prompt only, never on what other generations left behind: the cached
+prefix is that of this very prompt. Its floats are equal only as far as ONNX Runtime's kernels go, which add in another
+order for one row than for several; where activations are rounded to 8 bits, a near tie of greedy output may fall
+another way after a cached prefix than without it.
 """
 
 from __future__ import annotations
@@ -46,15 +49,18 @@ class GenerationOptions:
     chunk_tokens: int = 512
 
     def __post_init__(self) -> None:
-        """Refuse lengths without a meaning.
+        """Refuse values without a meaning.
 
         Raises:
-            UsageError: one is below 1.
+            UsageError: a length is below 1, or ``cancelled`` cannot be called.
         """
         for name in ("max_tokens", "chunk_tokens"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise UsageError(f"`{name}` is `{value}`, expected a whole number from 1", name=name, value=value)
+        if not callable(self.cancelled):
+            message = f"`cancelled` is `{self.cancelled!r}`, expected a function that tells whether to stop"
+            raise UsageError(message, name="cancelled", value=self.cancelled)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ One generation runs at a time; others wait for their turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from threading import Lock, Thread, current_thread
 from typing import TYPE_CHECKING, Any, TypedDict
+from weakref import ref
 
 from fastslm.engine.generate import FinishReason, GenerationOptions, Step, generate
 from fastslm.engine.kv_cache import KVCache
@@ -25,7 +26,7 @@ from fastslm.progress import ProgressCallback, silent
 from fastslm.store.manifest import TEMPLATE_NAME, TOKENIZER_NAME, ModelManifest
 from fastslm.text.chat import ChatTemplate, Message
 from fastslm.text.detok import StreamDecoder
-from fastslm.text.tokenizer import Tokenizer
+from fastslm.text.tokenizer import Tokenizer, checked_ids
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -89,6 +90,7 @@ class Model:
         self._sampling = default_sampling(manifest.generation)
         self._turn = Lock()
         self._owner: Thread | None = None
+        self._reading: Callable[[], Generator[Step, None, None] | None] = lambda: None
 
     @staticmethod
     def open(folder: Path | str, *, threads: int = 0, context_length: int | None = None) -> Model:
@@ -178,31 +180,44 @@ class Model:
     def prompt(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
         """The text that ``chat`` gives to the model for these messages. Raises as ``chat_stream``."""
         if self._template is None:
-            message = f"`{self.name}` has no chat template: it continues plain prompts only"
+            message = f"`{self.name}` has no chat template and cannot chat, it continues plain prompts"
             raise UsageError(message, name="messages")
         return self._template.render(messages, tools=tools)
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of a text; special tokens in it are recognised, none are added."""
+        """Token ids of a text; special tokens in it are recognised, none are added.
+
+        Raises:
+            UsageError: it is no text, or not valid Unicode.
+        """
         return self._tokenizer.encode(text)
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens included."""
+        """Text of token ids, special tokens included.
+
+        Raises:
+            UsageError: they are not whole numbers from 0.
+        """
         return self._tokenizer.decode(ids)
 
     def perplexity(self, text: str, tokens: int | None = None, *, progress: ProgressCallback = silent) -> Perplexity:
         """Perplexity of the first ``tokens`` tokens of a text (all by default), bos included where the model has one.
 
         Raises:
-            UsageError: there are fewer than two tokens.
+            UsageError: there are fewer than two tokens, or ``tokens`` is not a whole number from 2.
             GenerationFailed: the model failed.
         """
-        ids = self._plain_prompt(text)[:tokens]
+        if tokens is not None and not (_is_whole(tokens) and tokens >= 2):
+            raise UsageError(f"`tokens` is `{tokens}`, expected a whole number from 2", name="tokens", value=tokens)
+        ids = self._plain_prompt(text, most=tokens)
         with self._my_turn() as (session, _):
             return perplexity(session, ids, progress=progress)
 
     def close(self) -> None:
-        """Give the memory back, after a running generation has ended."""
+        """Give the memory back. Ends an answer that this thread has begun to read, waits for other threads' answers."""
+        if self._owner is current_thread() and (steps := self._reading()) is not None:
+            with suppress(ValueError):  # the answer itself calls us, by ``cancelled``: refused below
+                steps.close()
         with self._locked():
             self._loaded = None
 
@@ -215,17 +230,27 @@ class Model:
     def _run(
         self, ids: Sequence[int], decoder: StreamDecoder, options: GenerationOptions
     ) -> Generator[Step, None, None]:
-        with self._my_turn() as (session, cache):
-            yield from generate(session, cache, ids, decoder, options)
+        """The steps; ``close`` can find them once they have begun, without keeping them alive."""
+        itself: list[ref[Generator[Step, None, None]]] = []
 
-    def _plain_prompt(self, prompt: str | Sequence[int]) -> list[int]:
+        def steps() -> Generator[Step, None, None]:
+            with self._my_turn() as (session, cache):
+                self._reading = itself[0]
+                yield from generate(session, cache, ids, decoder, options)
+
+        stream = steps()
+        itself.append(ref(stream))
+        return stream
+
+    def _plain_prompt(self, prompt: str | Sequence[int], *, most: int | None = None) -> list[int]:
+        """Ids of the prompt, of a long text only the first ``most``."""
         if not isinstance(prompt, str):
-            return self._checked([int(id_) for id_ in prompt])
-        ids = self._checked(self.tokenize(prompt))
+            return self._checked(checked_ids(prompt, name="prompt", expected="text or token ids")[:most])
+        ids = self._checked(self.tokenize(prompt) if most is None else self._tokenizer.encode_start(prompt, most))
         bos = self.manifest.bos_token_id
         if self.manifest.add_bos and bos is not None and ids[:1] != [bos]:
-            return [bos, *ids]
-        return ids
+            ids.insert(0, bos)
+        return ids[:most]
 
     def _checked(self, ids: list[int]) -> list[int]:
         """No id may point outside the embedding, be it the caller's or that of a tokenizer with too many tokens."""
@@ -242,10 +267,9 @@ class Model:
             allowed = sorted(Request.__annotations__)
             raise UsageError(f"there is no option `{unknown[0]}`", name=unknown[0], allowed=allowed)
         sampling = {name: given.pop(name) for name in list(given) if name in _SAMPLING_NAMES}
-        stop = given.pop("stop", ())
         return GenerationOptions(
             sampling=replace(self._sampling, **sampling),
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            stop=_stop_strings(given.pop("stop", ())),
             stop_ids=frozenset(self.manifest.eos_token_ids),
             **given,
         )
@@ -287,6 +311,13 @@ def default_sampling(generation: Mapping[str, Any]) -> SamplingOptions:
     return options
 
 
+def _stop_strings(stop: str | Sequence[str]) -> tuple[str, ...]:
+    strings = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Iterable) else (stop,)
+    if not all(isinstance(string, str) for string in strings):
+        raise UsageError(f"`stop` is `{stop!r}`, expected a text or a list of texts"[:200], name="stop", value=stop)
+    return strings
+
+
 def _collect(steps: Iterator[Step]) -> Result:
     pieces: list[str] = []
     ids: list[int] = []
@@ -310,13 +341,17 @@ def _template(folder: Path, manifest: ModelManifest) -> ChatTemplate | None:
 def _checked_threads(threads: int) -> int:
     from fastslm.machine import inspect
 
-    if threads < 0 or threads > 1024:
+    if not _is_whole(threads) or not 0 <= threads <= 1024:
         raise UsageError(f"`threads` is `{threads}`, expected 0 to 1024", name="threads", value=threads)
     return threads or inspect().threads
 
 
 def _checked_context(wanted: int | None, own: int) -> int:
-    if wanted is not None and not 1 < wanted <= own:
+    if wanted is not None and not (_is_whole(wanted) and 1 < wanted <= own):
         message = f"`context_length` is `{wanted}`, expected 2 to {own}, the model's own"
         raise UsageError(message, name="context_length", value=wanted)
     return own if wanted is None else wanted
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -6,6 +6,7 @@ present keys and values are bound to one buffer, so a step copies nothing and al
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,8 +123,7 @@ class _Step:
         return self._logits
 
     def _bind(self, cache: KVCache) -> None:
-        from onnxruntime import OrtValue
-
+        ort_value = _onnxruntime().OrtValue
         inputs = {
             "input_ids": self._ids,
             "seqlens_k": self._last_position,
@@ -131,21 +131,28 @@ class _Step:
             "logit_rows": self._rows,
         }
         for name, array in inputs.items():
-            self._binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
-        self._binding.bind_ortvalue_output("logits", OrtValue.ortvalue_from_numpy(self._logits))
+            self._binding.bind_ortvalue_input(name, ort_value.ortvalue_from_numpy(array))
+        self._binding.bind_ortvalue_output("logits", ort_value.ortvalue_from_numpy(self._logits))
         for kind, buffers in (("key", cache.keys), ("value", cache.values)):
             for layer, buffer in enumerate(buffers):
-                value = OrtValue.ortvalue_from_numpy(buffer)
+                value = ort_value.ortvalue_from_numpy(buffer)
                 self._binding.bind_ortvalue_input(f"past_key_values.{layer}.{kind}", value)
                 self._binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
 
 
-def _load(path: Path, threads: int) -> Any:
+def _onnxruntime() -> Any:
+    """The library, told not to record its use: its import alone writes files into the home folder otherwise."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def _load(path: Path, threads: int) -> Any:
     if not path.is_file():
         raise FileMissing(f"the model folder has no graph: `{path}`", what="file", name=str(path))
-    onnxruntime.disable_telemetry_events()
+    onnxruntime = _onnxruntime()
+    onnxruntime.disable_telemetry_events()  # where the program had imported it before
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

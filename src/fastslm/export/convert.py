@@ -7,7 +7,6 @@ touched; the manifest is written last, with the hashes of all other files. The c
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
+from fastslm._native import hash_file
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
 from fastslm.export.families import family_of
 from fastslm.export.families.shape import DecoderShape
@@ -29,8 +29,6 @@ from fastslm.export.weights import WeightsFile
 from fastslm.formats.source import ModelSource, TensorSource
 from fastslm.progress import Progress, ProgressCallback, silent
 from fastslm.store.manifest import GRAPH_NAME, TEMPLATE_NAME, TOKENIZER_NAME, WEIGHTS_NAME, ModelManifest
-
-HASH_CHUNK_BYTES = 1024 * 1024
 
 
 def convert(
@@ -47,7 +45,7 @@ def convert(
     Raises:
         UnsupportedModel: the architecture, or an option of it, is not one that we build; nothing was written.
         FormatError: a value of the configuration or a tensor is missing or wrong; nothing was written.
-        UsageError: precision ``exact`` for a source without quantised blocks.
+        UsageError: precision ``exact`` for a source without quantised blocks, or a context longer than the model's.
         ConversionFailed: a weight is infinite or not a number.
         DiskFull, FileSystemError: the target cannot be written.
     """
@@ -83,7 +81,11 @@ def resolve_precision(wanted: Precision, tensors: TensorSource) -> Precision:
 
 
 def _limit_context(shape: DecoderShape, options: ConvertOptions) -> DecoderShape:
-    return replace(shape, context_length=min(shape.context_length, options.context_length or MAX_CONTEXT))
+    own, wanted = shape.context_length, options.context_length
+    if wanted is not None and wanted > own:
+        message = f"context length is `{wanted}`, expected at most `{own}`, the model's own"
+        raise UsageError(message, name="context_length", value=wanted)
+    return replace(shape, context_length=wanted or min(own, MAX_CONTEXT))
 
 
 def _counter(total: int, progress: ProgressCallback) -> Callable[[str], None]:
@@ -124,18 +126,10 @@ def _write_texts(source: ModelSource, folder: Path, manifest: ModelManifest) -> 
     if source.chat_template is not None:
         (folder / TEMPLATE_NAME).write_text(source.chat_template, encoding="utf-8")
     names = (GRAPH_NAME, WEIGHTS_NAME, TOKENIZER_NAME, TEMPLATE_NAME)
-    hashes = {name: _sha256(folder / name) for name in names if (folder / name).exists()}
+    hashes = {name: hash_file(str(folder / name), "sha256") for name in names if (folder / name).exists()}
     complete = replace(manifest, hashes=hashes)
     complete.write(folder)
     return complete
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _version() -> str:

@@ -25,7 +25,7 @@ class ConvertOptions:
         name, commit: written to the manifest: what was asked for, and which version of it.
         precision: ``fp32``, ``int8``, ``int4``, ``exact`` (keep the numbers of a quantised GGUF) or ``auto``:
             ``exact`` for a quantised source, else ``int4``.
-        context_length: most positions of prompt and answer together; never more than the model's own.
+        context_length: most positions of prompt and answer together; more than the model's own are refused.
             None for the model's own, but at most ``MAX_CONTEXT``.
         threads: threads that quantise, 0 for one per CPU that we may use (at most 8).
     """
@@ -41,9 +41,10 @@ class ConvertOptions:
         if self.precision not in allowed:
             message = f"precision is `{self.precision}`, expected one of {', '.join(allowed)}"
             raise UsageError(message, name="precision", value=self.precision, allowed=allowed)
-        if self.context_length is not None and self.context_length < 1:
-            message = f"context length is `{self.context_length}`, expected at least 1"
-            raise UsageError(message, name="context_length", value=self.context_length)
+        length = self.context_length
+        if length is not None and (type(length) is not int or length < 1):
+            message = f"context length is `{length}`, expected a whole number of at least 1"
+            raise UsageError(message, name="context_length", value=length)
         if self.threads < 0:
             raise UsageError(f"threads is `{self.threads}`, expected at least 0", name="threads", value=self.threads)
 

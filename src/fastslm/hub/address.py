@@ -1,7 +1,8 @@
-"""A GGUF file at any https address: asked for with HEAD, fetched by the engine, kept under the address's hash.
+"""A GGUF file at any https address: asked for with HEAD, fetched by the engine, kept under its name's hash.
 
-The folder ``{downloads}/{sha256(url)[:16]}/`` holds the file and ``source.json`` (address, identity, size, SHA-256).
+The folder ``{downloads}/{sha256(name)[:16]}/`` holds the file and ``source.json`` (name, identity, size, SHA-256).
 The identity is the server's ETag, else its date, together with the size; while it stays the file is not fetched again.
+Law: the query of an address, which may be a secret, reaches the server and nothing else: no file and no message.
 """
 
 from __future__ import annotations
@@ -32,18 +33,19 @@ from fastslm.hub import cache
 from fastslm.hub.client import user_agent
 from fastslm.hub.layout import file_errors, has_size
 from fastslm.hub.plan import require_space
-from fastslm.hub.refs import LOOPBACK_HOSTS, ModelRef
+from fastslm.hub.refs import LOOPBACK_HOSTS, ModelRef, public_address
 from fastslm.hub.transfer import Fetched, Job, Link, Moved, transfer
 from fastslm.progress import Progress, ProgressCallback
+from fastslm.store import atomic
 
 PROBE_S = 20.0
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of a file at an address; ``sha256`` is empty until it was fetched."""
+    """What is known of a file at an address (by the ref's name); ``sha256`` is empty until it was fetched."""
 
-    url: str
+    name: str
     identity: str
     size: int
     sha256: str = ""
@@ -57,12 +59,12 @@ def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback)
         FileMissing: the server does not know the address.
         DiskFull, FileSystemError: there is no room, or no right to write.
     """
-    folder = settings.downloads_dir / hashlib.sha256(ref.url.encode()).hexdigest()[:16]
+    folder = settings.downloads_dir / hashlib.sha256(ref.name.encode()).hexdigest()[:16]
     target = folder / ref.file
     known = _recorded(folder, target)
     progress(Progress("resolving", 0, 1, "files", ref.file))
     try:
-        source, link = _probe(ref.url, settings)
+        source, link = _probe(ref, settings)
     except NetworkError:
         if known is None:
             raise
@@ -74,7 +76,7 @@ def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback)
         known = _recorded(folder, target)
         if known is not None and known.identity == source.identity:
             return _fetched(ref, target, known, Moved())
-        moved = transfer([_job(source, link, target, settings)], settings, progress)
+        moved = transfer([_job(ref, source, link, target, settings)], settings, progress)
     return _fetched(ref, target, _read_record(folder), moved)
 
 
@@ -90,21 +92,19 @@ def _fetched(ref: ModelRef, target: Path, source: Source | None, moved: Moved, *
     )
 
 
-def _job(source: Source, first: Link, target: Path, settings: Settings) -> Job:
+def _job(ref: ModelRef, source: Source, first: Link, target: Path, settings: Settings) -> Job:
     links = [first]
     record = target.parent / "source.json"
 
     def resolve() -> Link:
-        return links.pop() if links else _probe(source.url, settings)[1]
+        return links.pop() if links else _probe(ref, settings)[1]
 
     def publish(digest: str) -> None:
         with file_errors("publish", target):
             record.unlink(missing_ok=True)  # while the file changes, no record vouches for it
             partial.replace(target)
-            fresh = Source(source.url, source.identity, target.stat().st_size, digest)
-            scratch = record.with_suffix(".tmp")
-            scratch.write_text(json.dumps(asdict(fresh), indent=1), encoding="utf-8")
-            scratch.replace(record)
+            fresh = Source(source.name, source.identity, target.stat().st_size, digest)
+            atomic.write_text(record, json.dumps(asdict(fresh), indent=1), private=True)
 
     partial = target.with_name(f"{target.name}.partial")
     return Job(
@@ -134,19 +134,21 @@ def _read_record(folder: Path) -> Source | None:
     return source if isinstance(source.size, int) and source.sha256 else None
 
 
-def _probe(url: str, settings: Settings) -> tuple[Source, Link]:
+def _probe(ref: ModelRef, settings: Settings) -> tuple[Source, Link]:
     """Size, identity and final address of a file: HEAD, or one byte where HEAD is not allowed."""
-    if settings.offline:
-        raise OfflineMode(f"the network is switched off, `{url}` was not asked", url=url)
+    shown = public_address(ref.name)
+    if settings.offline or not ref.url:
+        why = "the network is switched off" if settings.offline else "its query is not kept on this machine"
+        raise OfflineMode(f"{why}, `{shown}` was not asked", url=shown)
     try:
-        final, headers = _ask(url, "HEAD", settings)
+        final, headers = _ask(ref.url, "HEAD", settings)
     except ServerRefused as error:
         if error.status not in {400, 403, 405, 501}:
             raise
-        final, headers = _ask(url, "GET", settings)
+        final, headers = _ask(ref.url, "GET", settings)
     size = _size(headers)
     identity = headers.get("ETag") or headers.get("Last-Modified") or "undated"
-    return Source(url, f"{identity} {size}", size), Link(final)
+    return Source(ref.name, f"{identity} {size}", size), Link(final)
 
 
 def _size(headers: Mapping[str, str]) -> int:
@@ -167,18 +169,24 @@ def _ask(url: str, method: str, settings: Settings) -> tuple[str, Mapping[str, s
         with error:
             raise _refusal(url, error.code) from error
     except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        kind = ServerRefused if isinstance(reason, ssl.SSLError) else ConnectionLost
-        raise kind(f"cannot talk to `{urlsplit(url).netloc}`: {reason}", url=url) from error
+        raise _no_answer(url, error) from error
+
+
+def _no_answer(url: str, error: Exception) -> NetworkError:
+    reason = getattr(error, "reason", error)
+    kind = ServerRefused if isinstance(reason, ssl.SSLError) else ConnectionLost
+    query = urlsplit(url).query
+    text = str(reason).replace(f"?{query}", "") if query else str(reason)
+    return kind(f"cannot talk to `{urlsplit(url).netloc}`: {text}", url=public_address(url))
 
 
 def _refusal(url: str, status: int) -> Exception:
-    message = f"`{urlsplit(url).netloc}` answered with status {status}"
+    shown, message = public_address(url), f"`{urlsplit(url).netloc}` answered with status {status}"
     if status in {404, 410}:
-        return FileMissing(f"`{url}` does not exist (status {status})", what="file", name=url)
+        return FileMissing(f"`{shown}` does not exist (status {status})", what="file", name=shown)
     if status in {408, 429} or status >= 500:
-        return ServerBusy(message, url=url, status=status)
-    return ServerRefused(message, url=url, status=status)
+        return ServerBusy(message, url=shown, status=status)
+    return ServerRefused(message, url=shown, status=status)
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -191,7 +199,9 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         target = urlsplit(urljoin(req.full_url, headers.get("Location", "")))
         stays_here = req.type == "http" and target.hostname in LOOPBACK_HOSTS
         if target.scheme != "https" and not stays_here:
-            raise ServerRefused(f"`{req.full_url}` redirects to `{target.geturl()}`, expected https", url=req.full_url)
+            fp.close()
+            source, goal = public_address(req.full_url), public_address(target.geturl())
+            raise ServerRefused(f"`{source}` redirects to `{goal}`, expected https", url=source)
         return super().http_error_302(req, fp, code, msg, headers)  # type: ignore[arg-type]
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302

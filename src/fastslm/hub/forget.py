@@ -7,13 +7,21 @@ from pathlib import Path
 
 from fastslm.config import Settings
 from fastslm.hub.cache import remove_snapshot
-from fastslm.hub.layout import RepoLayout, file_errors
+from fastslm.hub.layout import RepoLayout, file_errors, known_commit
 from fastslm.hub.refs import ModelRef
 
 
 def is_shared(ref: ModelRef) -> bool:
-    """Whether other tools may use the same files: the hub cache is everybody's, a local path its owner's."""
-    return ref.kind in ("hub", "local")
+    """Whether other tools may use the same files, which go only when the user says so: the hub cache is everybody's."""
+    return ref.kind == "hub"
+
+
+def kept_snapshot(ref: ModelRef, settings: Settings) -> tuple[Path, str] | None:
+    """Folder and commit of what the hub cache still has of a model, whoever brought it; or None."""
+    layout = RepoLayout(settings.hub_cache, ref.repo)
+    commit = known_commit(layout, ref.revision) if ref.kind == "hub" else None
+    found = commit is not None and layout.snapshot(commit).is_dir()
+    return (layout.snapshot(commit), commit) if commit is not None and found else None
 
 
 def forget(ref: ModelRef, source: Path, commit: str, settings: Settings) -> int:

@@ -8,17 +8,19 @@
     https://huggingface.co/org/name/...    the same, as the browser shows it; the scheme may be left out
     https://host/path/file.gguf            any other address of a GGUF file
 
+The query of an address may be a secret: a name carries its hash (``#query-…``), and no message repeats it.
 Nothing here touches the network; of the disk only the existence of local paths is asked.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from fastslm.config import DEFAULT_ENDPOINT
 from fastslm.errors import ModelNotFound, UsageError
@@ -36,6 +38,7 @@ MODEL_SUFFIXES = (".gguf", ".safetensors")
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _REVISION = re.compile(r"[^\s\x00-\x1f\x7f\\:?*\[~^]{1,250}")
+_QUERY_MARK = re.compile(r"query-[0-9a-f]{16}")
 _NOT_MODELS = frozenset({"datasets", "spaces", "collections", "papers", "docs", "blog", "settings", "api"})
 
 
@@ -51,7 +54,7 @@ class ModelRef:
         revision: branch, tag or commit; empty for the default branch.
         file: one chosen file of the repository, or empty.
         path: local folder or file.
-        url: address of a single file.
+        url: address of a single file, with its query; empty when only the name of such an address was given.
     """
 
     kind: Kind
@@ -73,7 +76,8 @@ def parse(name: str, *, endpoint: str = DEFAULT_ENDPOINT) -> ModelRef:
     """
     text = name.strip()
     if not text or any(ord(letter) < 32 for letter in text):
-        raise UsageError(f"`{name!s}` is not a model's name", name="model", value=name)
+        shown = public_address(text) if "://" in text else text
+        raise UsageError(f"`{shown}` is not a model's name", name="model", value=shown)
     if text == "demo":
         return ModelRef(kind="demo", name="demo", alias="demo")
     if "://" in text:
@@ -146,21 +150,33 @@ def _raise_no_path(text: str, path: Path) -> NoReturn:
     raise ModelNotFound(f"there is no file or folder `{text}`", what="path", name=text, nearest=nearest)
 
 
+def public_address(text: str) -> str:
+    """An address as it may be shown and stored: without user, password, query and fragment."""
+    scheme, mark, rest = re.split(r"[?#]", text, maxsplit=1)[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
 def _from_url(text: str, endpoint: str) -> ModelRef:
+    shown = public_address(text)
     try:
         url = urlsplit(text)
-        host, origin = (url.hostname or "").lower(), (url.scheme.lower(), url.netloc.lower())
-    except ValueError as error:
-        raise UsageError(f"`{text}` is not a usable address: {error}", name="model", value=text) from error
+        host, origin, _ = (url.hostname or "").lower(), (url.scheme.lower(), url.netloc.lower()), url.port
+    except ValueError:
+        message = "the address has no valid host and port, expected `https://host/path/file.gguf`"
+        raise UsageError(message, name="model") from None  # the cause repeats what may be a password
+    if "@" in url.netloc:
+        message = f"the address of `{shown}` carries a user name or a password, expected one without"
+        raise UsageError(message, name="model", value=shown)
     base = urlsplit(endpoint)
     own_hub = origin == (base.scheme.lower(), base.netloc.lower())
-    if url.scheme.lower() not in {"http", "https"} or not host or url.username or url.password:
-        raise UsageError(f"`{text}` is not an https address", name="model", value=text)
+    if url.scheme.lower() not in {"http", "https"} or not host:
+        raise UsageError(f"`{shown}` is not an https address", name="model", value=shown)
     if url.scheme.lower() == "http" and not own_hub and host not in LOOPBACK_HOSTS:
-        raise UsageError(f"`{text}` begins with http://, expected https://", name="model", value=text)
+        raise UsageError(f"`{shown}` begins with http://, expected https://", name="model", value=shown)
     if own_hub or host in HUB_HOSTS:
-        return _from_hub_address(text, unquote(url.path.removeprefix(base.path) if own_hub else url.path))
-    return _from_foreign_address(text, url)
+        return _from_hub_address(shown, unquote(url.path.removeprefix(base.path) if own_hub else url.path))
+    return _from_foreign_address(shown, url)
 
 
 def _from_hub_address(text: str, path: str) -> ModelRef:
@@ -185,12 +201,19 @@ def _split_revision(parts: list[str]) -> tuple[str, list[str]]:
     return "/".join(parts[:length]), parts[length:]
 
 
-def _from_foreign_address(text: str, url: SplitResult) -> ModelRef:
+def _from_foreign_address(shown: str, url: SplitResult) -> ModelRef:
     file = unquote(url.path.rsplit("/", 1)[-1])
     if not file.lower().endswith(".gguf") or not is_safe_path(file):
-        raise UsageError(f"`{text}` is not the address of a .gguf file", name="model", value=text)
-    clean = url._replace(fragment="", scheme=url.scheme.lower(), netloc=url.netloc.lower()).geturl()
-    return ModelRef(kind="url", name=clean, url=clean, file=file)
+        raise UsageError(f"`{shown}` is not the address of a .gguf file", name="model", value=shown)
+    path, query = (quote(part, safe="/%!$&'()*+,;=:@~?[]") for part in (url.path, url.query))
+    clean = url._replace(scheme=url.scheme.lower(), netloc=url.netloc.lower(), path=path, query=query, fragment="")
+    name = clean._replace(query="").geturl()
+    if url.query:
+        mark = hashlib.sha256(url.query.encode(errors="replace")).hexdigest()[:16]
+        return ModelRef(kind="url", name=f"{name}#query-{mark}", url=clean.geturl(), file=file)
+    if _QUERY_MARK.fullmatch(url.fragment):
+        return ModelRef(kind="url", name=f"{name}#{url.fragment}", file=file)
+    return ModelRef(kind="url", name=name, url=name, file=file)
 
 
 def _from_catalogue(text: str, catalogue: Catalogue) -> ModelRef | None:

@@ -6,11 +6,16 @@ import os
 from pathlib import Path
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's content; after a crash the file holds the old or the new text. Raises OSError."""
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Replace a file's content; after a crash the file holds the old or the new text. Raises OSError.
+
+    A ``private`` file can be read by its owner only.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
+            if private:
+                temporary.chmod(0o600)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

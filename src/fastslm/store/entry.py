@@ -12,12 +12,15 @@ STATES = ("downloading", "downloaded", "converting", "ready", "failed")
 
 NEXT_STATES: Mapping[str, frozenset[str]] = {
     "downloading": frozenset({"downloaded"}),
-    "downloaded": frozenset({"converting"}),
+    "downloaded": frozenset({"converting", "ready"}),
     "converting": frozenset({"converting", "ready"}),
     "ready": frozenset({"converting"}),
     "failed": frozenset({"converting"}),
 }
 """What may follow a state. A new pull (``downloading``) and a failure may follow every state."""
+
+CANCELLED = "cancelled"
+"""The cause of a failure that the user wanted."""
 
 WORKING = frozenset({"downloading", "converting"})
 
@@ -71,6 +74,11 @@ class Entry:
     def interrupted(self) -> bool:
         """Whether the process that was working on it is gone."""
         return self.state in WORKING and not process_is_alive(self.pid)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the user stopped the last work on it, and nothing usable is there."""
+        return self.state == "failed" and self.cause == CANCELLED
 
     def to_json(self) -> dict[str, Any]:
         """The entry as a JSON object."""

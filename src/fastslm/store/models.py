@@ -1,26 +1,29 @@
 """Folders of converted models: ``models/<org>--<name>/<commit12>-<precision>/``.
 
 A folder appears whole or not at all: it is built beside its place under a hidden name that carries the process
-number, synced, and renamed. What a dead process left behind is recognised by that name.
+number and a random part, synced, and renamed. What a dead process left behind is recognised by that name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fastslm.errors import ChecksumMismatch, FastSLMError, FileMissing, StoreError
+from fastslm.errors import ChecksumMismatch, FastSLMError, FileMissing, FileSystemError, StoreError
 from fastslm.store import atomic
 from fastslm.store.manifest import MANIFEST_NAME, ModelManifest
 
-_LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,10})\.(?P<kind>tmp|old)")
-_CHUNK_BYTES = 1 << 20
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,10})(-[0-9a-f]{8})?\.(?P<kind>tmp|old)")
 _MAX_NAME_CHARS = 120
+_LOCK_POLL_S = 0.25
+_MOST_REPLACEMENTS = 100
 
 
 def folder_path(models_dir: Path, name: str, commit: str, precision: str) -> Path:
@@ -38,6 +41,32 @@ def _safe(text: str) -> str:
 
 
 @contextlib.contextmanager
+def exclusive(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of a model folder's place; ``waiting`` is called while another thread or process holds it.
+
+    Raises:
+        StoreError: the lock file cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    file = folder.parent.parent / ".locks" / f"{folder.parent.name}--{folder.name}.lock"
+    lock = FileLock(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=_LOCK_POLL_S)
+            except Timeout:
+                waiting()
+    except OSError as error:
+        raise StoreError(f"`{file}` cannot be locked: {error.strerror}", path=str(file)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
 def building(target: Path) -> Iterator[Path]:
     """A new empty folder that becomes ``target`` when the block ends well, and vanishes when it does not.
 
@@ -49,7 +78,6 @@ def building(target: Path) -> Iterator[Path]:
     temporary = _hidden(target, "tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
     except OSError as error:
         raise StoreError(f"`{temporary}` cannot be made: {error.strerror}", path=str(temporary)) from error
@@ -65,19 +93,29 @@ def publish(temporary: Path, target: Path) -> None:
     old = _hidden(target, "old")
     try:
         atomic.sync_tree(temporary)
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
+        _replace(temporary, target, old)
         atomic.sync_folder(target.parent)
     except OSError as error:
         raise StoreError(f"`{target}` cannot be put in place: {error.strerror}", path=str(target)) from error
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace(temporary: Path, target: Path, old: Path) -> None:
+    """Rename into place. A folder cannot be replaced in one step, so another may slip in between the two: again."""
+    for _ in range(_MOST_REPLACEMENTS):
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(old)
+        try:
+            temporary.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                if old.exists():
+                    old.rename(target)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            return
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
 
 def remove_leftovers(models_dir: Path) -> tuple[Path, ...]:
@@ -93,7 +131,8 @@ def remove_leftovers(models_dir: Path) -> tuple[Path, ...]:
             continue
         place = path.with_name(match["name"])
         if match["kind"] == "old" and not place.exists() and (path / MANIFEST_NAME).is_file():
-            path.rename(place)
+            with contextlib.suppress(OSError):  # another process was quicker
+                path.rename(place)
         else:
             shutil.rmtree(path, ignore_errors=True)
         handled.append(path)
@@ -115,7 +154,6 @@ def delete(folder: Path, models_dir: Path) -> int:
         return 0
     freed, hidden = size_bytes(folder), _hidden(folder, "tmp")
     try:
-        shutil.rmtree(hidden, ignore_errors=True)
         folder.rename(hidden)
         shutil.rmtree(hidden)
     except OSError as error:
@@ -146,12 +184,16 @@ def verify(folder: Path, *, full: bool) -> tuple[FastSLMError, ...]:
 
 
 def _problem(path: Path, expected: str, *, full: bool) -> FastSLMError | None:
+    from fastslm._native import hash_file
+
     try:
-        if not full:
-            return None if path.stat().st_size else FileMissing(f"`{path}` is empty", what="file", name=str(path))
-        found = _sha256(path)
+        if path.stat().st_size == 0:
+            return FileMissing(f"`{path}` is empty", what="file", name=str(path))
+        found = hash_file(str(path), "sha256") if full else expected
     except FileNotFoundError:
         return FileMissing(f"`{path}` does not exist", what="file", name=str(path))
+    except FileSystemError as error:
+        return error
     except OSError as error:
         return StoreError(f"`{path}` cannot be read: {error.strerror}", path=str(path))
     if found == expected:
@@ -160,13 +202,5 @@ def _problem(path: Path, expected: str, *, full: bool) -> FastSLMError | None:
     return ChecksumMismatch(message, subject=str(path), expected=expected, found=found)
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _hidden(target: Path, kind: str) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}.{kind}")
+    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.{kind}")

@@ -123,7 +123,7 @@ class Registry:
             models = {key: entry.to_json() for key, entry in sorted(entries.items())}
             text = json.dumps({"version": VERSION, "models": models}, indent=1, ensure_ascii=False) + "\n"
             try:
-                atomic.write_text(self.path, text)
+                atomic.write_text(self.path, text, private=True)
             except OSError as error:
                 raise StoreError(f"`{self.path}` cannot be written: {error.strerror}", path=str(self.path)) from error
 

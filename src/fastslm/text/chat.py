@@ -17,6 +17,7 @@ from fastslm.errors import FormatError, UsageError
 MOST_TEMPLATE_CHARACTERS = 1_000_000
 MOST_PROMPT_CHARACTERS = 16_000_000
 MOST_INDENT = 16
+INSTEAD_OF_CONTENT = frozenset({"tool_calls", "function_call", "reasoning_content"})
 
 Message = Mapping[str, Any]
 
@@ -48,14 +49,14 @@ class ChatTemplate:
         """The prompt for these messages; ``tools`` and ``variables`` are passed on to the template.
 
         Raises:
-            UsageError: the messages are malformed, or the template refuses them.
+            UsageError: the messages or tools are malformed, or the template refuses them.
             FormatError: the template itself fails or exceeds its limits.
         """
         values = {
             **self._special_tokens,
             **variables,
             "messages": checked_messages(messages),
-            "tools": list(tools) if tools else None,
+            "tools": _checked_tools(tools),
             "documents": None,
             "add_generation_prompt": add_generation_prompt,
         }
@@ -84,6 +85,8 @@ class ChatTemplate:
 def checked_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Copies with a role and text each; a list of text parts (OpenAI's form) becomes one text.
 
+    A message that calls tools or carries only reasoning may go without text.
+
     Raises:
         UsageError: there is none, or one is malformed.
     """
@@ -99,6 +102,8 @@ def _checked_message(message: Message, index: int) -> dict[str, Any]:
     content = message.get("content")
     if isinstance(content, Sequence) and not isinstance(content, str):
         content = "".join(_text_part(part, index) for part in content)
+    elif content is None and not INSTEAD_OF_CONTENT & message.keys():
+        raise UsageError(f"message {index} has no content: `{message!r}`"[:200], name="messages", value=message)
     elif content is not None and not isinstance(content, str):
         found = type(content).__name__
         raise UsageError(
@@ -113,6 +118,14 @@ def _text_part(part: Any, index: int) -> str:
     kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
     message = f"message {index} has a part of type `{kind}`, this model takes `text` only"
     raise UsageError(message, name="messages", value=kind, allowed=("text",))
+
+
+def _checked_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[Mapping[str, Any]] | None:
+    sound = tools is None or (isinstance(tools, (list, tuple)) and all(isinstance(tool, Mapping) for tool in tools))
+    if not sound:
+        message = f"`tools` is `{repr(tools)[:80]}`, expected a list of descriptions, each a dictionary"
+        raise UsageError(message, name="tools", value=tools)
+    return list(tools) if tools else None
 
 
 def _compile(source: str) -> Any:

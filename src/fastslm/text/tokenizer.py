@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any
 
 from fastslm.errors import FileMissing, FormatError, UsageError
+
+CHARACTERS_PER_TOKEN = 16
+"""A first guess, well above the three to five of ordinary text."""
+
+TOKENS_NEAR_CUT = 64
+"""Tokens at the end of a cut text that are not believed."""
 
 BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
@@ -58,12 +65,27 @@ class Tokenizer:
         """Token ids of ``text``. Special tokens written in it become their ids.
 
         Raises:
-            UsageError: the text cannot be encoded (lone surrogates).
+            UsageError: it is no text, or cannot be encoded (lone surrogates).
         """
         try:
             return list(self._inner.encode(text, add_special_tokens=False).ids)
-        except (UnicodeEncodeError, TypeError) as error:
-            raise UsageError(f"the text is not valid Unicode: {error}", name="text") from error
+        except (UnicodeEncodeError, TypeError):
+            raise _no_text(text) from None
+
+    def encode_start(self, text: str, count: int) -> list[int]:
+        """The first ``count`` ids of ``encode(text)``, from no more of the text than they need.
+
+        Where a text is cut, its last tokens may be others than without the cut: the prefix grows until twice as much
+        text gives the same ids. Raises as ``encode``.
+        """
+        size = CHARACTERS_PER_TOKEN * (count + TOKENS_NEAR_CUT)
+        shorter: list[int] = []
+        while size < len(text):
+            ids = self.encode(text[:size])
+            if len(shorter) >= count + TOKENS_NEAR_CUT and shorter[:count] == ids[:count]:
+                return ids[:count]
+            shorter, size = ids, 2 * size
+        return self.encode(text)[:count]
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Text of token ids; ids the tokenizer does not know give no text.
@@ -71,20 +93,16 @@ class Tokenizer:
         Raises:
             UsageError: an id is negative or no integer.
         """
+        numbers = checked_ids(ids, name="ids")
         try:
-            return str(self._inner.decode(list(ids), skip_special_tokens=skip_special))
-        except (OverflowError, TypeError) as error:
-            raise UsageError(f"token ids are whole numbers from 0, found `{list(ids)[:8]}`", name="ids") from error
+            return str(self._inner.decode(numbers, skip_special_tokens=skip_special))
+        except OverflowError as error:
+            raise UsageError(f"token ids are whole numbers from 0, found `{numbers[:8]}`", name="ids") from error
 
     def piece(self, id_: int) -> str | None:
         """The token as the vocabulary spells it, or None when there is none of this id."""
         piece = self._inner.id_to_token(id_)
         return None if piece is None else str(piece)
-
-    def id_of(self, piece: str) -> int | None:
-        """The id of a token as the vocabulary spells it, or None."""
-        id_ = self._inner.token_to_id(piece)
-        return None if id_ is None else int(id_)
 
     def is_byte(self, id_: int) -> bool:
         """Whether this token stands for one byte of a character that the vocabulary lacks."""
@@ -93,6 +111,35 @@ class Tokenizer:
     def _find_byte_ids(self) -> frozenset[int]:
         vocabulary = self._inner.get_vocab(with_added_tokens=True)
         return frozenset(id_ for piece, id_ in vocabulary.items() if BYTE_PIECE.fullmatch(piece))
+
+
+def checked_ids(ids: object, *, name: str, expected: str = "token ids") -> list[int]:
+    """Plain ints of a list, or of an array with one axis.
+
+    Raises:
+        UsageError: it is something else: bytes, text or floats are not taken for numbers.
+    """
+    try:
+        if isinstance(ids, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(ids, Iterable):
+            raise TypeError
+        return [_whole(id_) for id_ in ids]
+    except TypeError:
+        message = f"`{name}` is `{repr(ids)[:80]}`, expected {expected}: a list of whole numbers"
+        raise UsageError(message, name=name, value=ids) from None
+
+
+def _whole(id_: Any) -> int:
+    if isinstance(id_, bool):
+        raise TypeError
+    return index(id_)
+
+
+def _no_text(value: object) -> UsageError:
+    if not isinstance(value, str):
+        return UsageError(f"`text` is `{repr(value)[:80]}`, expected text", name="text", value=value)
+    place = next((i for i, character in enumerate(value) if "\ud800" <= character <= "\udfff"), 0)
+    message = f"the text is not valid Unicode: half a surrogate pair (U+{ord(value[place]):04X}) at character {place}"
+    return UsageError(message, name="text", value=value)
 
 
 def _load(tokenizer_json: str, subject: str) -> Any:
