@@ -6,7 +6,7 @@
 namespace fastslm {
 namespace {
 
-constexpr unsigned kMostIdleRenewals = 3;
+constexpr unsigned kMostIdleRenewals = 2;
 constexpr double kLongestWaitS = 180;
 
 }  // namespace
