@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import statistics
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,23 +23,25 @@ from bench.peers import PEERS, Order, environment, present
 
 RELAY = Path(__file__).parent.parent / "tests" / "support" / "relay.py"
 MB = 1_000_000
-HOME = {"rate": 4 * MB, "link": 60 * MB, "delay_s": 0.04}
+HOME: dict[str, object] = {"rate": 4 * MB, "link": 60 * MB, "delay_s": 0.04}
 
 
 @dataclass(frozen=True)
 class Case:
     """A line, the sizes of the files in MB, and what the peers are given."""
 
-    line: dict[str, object]
+    line: Mapping[str, object]
     sizes: Sequence[float] = (400,)
     kill_at: float = 0
     peers: Sequence[str] = tuple(PEERS)
-    options: Sequence[tuple[str, dict[str, object]]] = (("fastslm", {}),)
+    options: Sequence[tuple[str, Mapping[str, object]]] = (("fastslm", {}),)
     timeout_s: float = 300
 
 
 TWELVE = (3, 5, 8, 12, 16, 20, 25, 32, 45, 64, 100, 200)
-FIXED = [(f"fastslm fixed {n}", {"connections": n, "adaptive": False}) for n in (1, 2, 4, 8, 16)]
+FIXED: list[tuple[str, Mapping[str, object]]] = [
+    (f"fastslm fixed {n}", {"connections": n, "adaptive": False}) for n in (1, 2, 4, 8, 16)
+]
 CRAWL = HOME | {"bad_every": 8, "bad_after": 2 * MB}
 
 CASES = {
@@ -102,7 +105,7 @@ def make_files(folder: Path, sizes: Sequence[float]) -> list[tuple[str, str, int
     return made
 
 
-def _wait(child: subprocess.Popen[str], timeout_s: float) -> tuple[bool, os.struct_rusage]:
+def _wait(child: subprocess.Popen[str], timeout_s: float) -> tuple[bool, resource.struct_rusage]:
     """Wait with a limit; whether it ended well, and what it used."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -208,7 +211,9 @@ def summary(runs: Sequence[Run]) -> list[str]:
             rate = statistics.median(run.rate_mb_s for run in of_case if run.peer == peer)
             ratio = f"{middle / statistics.median(ours):6.2f} x ours" if ours else ""
             spread = f"{min(seconds):.2f}-{max(seconds):.2f}"
-            lines.append(f"{case:12} {peer:18} {middle:7.2f} s ({spread})  {rate:7.1f} MB/s  {cpu:5.2f} cpu s/GB {ratio}")
+            lines.append(
+                f"{case:12} {peer:18} {middle:7.2f} s ({spread})  {rate:7.1f} MB/s  {cpu:5.2f} cpu s/GB {ratio}"
+            )
     return lines
 
 

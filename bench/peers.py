@@ -54,7 +54,8 @@ while not download.wait(0.1):
     pass
 seen = download.progress()
 errors = [file.error for file in seen.files if file.error]
-print(json.dumps({"seconds": time.monotonic() - began, "wire_bytes": seen.wire_bytes, "resumed": sum(file.resumed_bytes for file in seen.files)}))
+resumed = sum(file.resumed_bytes for file in seen.files)
+print(json.dumps({"seconds": time.monotonic() - began, "wire_bytes": seen.wire_bytes, "resumed": resumed}))
 sys.exit(str(errors[0]) if errors else 0)
 """
 

@@ -75,9 +75,15 @@ void bind_request(py::module_& module) {
                        std::int64_t size_bytes, const std::string& algorithm, std::string expected_hash,
                        std::string identity, std::vector<std::string> headers, std::vector<Mirror> mirrors,
                        bool renewable) {
-    return FileRequest{std::move(url),      std::move(partial_path),   std::move(journal_path),
-                       size_of(size_bytes), hash_algorithm(algorithm), std::move(expected_hash),
-                       std::move(identity), std::move(headers),        addresses(std::move(mirrors)),
+    return FileRequest{std::move(url),
+                       std::move(partial_path),
+                       std::move(journal_path),
+                       size_of(size_bytes),
+                       hash_algorithm(algorithm),
+                       std::move(expected_hash),
+                       std::move(identity),
+                       std::move(headers),
+                       addresses(std::move(mirrors)),
                        renewable};
   };
   py::class_<FileRequest>(module, "FileRequest", py::is_final(), "One file to fetch.")
@@ -93,8 +99,8 @@ void bind_request(py::module_& module) {
 
 void bind_options(py::module_& module) {
   const auto make = [](unsigned connections, bool adaptive, std::uint64_t limit_rate_bytes_s,
-                       std::uint64_t piece_bytes, double connect_timeout_s,
-                       double stall_timeout_s, unsigned max_attempts, double backoff_s, double max_backoff_s,
+                       std::uint64_t piece_bytes, double connect_timeout_s, double stall_timeout_s,
+                       unsigned max_attempts, double backoff_s, double max_backoff_s,
                        double journal_interval_s, std::string user_agent, std::string proxy,
                        std::string no_proxy, std::string ca_file) {
     return Options{{connections, adaptive, limit_rate_bytes_s, piece_bytes, max_attempts, backoff_s,

@@ -1,5 +1,5 @@
-// Gives idle workers something to do: free bytes of a file under way, then the next file, then the tail of the
-// slowest run, then the rest of a crawling one once more. Thread-safe.
+// Gives idle workers something to do: free bytes of a file under way, then the next file, then the tail of
+// the slowest run, then the rest of a crawling one once more. Thread-safe.
 #pragma once
 
 #include <atomic>

@@ -97,7 +97,8 @@ class Download::Impl {
       : options_(options),
         connections_(useful_connections(files, options)),
         transport_(std::move(transport)),
-        shared_{{options.max_attempts, options.backoff_s, options.max_backoff_s}, stop_,
+        shared_{{options.max_attempts, options.backoff_s, options.max_backoff_s},
+                stop_,
                 Traffic(options.limit_rate)},
         controller_(connections_, options.adaptive),
         board_(tasks_, stop_) {
@@ -183,8 +184,10 @@ class Download::Impl {
   // The level for the next moment, and a look at who crawls.
   void steer() {
     const double now_s = steady_s();
-    if (std::exchange(pauses_seen_, shared_.hosts.pauses()) != shared_.hosts.pauses()) controller_.slow_down();
-    controller_.observe({now_s, shared_.traffic.wire_bytes, shared_.traffic.transfers, shared_.traffic.latency_s});
+    if (std::exchange(pauses_seen_, shared_.hosts.pauses()) != shared_.hosts.pauses())
+      controller_.slow_down();
+    controller_.observe(
+        {now_s, shared_.traffic.wire_bytes, shared_.traffic.transfers, shared_.traffic.latency_s});
     board_.allow(controller_.level());
     std::vector<double> rates;
     for (const auto& task : tasks_) task->observe(now_s, rates);

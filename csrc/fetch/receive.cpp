@@ -71,12 +71,10 @@ bool RunReceiver::keep_to_limit(std::size_t bytes) {
 void RunReceiver::refuse_surplus() {
   buffer_.clear();
   const std::string url = redacted(task_.request().url);
-  throw Error(asked_ ? ErrorCode::range_mismatch : ErrorCode::size_mismatch,
-              "`" + url + "` sent more than the " + std::to_string(*announced_) + " bytes that were expected",
-              {.url = url,
-               .expected = std::to_string(*announced_),
-               .found = std::to_string(received_),
-               .name = url});
+  throw Error(
+      asked_ ? ErrorCode::range_mismatch : ErrorCode::size_mismatch,
+      "`" + url + "` sent more than the " + std::to_string(*announced_) + " bytes that were expected",
+      {.url = url, .expected = std::to_string(*announced_), .found = std::to_string(received_), .name = url});
 }
 
 }  // namespace fastslm

@@ -1,4 +1,5 @@
-// One response on its way into a file: checked, counted, held back to the rate limit, written in large blocks.
+// One response on its way into a file: checked, counted, held back to the rate limit, written in large
+// blocks.
 #pragma once
 
 #include <atomic>

@@ -24,8 +24,8 @@ class Sources {
  public:
   explicit Sources(const FileRequest& request);
 
-  // The source with the fewest transfers of those that may be used, and one transfer more of it; nothing while
-  // the only one waits for a fresh address. `now_s` is Unix time.
+  // The source with the fewest transfers of those that may be used, and one transfer more of it; nothing
+  // while the only one waits for a fresh address. `now_s` is Unix time.
   std::optional<Target> begin_transfer(double now_s);
   void end_transfer(std::size_t source) { --list_[source].transfers; }
 

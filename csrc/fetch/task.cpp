@@ -182,7 +182,8 @@ bool FileTask::write(Run& run, Bytes data) {
     const std::uint64_t start = run.position;
     const ByteRange range = plan_.claim(run, data.size());
     if (run.position == start) return false;
-    data = data.subspan(static_cast<std::size_t>(range.begin - start), static_cast<std::size_t>(range.size()));
+    data =
+        data.subspan(static_cast<std::size_t>(range.begin - start), static_cast<std::size_t>(range.size()));
     block = {range, data, file_, repair_.comparing()};
     if (!data.empty()) ++writes_;
   }

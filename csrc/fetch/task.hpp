@@ -62,7 +62,7 @@ class FileTask {
   // What a transfer found out about its source.
   void leave(const Target& target);
   void set_location(const Target& target, const std::string& url);
-  bool renews(const Target& target, const Error& error);      // another address will come
+  bool renews(const Target& target, const Error& error);        // another address will come
   bool does_without(const Target& target, const Error& error);  // there is another source
   std::uint64_t fresh_bytes(const Run& run) const;
 

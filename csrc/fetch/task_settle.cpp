@@ -40,7 +40,8 @@ bool FileTask::follow_once() {
   Lock lock(mutex_);
   const auto has_work = [&] {
     if (is_over() || is_complete()) return true;
-    return repair_.comparing() ? repair_.changed_bytes() > tried_bytes_ : done_.prefix() > follower_->hashed();
+    return repair_.comparing() ? repair_.changed_bytes() > tried_bytes_
+                               : done_.prefix() > follower_->hashed();
   };
   changed_.wait_for(lock, kGlance, has_work);
   if (stop_.requested() || is_over()) return false;

@@ -12,7 +12,8 @@ constexpr std::uint64_t kBlockBytes = 1U << 20U;
 
 }  // namespace
 
-Follower::Follower(HashAlgorithm algorithm, std::uint64_t size, std::uint64_t hashed, const std::string& state)
+Follower::Follower(HashAlgorithm algorithm, std::uint64_t size, std::uint64_t hashed,
+                   const std::string& state)
     : hasher_(algorithm, size) {
   auto restored = hashed > 0 ? Hasher::restore(algorithm, state) : std::nullopt;
   if (!restored) return;

@@ -42,7 +42,8 @@ class Aimed {
 };
 
 bool is_host_wide(const Error& error) {
-  return error.code() == ErrorCode::server_busy && (error.facts().status == 429 || error.facts().status == 503);
+  return error.code() == ErrorCode::server_busy &&
+         (error.facts().status == 429 || error.facts().status == 503);
 }
 
 }  // namespace

@@ -79,7 +79,8 @@ void Checksum64::update(std::span<const std::byte> data) noexcept {
 std::uint64_t Checksum64::value() const noexcept {
   std::uint64_t hash = kPrime5;
   if (length_ >= kStripe) {
-    hash = std::rotl(lanes_[0], 1) + std::rotl(lanes_[1], 7) + std::rotl(lanes_[2], 12) + std::rotl(lanes_[3], 18);
+    hash = std::rotl(lanes_[0], 1) + std::rotl(lanes_[1], 7) + std::rotl(lanes_[2], 12) +
+           std::rotl(lanes_[3], 18);
     for (const std::uint64_t lane : lanes_) hash = merge(hash, lane);
   }
   return avalanche(add_rest(hash + length_, std::span(rest_).first(length_ % kStripe)));

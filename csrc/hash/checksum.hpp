@@ -1,4 +1,5 @@
-// A fast 64-bit checksum against accidents, not against attackers: XXH64 by Yann Collet (public specification).
+// A fast 64-bit checksum against accidents, not against attackers: XXH64 by Yann Collet (public
+// specification).
 #pragma once
 
 #include <array>

@@ -6,8 +6,8 @@
 
 namespace fastslm {
 
-// Unix time at which the address ends: `Expires=<unix time>` (CloudFront, the old S3 form) or `X-Amz-Date` and
-// `X-Amz-Expires`, in any case; nothing when the query says neither or nonsense.
+// Unix time at which the address ends: `Expires=<unix time>` (CloudFront, the old S3 form) or `X-Amz-Date`
+// and `X-Amz-Expires`, in any case; nothing when the query says neither or nonsense.
 std::optional<double> expiry_of(std::string_view url);
 
 // Whether an address is to be renewed now: it has less than five minutes left, or less than a tenth of the

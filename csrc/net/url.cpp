@@ -109,7 +109,9 @@ std::string origin_of(std::string_view text) {
   return url.scheme + "://" + url.host + ":" + url.port;
 }
 
-bool same_origin(std::string_view left, std::string_view right) { return origin_of(left) == origin_of(right); }
+bool same_origin(std::string_view left, std::string_view right) {
+  return origin_of(left) == origin_of(right);
+}
 
 std::string redacted(std::string_view text) {
   text = text.substr(0, text.find_first_of("?#"));

@@ -110,9 +110,11 @@ def rate_of(text: str, name: str) -> int:
     Raises:
         UsageError: anything else, with ``name`` as the name of the setting.
     """
-    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)([KMG]?)", text.strip().upper())
+    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)([KMG]?)", text.strip().upper(), re.ASCII)
     if found is None:
-        raise UsageError(f"`{name}` is `{text}`, expected bytes per second such as `500K` or `5M`", name=name, value=text)
+        raise UsageError(
+            f"`{name}` is `{text}`, expected bytes per second such as `500K` or `5M`", name=name, value=text
+        )
     return int(float(found.group(1)) * 1024 ** " KMG".index(found.group(2) or " "))
 
 

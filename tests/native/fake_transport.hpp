@@ -47,7 +47,7 @@ class FakeTransport : public fastslm::Transport {
  public:
   std::map<std::string, std::string> contents;  // address to bytes
   Fault always;                                 // of every answer without a scripted one
-  std::map<std::string, Fault> of_url;           // the same for one address
+  std::map<std::string, Fault> of_url;          // the same for one address
   double stall_timeout_s = 0.1;
   std::atomic<std::uint64_t> sent_bytes{0};
   std::atomic<std::uint64_t> hold_after{
@@ -125,7 +125,8 @@ class FakeConnection : public fastslm::Connection {
       do {
         if (!receiver.wanted()) return fastslm::Ended::stopped;
       } while (is_held());
-      if (fault.block_seconds > 0) std::this_thread::sleep_for(std::chrono::duration<double>(fault.block_seconds));
+      if (fault.block_seconds > 0)
+        std::this_thread::sleep_for(std::chrono::duration<double>(fault.block_seconds));
       const auto part = std::string_view(body).substr(at, std::min(block, limit - at));
       server_.sent_bytes += part.size();
       if (!receiver.on_body(bytes_of(part))) return fastslm::Ended::stopped;

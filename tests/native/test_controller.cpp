@@ -14,8 +14,8 @@ using Line = std::function<double(unsigned)>;  // total bytes per second of so m
 
 constexpr double kTickS = 0.025;
 
-// A download over a line. A connection brings its share from one latency after its start; one that is too many
-// goes on until its run of three seconds ends.
+// A download over a line. A connection brings its share from one latency after its start; one that is too
+// many goes on until its run of three seconds ends.
 class Ride {
  public:
   Ride(Line line, double latency_s, unsigned ceiling)

@@ -23,7 +23,7 @@ void only_beside_others_a_connection_crawls() {
     bool expected;
   };
   constexpr Row table[] = {
-      {1, 100, 3, true}, {14.9, 100, 3, true}, {15, 100, 3, false}, {1, 100, 2, false},
+      {1, 100, 3, true}, {14.9, 100, 3, true}, {15, 100, 3, false},  {1, 100, 2, false},
       {0, 100, 8, true}, {0, 0, 8, false},     {100, 100, 8, false},
   };
   for (const Row& row : table) CHECK_EQUAL(crawls(row.rate, row.median_rate, row.runs), row.expected);

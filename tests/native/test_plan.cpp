@@ -56,8 +56,8 @@ void a_run_is_sized_by_its_connections_rate() {
   RangePlan plan(100'000, {}, 10, false);
   CHECK_EQUAL(plan.take(at(0))->end, 80U);  // nobody knows the rate
   CHECK_EQUAL(plan.take(at(0, 100))->end, 80U + 600U);
-  CHECK_EQUAL(plan.take(at(0, 1))->end, 680U + 40U);          // not too short
-  CHECK_EQUAL(plan.take(at(0, 1e9))->end, 720U + 2560U);      // nor too long
+  CHECK_EQUAL(plan.take(at(0, 1))->end, 680U + 40U);      // not too short
+  CHECK_EQUAL(plan.take(at(0, 1e9))->end, 720U + 2560U);  // nor too long
   RangePlan small(1000, {}, 10, false);
   CHECK_EQUAL(small.take(at(0, 1e9))->end, 250U);  // a share for each connection
 }
@@ -80,7 +80,7 @@ void an_idle_connection_gets_the_tail_of_the_slowest_run() {
 void a_fast_helper_takes_the_larger_part() {
   RangePlan plan(1000, {}, 1, true);
   const auto run = plan.take(at(0));
-  plan.claim(*run, 100);  // 10 bytes a second
+  plan.claim(*run, 100);                                // 10 bytes a second
   CHECK_EQUAL(plan.split(at(10, 30))->position, 331U);  // 25 s for each, the latency included
   CHECK_EQUAL(run->end, 331U);
 }

@@ -97,9 +97,10 @@ void both_ways_to_sign_an_address_are_read() {
   CHECK_EQUAL(*expiry_of("https://cdn/f?X-Amz-Date=20231114T221320Z&X-Amz-Expires=3600"), 1.7e9 + 3600);
   CHECK_EQUAL(*expiry_of("https://cdn/f?x-amz-expires=60&x-amz-date=19700101T000000Z"), 60.0);
   for (const char* const text :
-       {"https://cdn/Expires=5", "https://cdn/f?Expires=", "https://cdn/f?Expires=-1", "https://cdn/f?Expires=soon",
-        "https://cdn/f?Expires=0", "https://cdn/f?Expires=99999999999999999999", "https://cdn/f?XExpires=7",
-        "https://cdn/f?X-Amz-Expires=60", "https://cdn/f?X-Amz-Date=20231341T000000Z&X-Amz-Expires=60",
+       {"https://cdn/Expires=5", "https://cdn/f?Expires=", "https://cdn/f?Expires=-1",
+        "https://cdn/f?Expires=soon", "https://cdn/f?Expires=0", "https://cdn/f?Expires=99999999999999999999",
+        "https://cdn/f?XExpires=7", "https://cdn/f?X-Amz-Expires=60",
+        "https://cdn/f?X-Amz-Date=20231341T000000Z&X-Amz-Expires=60",
         "https://cdn/f?X-Amz-Date=now&X-Amz-Expires=60", "https://cdn/f?#&Expires=5", "", "?", "?&&=&"}) {
     CHECK(!expiry_of(text));
   }
@@ -160,7 +161,8 @@ int main() {
       {{"transfers are spread over the sources", transfers_are_spread_over_the_sources},
        {"a repair asks one source only", a_repair_asks_one_source_only},
        {"a dead address waits for a fresh one", a_dead_address_waits_for_a_fresh_one},
-       {"addresses that never work are not renewed for ever", addresses_that_never_work_are_not_renewed_for_ever},
+       {"addresses that never work are not renewed for ever",
+        addresses_that_never_work_are_not_renewed_for_ever},
        {"without a caller to renew it an address is final", without_a_caller_to_renew_it_an_address_is_final},
        {"an address near its end is wanted anew while it works",
         an_address_near_its_end_is_wanted_anew_while_it_works},

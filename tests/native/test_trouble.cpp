@@ -1,4 +1,5 @@
-// Servers that lie, crawl, ask for pauses or let addresses end, and sources beside them; limits and adaptation.
+// Servers that lie, crawl, ask for pauses or let addresses end, and sources beside them; limits and
+// adaptation.
 #include <chrono>
 
 #include "scene.hpp"
@@ -132,8 +133,10 @@ unsigned renewing(Scene& scene, const fastslm::FileRequest& file, const fastslm:
     ++renewals;
     download.renew(0, address);
   }
-  if (!address.url.empty()) scene.expect_verified(download.progress().files.at(0));
-  else CHECK_EQUAL(fastslm::error_name(download.progress().files.at(0).error->code()), "link_expired");
+  if (!address.url.empty())
+    scene.expect_verified(download.progress().files.at(0));
+  else
+    CHECK_EQUAL(fastslm::error_name(download.progress().files.at(0).error->code()), "link_expired");
   return renewals;
 }
 
@@ -220,7 +223,8 @@ int main() {
        {"an address that ends is renewed without losing a byte",
         an_address_that_ends_is_renewed_without_losing_a_byte},
        {"an address that cannot be renewed is given up", an_address_that_cannot_be_renewed_is_given_up},
-       {"a pause that one connection is told holds for all", a_pause_that_one_connection_is_told_holds_for_all},
+       {"a pause that one connection is told holds for all",
+        a_pause_that_one_connection_is_told_holds_for_all},
        {"a crawling connection is replaced", a_crawling_connection_is_replaced},
        {"a limit is kept to by all connections together", a_limit_is_kept_to_by_all_connections_together},
        {"an adaptive download arrives too", an_adaptive_download_arrives_too}});

@@ -104,7 +104,8 @@ void Controller::try_next(const Observation& seen) {
   if (level_ == ceiling_) upwards_ = false;
   if (ceiling_ == 1) return begin(Phase::holding, seen);
   level_before_ = level_;
-  level_ = upwards_ ? std::min(level_ + std::max(1U, level_ / 4), ceiling_) : level_ - std::max(1U, level_ / 8);
+  level_ =
+      upwards_ ? std::min(level_ + std::max(1U, level_ / 4), ceiling_) : level_ - std::max(1U, level_ / 8);
   begin(Phase::trying, seen);
 }
 

@@ -3,8 +3,8 @@
 // Layout, little endian: magic (8), version u32, size u64, piece size u64, length u32 and bytes of the
 // identity, bytes that were hashed u64, length u32 and bytes of the hash's state, number of synced ranges u32
 // and begin and end u64 of each, number of spans u32 and begin, end and checksum u64 of each, CRC-32 of all
-// before. It is written after the data that it speaks of. A journal that is torn, foreign, of another version,
-// identity or size is treated as absent.
+// before. It is written after the data that it speaks of. A journal that is torn, foreign, of another
+// version, identity or size is treated as absent.
 #pragma once
 
 #include <chrono>
@@ -46,8 +46,8 @@ std::optional<Journal> decode(std::span<const std::byte> bytes);
 
 void save_journal(const std::string& path, const Journal& journal);
 
-// What was noted of the file with this identity and size: nothing when the journal cannot be used, or when the
-// partial file is missing or of another size.
+// What was noted of the file with this identity and size: nothing when the journal cannot be used, or when
+// the partial file is missing or of another size.
 Notes load_notes(const std::string& path, const std::string& partial_path, const std::string& identity,
                  std::uint64_t size);
 

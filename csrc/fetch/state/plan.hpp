@@ -29,17 +29,17 @@ struct Run {
   std::uint64_t fresh = 0;       // bytes it brought that were missing
   std::size_t source = 0;        // of its last request
   SpanSummer summer{};           // of what it wrote
-  bool whole = false;    // its request asked for no range, so its body goes on to the end of the file
-  bool stream = false;   // the only run there may be, as the server serves no ranges
-  bool dropped = false;  // taken out of the plan: stop as soon as possible
-  Run* twin = nullptr;   // fetches the same bytes; who comes first wins
+  bool whole = false;            // its request asked for no range, so its body goes on to the end of the file
+  bool stream = false;           // the only run there may be, as the server serves no ranges
+  bool dropped = false;          // taken out of the plan: stop as soon as possible
+  Run* twin = nullptr;           // fetches the same bytes; who comes first wins
 };
 
 // An idle connection that looks for work.
 struct Offer {
-  double now_s = 0;         // any clock that only goes forward
-  double rate = 0;          // bytes per second that it may reach; 0 when nobody knows
-  double latency_s = 0;     // until its first byte
+  double now_s = 0;          // any clock that only goes forward
+  double rate = 0;           // bytes per second that it may reach; 0 when nobody knows
+  double latency_s = 0;      // until its first byte
   unsigned connections = 1;  // that share the work
 };
 

@@ -35,8 +35,8 @@ struct FileRequest {
 };
 
 struct DownloadOptions {
-  unsigned connections = 16;  // at most
-  bool adaptive = true;       // as many of them as raise the total rate; else all, always
+  unsigned connections = 16;              // at most
+  bool adaptive = true;                   // as many of them as raise the total rate; else all, always
   std::uint64_t limit_rate = 0;           // bytes per second of all connections together, 0 for no limit
   std::uint64_t piece_bytes = 1U << 20U;  // ranges are cut, and checksums taken, at multiples of this
   unsigned max_attempts = 6;              // in a row without progress
@@ -50,12 +50,12 @@ enum class FileState { waiting, active, verified, failed, cancelled };
 struct FileProgress {
   FileState state = FileState::waiting;
   std::optional<std::uint64_t> size;
-  std::uint64_t done_bytes = 0;      // safely written
-  std::uint64_t resumed_bytes = 0;   // of these, found on disk at the start
-  std::uint64_t repaired_bytes = 0;  // written anew because the hash was wrong
-  std::string digest;                // once verified
-  std::optional<Error> error;        // once failed
-  bool link_wanted = false;          // the address has ended or is about to: `renew` it
+  std::uint64_t done_bytes = 0;              // safely written
+  std::uint64_t resumed_bytes = 0;           // of these, found on disk at the start
+  std::uint64_t repaired_bytes = 0;          // written anew because the hash was wrong
+  std::string digest;                        // once verified
+  std::optional<Error> error;                // once failed
+  bool link_wanted = false;                  // the address has ended or is about to: `renew` it
   std::vector<std::string> dropped_sources;  // each with its reason
 };
 

@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -62,9 +61,9 @@ struct TransportOptions {
   double connect_timeout_s = 10;
   double stall_timeout_s = 15;  // longest time without a byte once connected
   std::string user_agent = "fastslm";
-  std::string proxy;     // none when empty; the environment is not read
-  std::string no_proxy;  // hosts that go without it, separated by commas
-  std::string ca_file;   // the system's when empty
+  std::string proxy;                // none when empty; the environment is not read
+  std::string no_proxy;             // hosts that go without it, separated by commas
+  std::string ca_file;              // the system's when empty
   std::uint64_t paced_bytes_s = 0;  // a reader that keeps to this rate: the system shall not read far ahead
 };
 

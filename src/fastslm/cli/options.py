@@ -43,7 +43,8 @@ Context = Annotated[
 ]
 
 LimitRate = Annotated[
-    str | None, typer.Option("--limit-rate", metavar="RATE", help="Bytes per second of the download, such as 500K or 5M")
+    str | None,
+    typer.Option("--limit-rate", metavar="RATE", help="Bytes per second of the download, such as 500K or 5M"),
 ]
 MaxConnections = Annotated[
     int | None, typer.Option("--max-connections", min=1, max=256, help="Most connections at a time (default: 16)")
