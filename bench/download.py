@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -66,7 +67,7 @@ class Run:
     cpu_s_per_gb: float
     rss_mb: float
     wire_excess: float = 0
-    resume_s: float = 0
+    fetched_again: float = 0
     failed: str = ""
     facts: dict[str, object] = field(default_factory=dict)
 
@@ -128,9 +129,7 @@ def _start(peer: str, order: Order) -> subprocess.Popen[str]:
 
 def _measure(name: str, case: Case, peer: str, order: Order) -> Run:
     total = sum(size for _, _, size in order.files)
-    resume_s = 0.0
-    if case.kill_at:
-        resume_s = _kill_half_way(peer, order, case.kill_at * total)
+    killed_at = _kill_half_way(peer, order, case.kill_at * total) if case.kill_at else 0
     began = time.monotonic()
     child = _start(peer, order)
     good, used = _wait(child, case.timeout_s)
@@ -147,41 +146,57 @@ def _measure(name: str, case: Case, peer: str, order: Order) -> Run:
         cpu_s_per_gb=round((used.ru_utime + used.ru_stime) / (total / 1e9), 3),
         rss_mb=round(used.ru_maxrss / 1024, 1),
         wire_excess=round(fetched / total - 1, 4) if fetched else 0,
-        resume_s=round(resume_s, 3),
+        fetched_again=round((killed_at - facts["resumed"]) / total, 4) if killed_at and "resumed" in facts else 0,
         failed="" if good else (err.strip().splitlines() or ["time is up"])[-1][:200],
         facts=facts,
     )
 
 
-def _kill_half_way(peer: str, order: Order, enough: float) -> float:
-    """Kill the peer once the disk holds ``enough`` bytes; seconds that it took to get there."""
+def _kill_half_way(peer: str, order: Order, enough: float) -> int:
+    """Kill the peer once it has written ``enough`` bytes; how many it had written."""
     began = time.monotonic()
     child = _start(peer, order)
     while time.monotonic() - began < 120 and child.poll() is None:
-        if _bytes_on_disk(order.folder) >= enough:
+        if _bytes_written(child.pid) >= enough:
             break
         time.sleep(0.005)
+    written = _bytes_written(child.pid)
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    return time.monotonic() - began
+    return written
 
 
-def _bytes_on_disk(folder: Path) -> int:
-    """Blocks that the download's files take; the file system counts what is reserved, so look at changes."""
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+def _bytes_written(pid: int) -> int:
+    """What a process has handed to write calls so far."""
+    try:
+        found = re.search(r"wchar: (\d+)", Path(f"/proc/{pid}/io").read_text(encoding="utf-8"))
+    except OSError:
+        return 0
+    return int(found.group(1)) if found else 0
 
 
-def run_case(name: str, scratch: Path, repeat: int, scale: float) -> Iterator[Run]:
-    """Every peer in turn, ``repeat`` times; ``scale`` makes the files smaller."""
+@dataclass(frozen=True)
+class Wishes:
+    """How often each peer runs, how large the files are as a share of the usual size, and which peers (all if none)."""
+
+    repeat: int = 3
+    scale: float = 1.0
+    peers: Sequence[str] = ()
+
+
+def run_case(name: str, scratch: Path, wishes: Wishes) -> Iterator[Run]:
+    """Every peer in turn, again and again."""
     case = CASES[name]
     source = scratch / "files"
     source.mkdir(exist_ok=True)
-    files = make_files(source, [max(1, round(size * scale)) for size in case.sizes])
+    files = make_files(source, [max(1, round(size * wishes.scale)) for size in case.sizes])
     there = present()
     entrants = [(peer, "") for peer in case.peers if peer in there and peer != "fastslm"]
     entrants += [(label, json.dumps(options)) for label, options in case.options]
-    for _ in range(repeat):
+    for _ in range(wishes.repeat):
         for peer, options in entrants:
+            if wishes.peers and peer not in wishes.peers:
+                continue
             yield _one(name, peer, options, source, files)
 
 
@@ -217,7 +232,7 @@ def summary(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def main(cases: Sequence[str], repeat: int, scale: float, output: Path | None) -> None:
+def main(cases: Sequence[str], wishes: Wishes, output: Path | None) -> None:
     """Run the cases; JSON lines to ``output`` or stdout, a table to stderr."""
     scratch = Path(tempfile.mkdtemp(prefix="fastslm-bench-"))
     runs: list[Run] = []
@@ -225,7 +240,7 @@ def main(cases: Sequence[str], repeat: int, scale: float, output: Path | None) -
     try:
         print(json.dumps({"machine": describe()}), file=out, flush=True)
         for name in cases or CASES:
-            for run in run_case(name, scratch, repeat, scale):
+            for run in run_case(name, scratch, wishes):
                 runs.append(run)
                 print(json.dumps(asdict(run)), file=out, flush=True)
         print("\n".join(summary(runs)), file=sys.stderr)

@@ -87,6 +87,20 @@ void a_line_that_six_connections_fill_gets_six() {
   CHECK(ride.level() <= 8);
 }
 
+void one_quiet_moment_does_not_end_the_start() {
+  for (double quiet_from = 0.05; quiet_from < 0.6; quiet_from += 0.025) {
+    double now = 0;
+    Ride ride(
+        [&](unsigned n) {
+          now += kTickS;
+          return now > quiet_from && now < quiet_from + 0.1 ? 1e6 : std::min(4e6 * n, 60e6);
+        },
+        0.08, 16);
+    ride.go(4);
+    CHECK_EQUAL(ride.level(), 16U);
+  }
+}
+
 void the_ceiling_is_never_passed() {
   for (const unsigned ceiling : {1U, 2U, 3U, 5U, 8U}) {
     Ride ride(capped(1e6, 1e9), 0.05, ceiling);
@@ -142,6 +156,7 @@ int main() {
        {"a line that suffers from many connections gets few",
         a_line_that_suffers_from_many_connections_gets_few},
        {"a line that six connections fill gets six", a_line_that_six_connections_fill_gets_six},
+       {"one quiet moment does not end the start", one_quiet_moment_does_not_end_the_start},
        {"the ceiling is never passed", the_ceiling_is_never_passed},
        {"a mute server is asked by a few connections", a_mute_server_is_asked_by_a_few_connections},
        {"a line that gets better is noticed", a_line_that_gets_better_is_noticed},

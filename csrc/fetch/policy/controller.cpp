@@ -76,9 +76,18 @@ void Controller::start_up(const Observation& seen) {
   if (!rising) begin(Phase::settling, seen);
 }
 
+// A longer look: one quiet moment must not end the start of a line that could do more.
 void Controller::settle(const Observation& seen) {
   if (seen.now_s - since_.now_s < 4 * step_s(seen.latency_s)) return;
-  level_ = std::min(level_, lowest_as_good_as(rate(seen)));
+  const double settled = rate(seen);
+  const bool still_rising = settled > kStillRising * step_rate_[level_ / 2];
+  if (still_rising && level_ < ceiling_ && seen.busy >= level_) {
+    step_rate_[level_] = last_rate_ = settled;
+    level_before_ = level_;
+    level_ = std::min(2 * level_, ceiling_);
+    return begin(Phase::starting, seen);
+  }
+  level_ = std::min(level_, lowest_as_good_as(settled));
   if (level_ == ceiling_) hold_s_ = 2 * kFirstHoldS;  // each brought its part so far
   begin(Phase::holding, seen);
 }
