@@ -9,15 +9,28 @@
 namespace fastslm {
 namespace {
 
-constexpr std::size_t kBufferBytes = 256U << 10U;  // libcurl hands out 16 KiB at a time
+constexpr std::uint64_t kLeastBlock = 16U << 10U;  // libcurl hands out so much at a time
+constexpr std::uint64_t kMostBlock = 256U << 10U;
+constexpr std::uint64_t kBlocksPerFile = 1000;
 constexpr std::chrono::milliseconds kLongestHold{30};
 constexpr double kGlanceS = 0.1;
+
+// What a killed process holds back is lost, so small files are written in small blocks.
+std::size_t block_bytes(std::optional<std::uint64_t> file_size) {
+  const std::uint64_t wanted = file_size.value_or(kMostBlock * kBlocksPerFile) / kBlocksPerFile;
+  return static_cast<std::size_t>(std::clamp(wanted, kLeastBlock, kMostBlock));
+}
 
 }  // namespace
 
 RunReceiver::RunReceiver(FileTask& task, Run& run, Traffic& traffic, const StopFlag& stop)
-    : task_(task), run_(run), traffic_(traffic), stop_(stop), asked_(task.next_range(run)) {
-  buffer_.reserve(asked_ ? std::min<std::uint64_t>(kBufferBytes, asked_->size()) : kBufferBytes);
+    : task_(task),
+      run_(run),
+      traffic_(traffic),
+      stop_(stop),
+      asked_(task.next_range(run)),
+      block_(block_bytes(task.request().size)) {
+  buffer_.reserve(block_);
 }
 
 std::string RunReceiver::range_header() const {
@@ -39,8 +52,8 @@ bool RunReceiver::on_body(std::span<const std::byte> data) {
   received_ += arrived;
   if (announced_ && received_ > *announced_) refuse_surplus();
   while (!data.empty()) {
-    if (buffer_.size() == kBufferBytes && !flush()) return false;
-    const std::size_t step = std::min(data.size(), kBufferBytes - buffer_.size());
+    if (buffer_.size() == block_ && !flush()) return false;
+    const std::size_t step = std::min(data.size(), block_ - buffer_.size());
     buffer_.insert(buffer_.end(), data.begin(), data.begin() + static_cast<std::ptrdiff_t>(step));
     data = data.subspan(step);
   }

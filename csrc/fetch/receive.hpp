@@ -60,6 +60,7 @@ class RunReceiver : public Receiver {
   Traffic& traffic_;
   const StopFlag& stop_;
   const std::optional<ByteRange> asked_;
+  const std::size_t block_;
   std::optional<std::uint64_t> announced_;
   std::uint64_t received_ = 0;
   std::vector<std::byte> buffer_;

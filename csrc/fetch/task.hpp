@@ -135,7 +135,7 @@ class FileTask {
 
   std::optional<Follower> follower_;  // used by one thread at a time: the follower's, or the one that settles
   std::thread follower_thread_;
-  double synced_at_s_ = 0;  // the follower's alone, as the next two
+  double sync_due_s_ = 0;  // the follower's alone, as the next two
   std::uint64_t written_out_ = 0;
   std::uint64_t tried_bytes_ = 0;
 };

@@ -173,12 +173,13 @@ std::optional<std::vector<std::byte>> read_file(const std::string& path, std::si
   return contents;
 }
 
-void replace_file(const std::string& path, Bytes contents) {
+void replace_file(const std::string& path, Bytes contents, Durability durability) {
   const std::string fresh = path + ".tmp";
   {
     File file = File::open_for_writing(fresh);
     file.resize(0);
     file.write_at(contents, 0);
+    if (durability == Durability::power_cut) file.sync();
   }
   if (::rename(fresh.c_str(), path.c_str()) != 0) throw_system_error("cannot replace", path, errno);
 }

@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 from fastslm.config import Settings
-from fastslm.errors import ConnectionLost, FileMissing, FileSystemError, LinkExpired
+from fastslm.errors import (
+    ChecksumMismatch,
+    ConnectionLost,
+    FastSLMError,
+    FileMissing,
+    FileSystemError,
+    LinkExpired,
+    NetworkError,
+    ServerBusy,
+    ServerRefused,
+    SizeMismatch,
+)
 from fastslm.hub.transfer import Job, Link, _options, transfer
 from fastslm.progress import Progress, silent
 from support.file_server import FileServer
@@ -139,3 +150,29 @@ def test_an_address_where_nobody_listens(here: Settings, tmp_path: Path) -> None
 def test_settings_reach_the_engine(here: Settings) -> None:
     """The number of connections is the user's; the proxy is the one of the address's scheme."""
     assert _options(here, "https://example.org/x").connections == 2
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("status", "data", "kind", "words"),
+    [
+        (403, DATA, LinkExpired, "`a` cannot be fetched: .* status 403"),
+        (418, DATA, ServerRefused, "`a` cannot be fetched: .* status 418"),
+        (500, DATA, ServerBusy, "`a` cannot be fetched: .* status 500"),
+        (200, DATA + b"x", SizeMismatch, "`a` cannot be fetched: .* sent a Content-Length of"),
+        (200, DATA[::-1], ChecksumMismatch, "^the hash of `a` is `[0-9a-f]{64}`, expected"),
+    ],
+)
+def test_every_error_names_the_file(
+    server: FileServer, here: Settings, tmp_path: Path, status: int, data: bytes, kind: type[FastSLMError], words: str
+) -> None:
+    """The address of a CDN means nothing to the user; it stays among the facts, and class and cause stay too."""
+    server.status, server.data = status, data
+    with pytest.raises(kind, match=words) as caught:
+        transfer([job(tmp_path, "a", lambda: Link(server.url))], here, silent)
+    assert type(caught.value.__cause__) is type(caught.value)
+    if isinstance(caught.value, NetworkError):
+        assert caught.value.url == server.url
+        assert caught.value.status in (status, 206)
+    if isinstance(caught.value, ChecksumMismatch):
+        assert (caught.value.subject, caught.value.expected) == ("a", hashlib.sha256(DATA).hexdigest())

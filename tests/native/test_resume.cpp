@@ -47,6 +47,21 @@ void a_crash_loses_only_what_the_journal_does_not_know() {
   CHECK_EQUAL(progress.files.at(0).resumed_bytes, spans.extents().total());
 }
 
+// Slower than the one second after which the partial file is synced for the first time.
+void a_long_download_is_synced_while_it_runs() {
+  Scene scene(1'000'000);
+  scene.server->hold_after = scene.content.size() / 2;
+  fastslm::Download download({scene.request()}, scene.options, scene.server);
+  const auto synced = [&] {
+    const auto bytes = fastslm::read_file(scene.journal(), 1U << 20U);
+    const auto journal = bytes ? fastslm::decode(*bytes) : std::nullopt;
+    return journal ? journal->notes.synced.total() : 0;
+  };
+  for (int i = 0; i < 500 && synced() == 0; ++i) CHECK(!download.wait(0.02));
+  CHECK(synced() > scene.content.size() / 3);
+  CHECK(synced() <= download.progress().files.at(0).done_bytes);
+}
+
 void starts_over(void (*spoil)(Scene&)) {
   Scene scene;
   stop_half_way(scene);
@@ -223,6 +238,7 @@ int main() {
       {{"a cancelled download goes on where it was", a_cancelled_download_goes_on_where_it_was},
        {"a crash loses only what the journal does not know",
         a_crash_loses_only_what_the_journal_does_not_know},
+       {"a long download is synced while it runs", a_long_download_is_synced_while_it_runs},
        {"a journal that cannot be trusted means starting over",
         a_journal_that_cannot_be_trusted_means_starting_over},
        {"another identity means starting over", another_identity_means_starting_over},

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import threading
 
 import pytest
@@ -208,16 +209,76 @@ BOMBS = {
     "{% for i in range(99999) %}{% if x == y %}{% endif %}{% endfor %}",
     "wide JSON": "{{ messages | tojson(indent=9999999) }}",
     "long output": "{% for i in range(99999) %}{{ 'x' * 999 }}{% endfor %}",
+    "translate": "{{ ('a'*16000).translate({97:'b'*1000000})|length }}",
+    "percent many times": "{{ ('%(a)s'*100000) % {'a':'b'*1000000} }}",
+    "percent width behind a name": "{{ '%((a)b)9999999d' % {'(a)b': 1} }}",
+    "many fields": "{{ ('{0}'*100000).format('a'*1000000) }}",
+    "many wide fields": "{{ ('{0:999}'*100000).format('a') }}",
+    "nested field": "{{ '{:{}}'.format(1, 999999999) }}",
+    "format map": "{{ ('{a}'*100000).format_map({'a': 'a'*1000000}) }}",
+    "format filter many times": "{{ ('%s'*9999) | format(*['a'*1000000]*9999) }}",
+    "slice": "{{ [1,2]|slice(100000000)|list|length }}",
+    "batch": "{{ [1]|batch(100000000,'x')|list }}",
+    "word wrap": "{{ (' '*400000)|wordwrap(5) }}",
+    "replace with names": "{% set x = 'x' * 99999 %}{{ x | replace(new=x, old='x') }}",
+    "join of a generator": "{% set x = 'y' * 999999 %}{{ range(99999) | map(attribute='no', default=x) | join }}",
+    "bytes of a number": "{{ (5).to_bytes(9999999999, 'big') }}",
+    "a number of a million digits": "{{ ('f' * 9999999) | int(base=16) }}",
+    "text in a set block": "{% set x %}{% for i in range(99999) %}" + "x" * 99999 + "{% endfor %}{% endset %}",
+    "copied slices": "{% set x = range(99999) | list %}{% for i in range(99999) %}{% set y = x[1:] %}{% endfor %}",
+    "searched lists": "{% set x = range(99999) | list %}{% for i in range(99999) %}{{ 1 if -1 in x }}{% endfor %}",
+    "copied text": "{% set x = 'x' * 7999999 %}{% for i in range(99999) %}{% set y = x + x %}{% endfor %}",
+    "characters": "{{ ('🙂' * 9999999) | list | length }}",
+    "characters as arguments": "{{ joiner(*('🙂' * 9999999)) }}",
+    "words": "{{ ('ab ' * 5000000).split() | length }}",
+    "title": "{{ ('ab ' * 5000000) | title | length }}",
+    "stripping": "{{ ('a' * 9999999).strip('b' * 999999 + 'a') | length }}",
+    "searching backwards": "{{ ('a' * 9999999).rfind('b' + 'a' * 99999) }}",
+    "deep JSON": "{% set n = namespace(t=range(9999) | list) %}{% for i in range(400) %}{% set n.t = [n.t] %}"
+    "{% endfor %}{{ n.t | tojson(indent=16) }}",
+    "inner recursive loop": "{% for a in [1] recursive %}{% if loop.depth < 4 %}{{ loop(range(99999)) }}{% endif %}"
+    "{% endfor %}",
+    "long attributes": "{{ range(99999) | map(attribute='a.' * 500000, default='x') | list | length }}",
+    "long attributes of a sort": "{{ range(99999) | sort(false, false, 'a,' * 500000) | length }}",
+    "lists searched for lists": "{% set a = range(9999) | list + [0] %}{% set b = range(9999) | list + [1] %}"
+    "{% set x = [a] * 9999 %}{% for i in range(9999) %}{{ x.count(b) }}{% endfor %}",
+    "autoescape": "{% autoescape true %}{{ '<' }}{% endautoescape %}",
+    "attribute by filter": "{{ ('x' | attr('translate'))({120: 'y'}) }}",
     "inside of Python": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "changing messages": "{{ messages.append(1) }}",
 }
 
 
+MOST_KILOBYTES = 400_000
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_hostile_template_is_stopped_before_it_eats_time_or_memory(name):
-    with pytest.raises(FormatError, match="chat template"):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FormatError, match="chat template") as refusal:
         render(BOMBS[name])
+    assert "MemoryError" not in str(refusal.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_KILOBYTES
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("{{ 'x' | wordwrap(5) }}", "the filter `wordwrap`, which is not allowed"),
+        ("{{ 'x'.translate({}) }}", "access to attribute 'translate' of 'str' object is unsafe"),
+    ],
+)
+def test_what_is_not_allowed_is_named_and_only_when_it_is_reached(source, name):
+    with pytest.raises(FormatError, match=re.escape(name)):
+        render(source)
+    assert render("{% if false %}" + source + "{% endif %}ok") == "ok"
+
+
+def test_formats_of_ordinary_use_pass():
+    assert render("{{ 'in 2024: %s, %5.1f%%' % ('x', 2) }}") == "in 2024: x,   2.0%"
+    assert render("{{ '{{{}}} {a:>4} 12345'.format(1, a=2) }}") == "{1}    2 12345"
+    assert render("{{ '%(a)s (2024)' % {'a': 'b'} }} {{ 'a%s' | format('b') }}") == "b (2024) ab"
 
 
 def test_a_budget_is_for_one_rendering():

@@ -10,9 +10,10 @@ namespace fastslm {
 namespace {
 
 constexpr std::array<char, 8> kMagic{'F', 'S', 'L', 'M', 'J', 'R', 'N', 'L'};
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
 constexpr std::size_t kMostBytes = 256U << 20U;
 constexpr std::uint64_t kBlockBytes = 1U << 20U;
+constexpr std::uint64_t kLeastNews = 64U << 10U;
 constexpr std::uint64_t kSavesPerFile = 100;  // so a kill loses at most this part of a fast download
 
 class Writer {
@@ -168,7 +169,9 @@ std::optional<Journal> decode(std::span<const std::byte> bytes) {
   return journal;
 }
 
-void save_journal(const std::string& path, const Journal& journal) { replace_file(path, encode(journal)); }
+void save_journal(const std::string& path, const Journal& journal, Durability durability) {
+  replace_file(path, encode(journal), durability);
+}
 
 Notes load_notes(const std::string& path, const std::string& partial_path, const std::string& identity,
                  std::uint64_t size) {
@@ -219,7 +222,7 @@ Notes JournalKeeper::load(const std::string& partial_path) {
 bool JournalKeeper::is_due(std::uint64_t written) const {
   const std::uint64_t news = written - std::min(written, saved_bytes_);
   if (news == 0) return false;
-  const bool much = news >= std::max(*size_ / kSavesPerFile, piece_bytes_);
+  const bool much = news >= std::max(*size_ / kSavesPerFile, kLeastNews);
   return much || std::chrono::steady_clock::now() - saved_at_ >= interval_;
 }
 
@@ -227,18 +230,18 @@ bool JournalKeeper::is_due(std::uint64_t written) const {
 void JournalKeeper::save_if_due(std::uint64_t written, const std::function<Notes()>& look) {
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock() || closed_ || !is_active() || !is_due(written)) return;
-  save(look(), written);
+  save(look(), written, Durability::process);
 }
 
-void JournalKeeper::save_now(const std::function<Notes()>& look) {
+void JournalKeeper::save_now(const std::function<Notes()>& look, Durability durability) {
   const std::lock_guard lock(mutex_);
   if (closed_ || !is_active()) return;
   const Notes notes = look();
-  if (!notes.spans.empty()) save(notes, total(notes.spans));
+  if (!notes.spans.empty()) save(notes, total(notes.spans), durability);
 }
 
-void JournalKeeper::save(const Notes& notes, std::uint64_t written) {
-  save_journal(path_, {*size_, piece_bytes_, identity_, notes});
+void JournalKeeper::save(const Notes& notes, std::uint64_t written, Durability durability) {
+  save_journal(path_, {*size_, piece_bytes_, identity_, notes}, durability);
   saved_bytes_ = written;
   saved_at_ = std::chrono::steady_clock::now();
 }

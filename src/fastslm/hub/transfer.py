@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fastslm.config import Settings
-from fastslm.errors import Cancelled, FastSLMError, FileMissing, ServerRefused
+from fastslm.errors import (
+    Cancelled,
+    ChecksumMismatch,
+    FastSLMError,
+    FileMissing,
+    IntegrityError,
+    NetworkError,
+    ServerRefused,
+    SizeMismatch,
+)
 from fastslm.hub.client import user_agent
 from fastslm.hub.layout import has_size
 from fastslm.hub.parallel import in_background, in_parallel
@@ -218,12 +228,29 @@ def _publish_verified(waiting: dict[int, Job], seen: _native.Progress, run: _Run
 
 def _note_failures(waiting: Mapping[int, Job], seen: _native.Progress, run: _Run) -> None:
     for index, job in waiting.items():
-        error: Exception = seen.files[index].error or Cancelled()
+        error = seen.files[index].error or Cancelled()
         if isinstance(error, ServerRefused) and error.status == 404:
             missing = FileMissing(f"`{job.name}` has vanished from the server (status 404)", what="file", name=job.name)
             missing.__cause__ = error
-            error = missing
-        run.failures.append(error)
+            run.failures.append(missing)
+        else:
+            run.failures.append(_named(error, job))
+
+
+def _named(error: FastSLMError, job: Job) -> FastSLMError:
+    """The same error with the file's name in its message: the address of a CDN tells the user nothing.
+
+    Class and facts stay; the engine's own words are the cause.
+    """
+    named = copy(error)
+    if isinstance(error, ChecksumMismatch):
+        named.message = error.message.replace(f"`{error.subject}`", f"`{job.name}`")
+    elif isinstance(error, SizeMismatch | NetworkError):
+        named.message = f"`{job.name}` cannot be fetched: {error.message}"
+    if isinstance(named, IntegrityError):
+        named.subject = job.name
+    named.args, named.__cause__ = (named.message,), error
+    return named
 
 
 def _report(jobs: Sequence[Job], seen: _native.Progress, run: _Run) -> None:

@@ -161,4 +161,12 @@ def _tojson(
     """JSON as models have seen it in training: without Jinja's HTML escapes."""
     if indent is not None and not 0 <= indent <= MOST_INDENT:
         raise ValueError(f"JSON is indented by `{indent}`, expected 0 to {MOST_INDENT}")
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    pieces: list[str] = []
+    length = 0
+    for piece in encoder.iterencode(value):
+        pieces.append(piece)
+        length += len(piece)
+        if length > MOST_PROMPT_CHARACTERS:
+            raise ValueError(f"JSON of more than {MOST_PROMPT_CHARACTERS} characters")
+    return "".join(pieces)

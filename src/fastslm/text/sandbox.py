@@ -1,35 +1,35 @@
 """Jinja for templates that strangers wrote: no access to the interpreter, and bounds on time and memory.
 
 Jinja's sandbox keeps a template away from Python's internals but lets it loop for years or multiply strings
-until the memory is gone. Here loop steps, calls and the sizes they work on count against a budget, and nothing
-larger than a template can need is built. It runs in the caller's thread: the bounds are counts, not a timer.
+until the memory is gone. Here only what chat templates need can be called, and all of it is paid for from a budget
+(``fastslm.text.budget``). It runs in the caller's thread: the bounds are counts, not a timer.
 """
 
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NoReturn, cast
 
-from jinja2 import nodes
+from jinja2 import nodes, pass_context
+from jinja2.environment import Environment
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
+from jinja2.nodes import EvalContext
 from jinja2.parser import Parser
-from jinja2.runtime import Context
+from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Cycler, Namespace
 from jinja2.visitor import NodeTransformer
 
-MOST_STEPS = 1_000_000
-"""Loop steps, calls and values looked at in one rendering; a long conversation takes some thousands."""
-
-MOST_CHARACTERS = 16_000_000
-"""Longest text a template may build, and most values in one of its lists."""
-
-CHARACTERS_PER_STEP = 256
-MOST_NUMBER = 1 << 62
-WIDE = re.compile(r"\d{7}|%[^a-z%]*\*")
-"""A width in a format that would fill the memory, or one that an argument sets."""
+from fastslm.text.budget import (
+    FILTERS,
+    LIST_METHODS,
+    MAPPING_METHODS,
+    MOST_NUMBER,
+    TEXT_METHODS,
+    Budget,
+)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -39,23 +39,27 @@ class Sandbox(ImmutableSandboxedEnvironment):
         SecurityError: a bound is exceeded or something forbidden is touched.
     """
 
-    intercepted_binops = frozenset(["*", "**", "+", "%"])
+    intercepted_binops = frozenset(["+", "-", "*", "/", "//", "**", "%"])
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(finalize=self._checked, **options)
-        self._steps_left = MOST_STEPS
+        super().__init__(finalize=self._whole, **options)
+        self._budget = Budget()
         self.globals.pop("lipsum", None)
-        self.filters = {name: self._guarded(function) for name, function in self.filters.items()}
-        self.filters |= {"_counted": self._counted, "_joined": self._joined, "_checked": self._checked}
-        self.tests = {name: self._guarded(cast("Callable[..., Any]", test)) for name, test in self.tests.items()}
+        self.filters = {
+            name: self._guarded(name, function) if name in FILTERS else _refused(name)
+            for name, function in self.filters.items()
+        }
+        self.filters |= {"_counted": self._counted, "_joined": self._joined}
+        self.filters |= {"_whole": self._whole, "_surface": self._surface}
+        self.tests = {name: self._guarded(name, cast("Callable[..., Any]", test)) for name, test in self.tests.items()}
 
     def add_filter(self, name: str, function: Callable[..., Any]) -> None:
-        """Give templates one more filter, under the budget like the others."""
-        self.filters[name] = self._guarded(function)
+        """Give templates one more filter, or another of this name, under the budget like the others."""
+        self.filters[name] = self._guarded(name, function)
 
     def refill(self) -> None:
         """Give the next rendering its whole budget."""
-        self._steps_left = MOST_STEPS
+        self._budget.refill()
 
     def bounded(self, source: str) -> nodes.Template:
         """Parse ``source`` and put what Jinja leaves unguarded (loops, ``~``, literals, comparisons) under the budget.
@@ -66,87 +70,89 @@ class Sandbox(ImmutableSandboxedEnvironment):
         tree: nodes.Template = _Guard().visit(self.parse(source))
         return tree
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Methods that are on a list, those of Jinja's own helpers, and what cannot be called; never private names."""
+        if not super().is_safe_attribute(obj, attr, value):
+            return False
+        if isinstance(obj, str):
+            return attr in TEXT_METHODS
+        if isinstance(obj, (list, tuple)):
+            return attr in LIST_METHODS
+        if isinstance(obj, Mapping):
+            return attr in MAPPING_METHODS
+        return isinstance(obj, (Namespace, LoopContext, Cycler)) or not callable(value)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """``str.format`` as Jinja guards it; ``format_map`` is not on the list."""
+        return None if getattr(value, "__name__", "") == "format_map" else super().wrap_str_format(value)
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """One arithmetic operation, refused when its result could be huge."""
-        self._count(1)
-        if operator == "%" and isinstance(left, str):
-            self._weigh(right)
-            _check_format(left)
-        else:
-            _check_operands(operator, left, right)
+        self._budget.pay_operation(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         """One call of a function, method or macro, refused when its result could be huge."""
-        __self._check_arguments(getattr(__obj, "__self__", None), *args, *kwargs.values())
+        __self._budget.pay(1)
+        if isinstance(__obj, LoopContext):  # one more round of a recursive loop
+            args = tuple(map(__self._budget.steps_of, args))
+        elif not isinstance(__obj, Macro):  # a macro only hands its arguments on
+            args = tuple(map(__self._settled, args))
+            kwargs = {name: __self._settled(value) for name, value in kwargs.items()}
+            __self._pay_call(__obj, [*args, *kwargs.values()])
         return super().call(__context, __obj, *args, **kwargs)
 
-    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """``str.format`` as Jinja guards it, without widths that fill the memory."""
-        wrapped = super().wrap_str_format(value)
-        if wrapped is not None:
-            _check_format(value.__self__)
-        return wrapped
+    def _pay_call(self, function: Any, values: list[Any]) -> None:
+        for value in values:
+            self._budget.pay_whole(value)
+        method = getattr(function, "__wrapped__", function)  # the sandbox wraps ``format``
+        self._budget.pay_method(getattr(method, "__self__", None), getattr(method, "__name__", ""), values)
 
-    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A filter under the same checks; the copied attributes tell Jinja what else to pass to it."""
+    def _guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A filter or test that pays; the copied attributes tell Jinja what else to pass to it."""
 
         @functools.wraps(function)
-        def filtered(*args: Any, **kwargs: Any) -> Any:
-            self._check_arguments(*args, *kwargs.values())
-            if function.__name__ == "do_format":
-                _check_format(str(args[0]))
-            return function(*args, **kwargs)
+        def paid(*args: Any, **kwargs: Any) -> Any:
+            given = tuple(map(self._settled, args))
+            named = {key: self._settled(value) for key, value in kwargs.items()}
+            values = [a for a in given if not isinstance(a, (Environment, EvalContext, Context))]
+            self._budget.pay_filter(name, values, named)
+            result = function(*given, **named)
+            if isinstance(result, int) and abs(result) > MOST_NUMBER:
+                raise SecurityError(f"the template computes with a number above {MOST_NUMBER}")
+            return self._budget.steps_of(result) if _is_lazy(result) else result
 
-        return filtered
+        return paid
 
-    def _check_arguments(self, *values: Any) -> None:
-        """Refuse what multiplies: long text replaced by or joined with long text, widths in the millions."""
-        product = 1
-        for value in values:
-            self._weigh(value)
-            if isinstance(value, (str, bytes, list, tuple)):
-                product *= max(len(value), 1)
-            elif isinstance(value, int) and abs(value) > 1024:
-                product *= abs(value)
-        if product > MOST_CHARACTERS * 16:
-            raise SecurityError(f"the template builds a text of more than {MOST_CHARACTERS} characters")
+    def _settled(self, value: Any) -> Any:
+        """The items of a generator as a list, so that they can be weighed."""
+        if not _is_lazy(value):
+            return value
+        items = []
+        for item in value:
+            self._budget.pay_whole(item)
+            items.append(item)
+        return items
 
-    def _weigh(self, value: Any) -> None:
-        """Count a value with all that is in it, as often as it is in it."""
-        stack, characters, items = [value], 0, 1
-        while stack:
-            part = stack.pop()
-            if isinstance(part, (str, bytes)):
-                characters += len(part)
-            elif isinstance(part, (list, tuple, set, frozenset, dict, range)):
-                items += len(part)
-                stack.extend(() if isinstance(part, range) else part.values() if isinstance(part, dict) else part)
-            if items > self._steps_left:
-                break
-        _check_size(characters)
-        self._count(items + characters // CHARACTERS_PER_STEP)
+    @pass_context  # keeps Jinja from evaluating it at compile time
+    def _whole(self, _: Context, value: Any) -> Any:
+        """Every value on its way to the output, and what is walked through without a call."""
+        self._budget.pay_whole(value)
+        return self._budget.steps_of(value) if _is_lazy(value) else value
 
-    def _checked(self, value: Any) -> Any:
-        """Every value on its way to the output."""
-        self._weigh(value)
+    @pass_context
+    def _surface(self, _: Context, value: Any) -> Any:
+        self._budget.pay_surface(value)
         return value
 
-    def _counted(self, items: Iterable[Any]) -> Iterator[Any]:
-        for item in items:
-            self._count(1)
-            yield item
+    @pass_context
+    def _counted(self, _: Context, items: Iterable[Any]) -> Iterator[Any]:
+        return self._budget.steps_of(items)
 
-    def _joined(self, parts: list[Any]) -> str:
-        self._weigh(parts)
-        texts = [str(part) for part in parts]
-        _check_size(sum(map(len, texts)))
-        return "".join(texts)
-
-    def _count(self, steps: int) -> None:
-        self._steps_left -= steps
-        if self._steps_left < 0:
-            raise SecurityError(f"the template takes more than {MOST_STEPS} steps")
+    @pass_context
+    def _joined(self, _: Context, parts: list[Any]) -> str:
+        self._budget.pay_whole(parts)
+        return "".join(map(str, parts))
 
 
 class GenerationBlock(Extension):
@@ -172,21 +178,44 @@ class _Guard(NodeTransformer):
         node.iter = _filtered(node.iter, "_counted")
         return node
 
+    def visit_Call(self, node: Any) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        if node.dyn_args is not None:
+            node.dyn_args = _filtered(node.dyn_args, "_counted")
+        return cast("nodes.Node", node)
+
+    visit_Filter = visit_Test = visit_Call  # noqa: N815
+
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         return _filtered(nodes.List(node.nodes, lineno=node.lineno, environment=node.environment), "_joined")
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
-        node.expr = _filtered(node.expr, "_checked")
+        node.expr = _filtered(node.expr, "_whole")
+        for operand in node.ops:
+            operand.expr = _filtered(operand.expr, "_whole")
         return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        if isinstance(node.arg, nodes.Slice):
+            node.node = _filtered(node.node, "_surface")
+        return node
+
+    def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:  # noqa: N802
+        """Text of the template itself: a loop in a ``set`` block could repeat it without end."""
+        return _filtered(nodes.Const(node.data, lineno=node.lineno, environment=node.environment), "_whole")
+
+    def visit_ScopedEvalContextModifier(self, node: nodes.Node) -> NoReturn:  # noqa: N802
+        raise SecurityError("the template uses `autoescape`, which chat templates do not need")
 
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
         return self.visit_List(node) if node.ctx == "load" else node
 
     def visit_List(self, node: nodes.Expr) -> nodes.Expr:  # noqa: N802
         self.generic_visit(node)
-        return _filtered(node, "_checked")
+        return _filtered(node, "_whole")
 
     visit_Dict = visit_List  # noqa: N815
 
@@ -195,25 +224,12 @@ def _filtered(node: nodes.Node, name: str) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno, environment=node.environment)
 
 
-def _check_operands(operator: str, left: Any, right: Any) -> None:
-    sizes = [len(v) if isinstance(v, (str, bytes, list, tuple)) else v for v in (left, right)]
-    if not all(isinstance(size, (int, float)) for size in sizes):
-        return
-    one, two = (abs(size) for size in sizes)
-    if operator == "**" and (one > MOST_CHARACTERS or two > 2):
-        raise SecurityError(f"the template raises `{left}` to the power `{right}`")
-    made_of_text = sizes != [left, right]
-    if operator in ("*", "**") and one * two > (MOST_CHARACTERS if made_of_text else MOST_NUMBER):
-        raise SecurityError(f"the template multiplies {one} by {two}")
-    if operator == "+" and made_of_text:
-        _check_size(one + two)
+def _refused(name: str) -> Callable[..., Any]:
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise SecurityError(f"the template uses the filter `{name}`, which is not allowed")
+
+    return refuse
 
 
-def _check_size(size: int) -> None:
-    if size > MOST_CHARACTERS:
-        raise SecurityError(f"the template builds a text of more than {MOST_CHARACTERS} characters")
-
-
-def _check_format(pattern: str) -> None:
-    if WIDE.search(pattern):
-        raise SecurityError(f"the template pads text by a format such as `{pattern[:40]}`")
+def _is_lazy(value: Any) -> bool:
+    return isinstance(value, Iterator) and not isinstance(value, LoopContext)
