@@ -103,6 +103,7 @@ class _Run:
     report: ProgressCallback
     total: int
     published: int = 0
+    shown: int = 0
     wire: int = 0
     resumed: dict[str, int] = field(default_factory=dict)
     failures: list[Exception] = field(default_factory=list)
@@ -257,7 +258,8 @@ def _report(jobs: Sequence[Job], seen: _native.Progress, run: _Run) -> None:
     pairs = list(zip(jobs, seen.files, strict=True))
     unfinished = sum(file.done_bytes for _, file in pairs if file.state != "verified")
     active = [job.name for job, file in pairs if file.state == "active"]
-    run.report(Progress("downloading", run.published + unfinished, run.total, "B", active[0] if active else ""))
+    run.shown = max(run.shown, run.published + unfinished)  # a repair writes again, a user sees no step back
+    run.report(Progress("downloading", run.shown, run.total, "B", active[0] if active else ""))
 
 
 def _request(job: Job, link: Link) -> _native.FileRequest:
