@@ -8,6 +8,7 @@ namespace {
 constexpr double kWorthIt = 1.05;     // what an added connection must bring
 constexpr double kNoLoss = 0.97;      // what one fewer may cost
 constexpr double kStillRising = 1.2;  // of one step while starting
+constexpr unsigned kQuietSteps = 2;   // what was added last may not show in the first of them
 constexpr double kMuteStep = 0.03;    // seconds between additions while nothing has arrived yet
 constexpr unsigned kMuteLevel = 4;
 constexpr double kShortestStep = 0.08;
@@ -15,7 +16,7 @@ constexpr double kMeasureS = 1.5;
 constexpr double kFirstHoldS = 5;
 constexpr double kLongestHoldS = 60;
 
-double step_s(double latency_s) { return std::clamp(latency_s, kShortestStep, 1.0); }
+double step_s(double latency_s) { return std::clamp(1.25 * latency_s, kShortestStep, 1.0); }
 
 }  // namespace
 
@@ -29,6 +30,7 @@ void Controller::begin(Phase phase, const Observation& seen) {
   phase_ = phase;
   since_ = seen;
   measuring_ = false;
+  quiet_steps_ = 0;
 }
 
 double Controller::rate(const Observation& seen) const {
@@ -73,7 +75,8 @@ void Controller::start_up(const Observation& seen) {
   last_rate_ = std::max(last_rate_, now_rate);
   since_ = seen;
   if (rising && seen.busy >= level_) level_ = std::min(2 * level_, ceiling_);
-  if (!rising) begin(Phase::settling, seen);
+  quiet_steps_ = rising ? 0 : quiet_steps_ + 1;
+  if (quiet_steps_ >= kQuietSteps) begin(Phase::settling, seen);
 }
 
 // A longer look: one quiet moment must not end the start of a line that could do more.

@@ -50,8 +50,9 @@ class Controller {
   unsigned level_before_ = 0;  // whose requests the current step's bytes answer
   Phase phase_ = Phase::starting;
   bool begun_ = false;
-  bool measuring_ = false;  // of a trial: the level has taken effect
-  bool upwards_ = true;     // direction of the next trial
+  bool measuring_ = false;    // of a trial: the level has taken effect
+  unsigned quiet_steps_ = 0;  // in a row, while starting
+  bool upwards_ = true;       // direction of the next trial
   double hold_s_;
   double last_rate_ = 0;
   Observation seen_{};                            // the last one
