@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastslm.machine import Machine, cpu_quota, inspect
+from fastslm.machine import Machine, cpu_quota, inspect, memory_limit
 
 
 @pytest.mark.parametrize(("text", "quota"), [("max 100000\n", None), ("150000 100000\n", 1.5), ("junk", None)])
@@ -36,3 +36,16 @@ def test_this_machine_has_cores_and_memory() -> None:
     here = inspect()
     assert 1 <= here.physical_cores <= here.logical_cores
     assert here.memory_bytes > here.available_bytes > 0
+
+
+def test_a_container_limits_the_memory(tmp_path: Path) -> None:
+    """Version 2 of the control groups, then version 1; `max` is no limit."""
+    assert memory_limit(tmp_path) is None
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("1000\n")
+    assert memory_limit(tmp_path) == 1000
+    (tmp_path / "memory.max").write_text("2000\n")
+    assert memory_limit(tmp_path) == 2000
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory" / "memory.limit_in_bytes").unlink()
+    assert memory_limit(tmp_path) is None

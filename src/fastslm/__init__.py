@@ -5,8 +5,8 @@
     model = fastslm.load("demo")
     print(model.chat([{"role": "user", "content": "Why is the sky blue?"}]).text)
 
-``pull`` fetches and converts, ``convert`` makes an ONNX folder of files at hand, ``load`` gives a ``Model``.
-Everything is loaded on first use: importing this package costs a few milliseconds.
+``can_convert`` says whether a model will do, ``pull`` fetches and converts, ``convert`` makes an ONNX folder of files
+at hand, ``load`` gives a ``Model``. Everything is loaded on first use: importing this package costs a few milliseconds.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastslm._native import __version__
-    from fastslm.api import convert, load, pull
+    from fastslm.api import convert, load, plan, pull
     from fastslm.config import Settings
     from fastslm.engine.generate import Step
     from fastslm.engine.model import Model, Result
     from fastslm.errors import FastSLMError
     from fastslm.progress import Progress
+    from fastslm.verdict import can_convert
 
 _HOMES = {
     "FastSLMError": "fastslm.errors",
@@ -31,8 +32,10 @@ _HOMES = {
     "Settings": "fastslm.config",
     "Step": "fastslm.engine.generate",
     "__version__": "fastslm._native",
+    "can_convert": "fastslm.verdict",
     "convert": "fastslm.api",
     "load": "fastslm.api",
+    "plan": "fastslm.api",
     "pull": "fastslm.api",
 }
 
@@ -44,8 +47,10 @@ __all__ = [
     "Settings",
     "Step",
     "__version__",
+    "can_convert",
     "convert",
     "load",
+    "plan",
     "pull",
 ]
 

@@ -1,4 +1,4 @@
-"""``pull``, ``convert``, ``load``: the rooms below put together, with every step recorded in the registry.
+"""``pull``, ``convert``, ``plan``, ``load``: the rooms below put together, with every step recorded in the registry.
 
 Law: what was usable stays usable until something better is complete.
 """
@@ -6,14 +6,14 @@ Law: what was usable stays usable until something better is complete.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from fastslm.config import Settings
-from fastslm.errors import Cancelled, FastSLMError, FileMissing, NotFoundError, OfflineMode, UsageError
+from fastslm.errors import Cancelled, FastSLMError, FileMissing, NotFoundError, OfflineMode, StoreError, UsageError
 from fastslm.progress import Progress, ProgressCallback, silent
 from fastslm.store.entry import CANCELLED, Entry
 from fastslm.store.manifest import MANIFEST_NAME, ModelManifest
@@ -21,8 +21,10 @@ from fastslm.store.registry import Registry
 
 if TYPE_CHECKING:
     from fastslm.engine.model import Model
+    from fastslm.engine.stats import Timings
     from fastslm.export.options import ConvertOptions, Precision
     from fastslm.hub import Fetched, ModelRef
+    from fastslm.plan.estimate import Plan
 
 Notice = Callable[[str], None]
 
@@ -59,6 +61,7 @@ def pull(
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     convert: bool = True,
+    force: bool = False,
     settings: Settings | None = None,
     progress: ProgressCallback = silent,
     notice: Notice = ignore,
@@ -72,6 +75,7 @@ def pull(
         context_length: positions of prompt and answer together; None for the model's own.
         include, exclude: a file pattern, or several, instead of the choice that a conversion needs.
         convert: False stops after the verified download.
+        force: go on with a model that this machine's memory cannot hold.
         settings: None reads the environment.
         progress: called from this thread about ten times a second.
         notice: called with remarks for the user.
@@ -80,6 +84,8 @@ def pull(
         FastSLMError: one of its classes, see ``fastslm.errors``; the registry remembers stage and cause.
     """
     from fastslm.hub import Wishes, fetch_model
+    from fastslm.plan import gates
+    from fastslm.plan.options import PlanOptions
 
     _options("", "", precision, context_length)  # refuses what no model can fulfil before anything is fetched
     wishes = Wishes(_patterns("include", include), _patterns("exclude", exclude))
@@ -88,7 +94,9 @@ def pull(
     with _registry(settings, notice) as registry:
         entry = registry.begin(ref.name, precision, revision=ref.revision)
         with _recorded(registry, entry, "download"):
-            fetched = fetch_model(ref, settings, wishes, progress)
+            options = PlanOptions(precision, context_length, wishes)
+            gate = None if force or not convert else gates.before_download(ref, settings, options)
+            fetched = fetch_model(ref, settings, wishes, progress, gate=gate)
             entry = _downloaded(registry, entry, fetched)
         for source in fetched.dropped_sources:
             notice(f"{source} and was not used any more")
@@ -96,6 +104,9 @@ def pull(
             notice(f"`{settings.endpoint}` does not answer; `{ref.name}` is what was here before")
         path = fetched.path
         if convert:
+            with _recorded(registry, entry, "plan"):
+                if not force:
+                    gates.before_conversion(ref, path, settings, options)
             path = _converted(registry, entry, settings, context_length, progress)
             entry = registry.get(ref.name, precision) or entry
         else:
@@ -158,6 +169,29 @@ def convert(
         return _converted(registry, entry, settings, context_length, progress)
 
 
+def plan(
+    name: str,
+    *,
+    revision: str | None = None,
+    precision: Precision = "auto",
+    context_length: int | None = None,
+    settings: Settings | None = None,
+) -> Plan:
+    """Tell what a model would cost here, without downloading it: a few hundred kilobytes of headers are fetched.
+
+    Returns:
+        Download, disk, memory and speed for every precision; its ``check`` raises what a pull would refuse.
+
+    Raises:
+        FastSLMError: one of its classes, see ``fastslm.errors``.
+    """
+    from fastslm.plan.options import PlanOptions
+    from fastslm.plan.planner import plan as make_plan
+
+    settings = settings or Settings.from_environment()
+    return make_plan(_reference(name, revision, settings), settings, PlanOptions(precision, context_length))
+
+
 def load(
     name: str | Path,
     *,
@@ -192,6 +226,25 @@ def load(
     from fastslm.engine.model import Model
 
     return Model.open(folder, threads=threads or settings.threads, context_length=context_length)
+
+
+def remember_speed(manifest: ModelManifest, timings: Timings, settings: Settings) -> None:
+    """Note how fast an answer came, for later plans; nothing happens when that cannot be told or written."""
+    from fastslm.store.machine_file import LEAST_TOKENS, MachineFile, Run
+
+    if timings.completion_tokens < LEAST_TOKENS or not timings.decode_tokens_per_s or not manifest.streamed_bytes:
+        return
+    position = timings.prompt_tokens + timings.completion_tokens // 2
+    run = Run(
+        architecture=manifest.architecture,
+        precision=manifest.precision,
+        streamed_bytes=manifest.streamed_bytes,
+        num_layers=manifest.num_layers,
+        kv_bytes=2 * 4 * manifest.num_layers * manifest.num_kv_heads * manifest.head_dim * position,
+        token_s=1.0 / timings.decode_tokens_per_s,
+    )
+    with suppress(StoreError):
+        MachineFile(settings.machine_file).note_run(run)
 
 
 def find_entry(name: str, precision: str, settings: Settings, notice: Notice = ignore) -> Entry | None:
@@ -235,15 +288,9 @@ def _converted_folder(name: str) -> Path | None:
 
 
 def _reference(name: str | Path, revision: str | None, settings: Settings) -> ModelRef:
-    from fastslm.hub import parse
+    from fastslm.naming import reference
 
-    ref = parse(_text(name), endpoint=settings.endpoint)
-    if not revision or revision == ref.revision:
-        return ref
-    if ref.kind != "hub" or ref.revision:
-        message = f"`{ref.name}` cannot take the revision `{revision}` as well"
-        raise UsageError(message, name="revision", value=revision)
-    return parse(f"{ref.name}@{revision}", endpoint=settings.endpoint)
+    return reference(_text(name), settings, revision)
 
 
 @contextmanager

@@ -68,6 +68,11 @@ class Settings:
         return self.home / "models"
 
     @property
+    def machine_file(self) -> Path:
+        """What was measured on this machine."""
+        return self.home / "machine.json"
+
+    @property
     def downloads_dir(self) -> Path:
         """Model files that do not come from a hub repository (an address, the demo)."""
         return self.home / "downloads"

@@ -17,7 +17,7 @@ class Machine:
         logical_cores: processors that this process may be scheduled on.
         physical_cores: the same without hyper-threads, at least 1.
         cpu_quota: processors' worth of time that a container grants, or None without a limit.
-        memory_bytes, available_bytes: installed and free for new work.
+        memory_bytes, available_bytes: installed and free for new work, within the limit of a container.
     """
 
     logical_cores: int
@@ -43,12 +43,13 @@ def inspect() -> Machine:
     logical = _schedulable()
     physical = psutil.cpu_count(logical=False) or logical
     memory = psutil.virtual_memory()
+    limit = memory_limit()
     return Machine(
         logical_cores=logical,
         physical_cores=max(1, min(physical, logical)),
         cpu_quota=cpu_quota(),
-        memory_bytes=int(memory.total),
-        available_bytes=int(memory.available),
+        memory_bytes=min(int(memory.total), limit or int(memory.total)),
+        available_bytes=min(int(memory.available), limit or int(memory.available)),
     )
 
 
@@ -71,3 +72,14 @@ def cpu_quota(root: Path = CGROUP) -> float | None:
         return limit / span if limit > 0 else None
     except (OSError, ValueError, ZeroDivisionError):
         return None
+
+
+def memory_limit(root: Path = CGROUP) -> int | None:
+    """Bytes that a container may use (version 2, then version 1), None without a limit."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limit = int((root / name).read_text(encoding="ascii"))
+        except (OSError, ValueError):  # not there, or `max`
+            continue
+        return limit if limit > 0 else None
+    return None

@@ -50,11 +50,13 @@ def remove(name: str, *, precision: str | None = None, source: bool = False, set
         asked = f"`{name}`" if precision is None else f"`{name}` in precision `{precision}`"
         raise _not_here(asked, name)
     freed, kept = 0, None
-    still_used = {e.folder for e in known if e not in chosen}  # `auto` and `exact` may be one folder
+    others = [e for e in registry.list() if e not in chosen]  # `auto` and `exact`, or two names, may be one folder
+    still_used = {e.folder for e in others}
     for folder in {Path(e.folder) for e in chosen if e.folder and e.folder not in still_used}:
         freed += models.delete(folder, settings.models_dir)
     if len(chosen) == len(known):
-        gained, kept = _remove_sources(chosen, settings, shared=source)
+        own = [e for e in chosen if e.snapshot not in {other.snapshot for other in others}]
+        gained, kept = _remove_sources(own, settings, shared=source)
         freed += gained
     for entry in chosen:
         registry.remove(entry.name, entry.precision)
@@ -79,25 +81,26 @@ def _remove_kept(name: str, settings: Settings) -> Removed:
 
 def _entries(registry: Registry, name: str, settings: Settings) -> list[Entry]:
     """Entries by their recorded name first, because a local path may be gone; then by what the name means."""
-    from fastslm.hub import parse
+    from fastslm.naming import reference
 
     entries = registry.list()
     exact = [e for e in entries if e.name == name]
     if exact:
         return exact
-    meant = parse(name, endpoint=settings.endpoint).name
+    meant = reference(name, settings).name
     return [e for e in entries if e.name == meant]
 
 
 def _remove_sources(entries: list[Entry], settings: Settings, *, shared: bool) -> tuple[int, Path | None]:
     """Bytes freed, and a source that was kept."""
     from fastslm.hub.forget import forget, is_shared
-    from fastslm.hub.refs import ModelRef, parse
+    from fastslm.hub.refs import ModelRef
+    from fastslm.naming import reference
 
     freed, kept = 0, None
     for path, commit in {(Path(e.snapshot), e.commit) for e in entries if e.snapshot}:
         name = entries[0].name
-        ref = ModelRef("local", name, path=path) if name == str(path) else parse(name, endpoint=settings.endpoint)
+        ref = ModelRef("local", name, path=path) if name == str(path) else reference(name, settings)
         if is_shared(ref) and not shared and path.exists():
             kept = path
         else:

@@ -173,3 +173,15 @@ def test_json_is_json_for_every_command_that_prints_data(fastslm: Run, tiny_file
     """Scripts can rely on it."""
     for words in (["pull", tiny_file], ["list"], ["show", tiny_file], ["doctor", "--offline"], ["rm", tiny_file]):
         json.loads(fastslm(*words, "--json").out)
+
+
+def test_can_convert_answers_in_words_and_by_exit_code(fastslm: Run, tiny_file: str, tmp_path: Path) -> None:
+    """Scripts look at the code, people at the sentence; both are the answer, so both go to stdout."""
+    shown = fastslm("can-convert", tiny_file)
+    assert shown.code == 0
+    assert shown.out.startswith("yes: native, architecture `llama` (Llama 2, ")
+    (tmp_path / "config.json").write_text('{"model_type": "mamba"}', encoding="utf-8")
+    shown = fastslm("can-convert", str(tmp_path), "--json")
+    assert (shown.code, shown.err) == (1, "")
+    assert (shown.data["convertible"], shown.data["architecture"]) == (False, "mamba")
+    assert fastslm("can-convert", str(tmp_path)).out.startswith("no: `model_type` is `mamba`, expected ")

@@ -160,12 +160,14 @@ def test_the_context_is_bounded(own: int, wanted: int | None, expected: int, tmp
     [
         ({"model_type": "mamba"}, "`model_type` is `mamba`"),
         ({"model_type": None}, "`model_type` is `None`"),
-        ({"hidden_act": "gelu"}, "`hidden_act` is `gelu`"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "`rope_type` is `yarn`"),
+        ({"hidden_act": "mish"}, "`hidden_act` is `mish`"),
+        ({"rope_scaling": {"rope_type": "ntk", "factor": 2.0}}, "`rope_type` is `ntk`"),
         ({"quantization_config": {"quant_method": "gptq"}}, "`quantization_config.quant_method` is `gptq`"),
         ({"num_key_value_heads": 3}, "`num_key_value_heads` is `3`"),
         ({"head_dim": 12}, "`head_dim` is `12`"),
-        ({"model_type": "qwen2", "use_sliding_window": True}, "`use_sliding_window` is `True`"),
+        ({"num_hidden_layers": 2**31 - 1}, "`num_hidden_layers` is `2147483647`"),
+        ({"layer_types": ["full_attention"]}, "`layer_types` is `['full_attention']`"),
+        ({"layer_types": ["sliding_attention"] * 2, "sliding_window": 4}, "`layer_types` is `sliding_attention`"),
         ({"layer_types": ["full_attention", "linear_attention"]}, "`layer_types` is `linear_attention`"),
         ({"layer_types": "x"}, "`layer_types` is `x`"),
     ],
@@ -181,7 +183,7 @@ def test_what_we_do_not_build_is_named(changes: dict[str, Any], words: str, tmp_
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"num_hidden_layers": 2**31 - 1}, "tensor `model.layers.2.input_layernorm.weight` is missing"),
+        ({"num_hidden_layers": 3}, "tensor `model.layers.2.self_attn.q_proj.weight` is missing"),
         ({"hidden_size": "64"}, "`hidden_size` is `'64'`"),
         ({"vocab_size": 41}, "tensor `model.embed_tokens.weight` has shape `[40, 64]`, expected [41, 64]"),
         ({"tie_word_embeddings": False}, "tensor `lm_head.weight` is missing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import onnxruntime as ort
 import pytest
 
 from fastslm.export.graph import Graph
-from fastslm.export.layers import Layers
+from fastslm.export.layers import Layers, NormWeights
 from fastslm.export.matrices import MatrixWriter
 from fastslm.export.weights import WeightsFile
 from support.memory_source import MemoryTensors
@@ -100,21 +101,80 @@ def test_block_sums_are_computed_once_per_input(tmp_path: Path) -> None:
     assert operators(tmp_path).count("ReduceSum") == 1
 
 
-def test_norms_and_gate(tmp_path: Path) -> None:
-    """Against the formulas."""
+@pytest.mark.parametrize("centred", [False, True])
+def test_norms(centred: bool, tmp_path: Path) -> None:
+    """Both kinds, alone and behind an addition, against the formulas."""
     weight, other = RNG.normal(size=96).astype(np.float32), RNG.normal(size=X.shape).astype(np.float32)
-    tensors = MemoryTensors({"n1": weight, "n2": weight})
+    shift = RNG.normal(size=96).astype(np.float32) if centred else np.zeros(96, np.float32)
+    tensors = MemoryTensors({"w": weight, "b": shift})
 
     def add(layers: Layers) -> list[str]:
-        return [
-            layers.norm("n1", "x", 1e-3),
-            *layers.add_and_norm("n2", "x", "r", 1e-3),
-            layers.gated_silu("g", "x", "r"),
-        ]
+        weights = NormWeights(layers.vector("w"), layers.vector("b") if centred else "", 1e-3, centred)
+        return [layers.norm("n1", "x", weights), *layers.add_and_norm("n2", "x", "r", weights)]
 
-    plain, normed, total, gated = run(tmp_path, tensors, "fp32", add, x=X, r=other)
-    norm = lambda v: v / np.sqrt((v**2).mean(-1, keepdims=True) + 1e-3) * weight  # noqa: E731
+    def norm(v: np.ndarray) -> np.ndarray:
+        v = v - v.mean(-1, keepdims=True) if centred else v
+        return v / np.sqrt((v**2).mean(-1, keepdims=True) + 1e-3) * weight + shift
+
+    plain, normed, total = run(tmp_path, tensors, "fp32", add, x=X, r=other)
     np.testing.assert_allclose(plain, norm(X), atol=1e-5)
     np.testing.assert_allclose(total, X + other, atol=1e-6)
     np.testing.assert_allclose(normed, norm(X + other), atol=1e-5)
-    np.testing.assert_allclose(gated, X / (1 + np.exp(-X)) * other, atol=1e-5)
+
+
+ERF = np.vectorize(math.erf)
+FORMULAS = {
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": lambda x: x * (1 + ERF(x / math.sqrt(2))) / 2,
+    "gelu_tanh": lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+}
+
+
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_activations(kind: str, tmp_path: Path) -> None:
+    """The two kinds of GELU differ by 0.0005, which a deep model notices."""
+    (found,) = run(tmp_path, MemoryTensors({}), "fp32", lambda layers: [layers.activation(kind, "x")], x=3 * X)
+    np.testing.assert_allclose(found, FORMULAS[kind](3 * X.astype(np.float64)), atol=1e-6)
+
+
+def test_bounds(tmp_path: Path) -> None:
+    """A soft one and a hard one; without a number nothing is added to the graph."""
+
+    def add(layers: Layers) -> list[str]:
+        assert layers.times("x", 1.0) == layers.softcap("x", None) == layers.clip("x", None) == "x"
+        return [layers.softcap("x", 1.5), layers.clip("x", 0.5), layers.times("x", 0.25)]
+
+    soft, hard, scaled = run(tmp_path, MemoryTensors({}), "fp32", add, x=X)
+    np.testing.assert_allclose(soft, 1.5 * np.tanh(X / 1.5), atol=1e-6)
+    np.testing.assert_array_equal(hard, np.clip(X, -0.5, 0.5))
+    np.testing.assert_allclose(scaled, X / 4)
+
+
+@pytest.mark.parametrize(
+    ("width", "last", "expected"),
+    [
+        (4, [3, 1], [[0, 1, 2, 3], [0, 1, 2, 3]]),  # a fresh prompt, the second row padded
+        (1, [7, 2], [[7], [2]]),
+        (3, [9], [[7, 8, 9]]),
+    ],
+)
+def test_positions_follow_what_the_cache_holds(
+    width: int, last: list[int], expected: list[list[int]], tmp_path: Path
+) -> None:
+    """A fresh prompt begins at zero, whatever its padding; later steps go on where the row stands."""
+    with WeightsFile(tmp_path / "model.onnx.data") as weights, ThreadPoolExecutor(1) as pool:
+        graph = Graph(weights)
+        layers = Layers(graph, MatrixWriter(MemoryTensors({}), weights, "fp32", pool, lambda name: None))
+        layers.inputs()
+        assert layers.positions() == layers.positions()
+        graph.output(layers.positions(), np.int64, ["batch", "sequence"])
+        graph.save(tmp_path / "model.onnx")
+    session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    inputs = {
+        "input_ids": np.zeros((len(last), width), np.int64),
+        "seqlens_k": np.array(last, np.int32),
+        "total_sequence_length": np.array(max(last) + 1, np.int32),
+        "logit_rows": np.zeros(0, np.int64),
+    }
+    np.testing.assert_array_equal(session.run(None, inputs)[0], expected)

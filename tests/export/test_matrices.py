@@ -50,8 +50,9 @@ def test_a_tensor_without_a_place_is_refused() -> None:
 
 
 def test_tables_and_copies_may_be_left_unread() -> None:
-    """Old checkpoints carry rotary tables, tied ones a copy of the embedding."""
-    extra = {"layers.0.self_attn.rotary_emb.inv_freq": np.ones(4), "lm_head.weight": np.ones((4, 32))}
+    """Old checkpoints carry rotary tables and masks, tied ones a copy of the embedding."""
+    masks = {name: np.ones((1, 1, 4, 4)) for name in ("h.0.attn.bias", "gpt_neox.layers.0.attention.masked_bias")}
+    extra = {"layers.0.self_attn.rotary_emb.inv_freq": np.ones(4), "lm_head.weight": np.ones((4, 32)), **masks}
     assert check_tensors(MemoryTensors({**TENSORS.arrays, **extra}), WANTED) == 2
 
 

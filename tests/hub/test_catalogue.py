@@ -9,7 +9,7 @@ from importlib import resources
 from fastslm.hub.catalogue import load_catalogue
 from fastslm.hub.refs import parse
 
-FIELDS = {"name": str, "repo": str, "licence": str, "parameters": int, "download_bytes": int}
+FIELDS = {"name": str, "repo": str, "architecture": str, "licence": str, "parameters": int, "download_bytes": int}
 FLAGS = {"gated": bool, "default": bool}
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from reference import rope
+
 Weights = Mapping[str, np.ndarray]
 
 
@@ -60,30 +62,8 @@ def rotate(config: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
     out = np.empty_like(x)
     for position in range(len(x)):
         for i in range(half):
-            angle = position * frequency(config, i, 2 * half)
+            angle = position * rope.frequency(config, i, 2 * half)
             a, b = x[position, :, i], x[position, :, i + half]
             out[position, :, i] = a * math.cos(angle) - b * math.sin(angle)
             out[position, :, i + half] = b * math.cos(angle) + a * math.sin(angle)
     return out
-
-
-def frequency(config: Mapping[str, Any], i: int, size: int) -> float:
-    """Radians per position of pair ``i``, with the scaling of the configuration."""
-    plain = config.get("rope_theta", 10000.0) ** (-2 * i / size)
-    scaling = config.get("rope_scaling") or {"rope_type": "default"}
-    if scaling["rope_type"] == "default":
-        return plain
-    if scaling["rope_type"] == "linear":
-        return plain / scaling["factor"]
-    return llama3_frequency(plain, scaling)
-
-
-def llama3_frequency(plain: float, scaling: Mapping[str, Any]) -> float:
-    wavelength, original = 2 * math.pi / plain, scaling["original_max_position_embeddings"]
-    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-    if wavelength < original / high:
-        return plain
-    if wavelength > original / low:
-        return plain / scaling["factor"]
-    mix = (original / wavelength - low) / (high - low)
-    return (1 - mix) * plain / scaling["factor"] + mix * plain

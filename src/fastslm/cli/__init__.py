@@ -12,17 +12,34 @@ from itertools import takewhile
 
 COMMANDS = {
     "pull": "Download a model, check it and make it ready to run",
+    "plan": "Tell what a model needs before it is downloaded",
     "run": "Ask a model once, or talk to it",
     "convert": "Make an ONNX folder of a model that is on this machine",
+    "can-convert": "Say whether a model can be converted, from its configuration alone",
     "list": "Show the models on this machine and their state",
     "show": "Show what is known of one model",
+    "cp": "Give a model a second name",
     "rm": "Remove a model",
+    "verify": "Check the files on this machine by their hashes, and repair them",
+    "df": "Show what takes room on the disk",
+    "gc": "Remove what nobody needs any more",
+    "import": "Bring in a model from a file, a folder, another program, or a bundle",
+    "bundle": "Put a model into one file for a machine without a network",
     "eval": "Measure the perplexity of a model on a text",
     "doctor": "Check this machine, its libraries, folders and line",
 }
 """Name of each command and its line of help."""
 
-MODULES = {"eval": "evaluate", "list": "listing", "rm": "remove"}
+MODULES = {
+    "can-convert": "can_convert",
+    "cp": "copy",
+    "df": "usage",
+    "eval": "evaluate",
+    "gc": "garbage",
+    "import": "bring_in",
+    "list": "listing",
+    "rm": "remove",
+}
 """Modules whose name is not the command's, because Python has a use for that word."""
 
 
@@ -60,7 +77,7 @@ def _dispatch(words: list[str]) -> int:
 
 def overview() -> str:
     """The help of ``fastslm`` itself, made of the table above."""
-    lines = [f"  {name:<9}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<13}{text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "Usage: fastslm COMMAND [OPTIONS] …",

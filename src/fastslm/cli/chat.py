@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from fastslm.errors import ContextTooLong
 if TYPE_CHECKING:
     from fastslm.engine.generate import Step
     from fastslm.engine.model import Model, Result
+    from fastslm.engine.stats import Timings
 
 PROMPT = ">>> "
 CONTINUED = "... "
@@ -28,12 +29,13 @@ Ctrl-C     stop an answer"""
 
 @dataclass
 class Conversation:
-    """Messages so far and how to ask for the next one."""
+    """Messages so far and how to ask for the next one; ``answered`` is told the times of every answer."""
 
     model: Model
     system: str | None = None
     sampling: dict[str, Any] = field(default_factory=dict)
     raw: bool = False
+    answered: Callable[[Timings], None] = lambda timings: None
     messages: list[dict[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -62,14 +64,19 @@ class Conversation:
             if pieces:
                 output.piece("\n")
                 self._remember(question, "".join(pieces))
+            if last is not None:
+                self.answered(last.timings)
         if last is not None and output.verbose:
             output.remark(timing_line(last))
 
     def ask_quietly(self, question: str) -> Result:
         """The whole answer at once, with usage and timings."""
         if self.raw:
-            return self.model.generate(question, **self.sampling)
-        return self.model.chat([*self.messages, {"role": "user", "content": question}], **self.sampling)
+            result = self.model.generate(question, **self.sampling)
+        else:
+            result = self.model.chat([*self.messages, {"role": "user", "content": question}], **self.sampling)
+        self.answered(result.timings)
+        return result
 
     def _stream(self, question: str) -> Any:
         if self.raw:

@@ -35,6 +35,7 @@ Name = Annotated[str, typer.Argument(metavar="MODEL", help="org/name[@revision],
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help=PRECISION_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks")]
+Force = Annotated[bool, typer.Option("--force", help="Even when it does not fit")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more")]
 Threads = Annotated[int, typer.Option("--threads", "-t", min=0, help="Threads, 0 for what suits this machine")]
 Context = Annotated[

@@ -23,6 +23,7 @@ STAGE_WORDS = {
     "verifying": "Verifying",
     "unpacking": "Unpacking",
     "converting": "Converting",
+    "bundling": "Bundling",
     "evaluating": "Evaluating",
 }
 

@@ -8,6 +8,7 @@ import typer
 
 from fastslm.cli.options import (
     Context,
+    Force,
     Json,
     LimitRate,
     MaxConnections,
@@ -40,6 +41,7 @@ def command(
     max_connections: MaxConnections = None,
     mirror: Mirrors = None,
     metered: Annotated[bool, typer.Option("--metered", help="Tell the size and ask before the download")] = False,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -62,6 +64,7 @@ def command(
             precision=precision.choice,
             context_length=context,
             convert=not no_convert,
+            force=force,
             progress=progress,
             notice=output.remark,
         )

@@ -27,6 +27,8 @@ def state_text(entry: Entry) -> str:
     """The state in a few words."""
     if entry.interrupted:
         return f"{entry.state}, interrupted"
+    if entry.cancelled:
+        return f"cancelled at {entry.stage}"
     if entry.state == "failed":
         return f"failed at {entry.stage}"
     return entry.state

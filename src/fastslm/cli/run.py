@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from fastslm.errors import UsageError
 
 if TYPE_CHECKING:
     from fastslm.engine.model import Model
+    from fastslm.engine.stats import Timings
 
 
 def command(
@@ -51,7 +53,9 @@ def command(
     request |= _given(frequency_penalty=frequency_penalty, max_tokens=max_tokens)
     _check(request)
     with _load(model, precision, threads, context, greedy=temperature == 0, output=output) as loaded:
-        conversation = Conversation(loaded, system=system, sampling=request, raw=raw)
+        conversation = Conversation(
+            loaded, system=system, sampling=request, raw=raw, answered=_recorder(loaded, threads)
+        )
         if question is None:
             talk(conversation, output)
         else:
@@ -90,6 +94,17 @@ def _load(
             progress=progress,
             notice=output.remark,
         )
+
+
+def _recorder(loaded: Model, threads: int) -> Callable[[Timings], None]:
+    """Remembers the speed of answers with the usual number of threads, for later plans."""
+    from fastslm import api
+    from fastslm.config import Settings
+
+    settings = Settings.from_environment()
+    if threads or settings.threads:
+        return lambda timings: None
+    return lambda timings: api.remember_speed(loaded.manifest, timings, settings)
 
 
 def _question(prompt: str | None) -> str | None:

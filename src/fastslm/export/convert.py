@@ -18,8 +18,9 @@ from pathlib import Path
 
 from fastslm._native import hash_file
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
+from fastslm.export.decoder.shape import DecoderShape
 from fastslm.export.families import family_of
-from fastslm.export.families.shape import DecoderShape
+from fastslm.export.footprint import streamed_bytes
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
 from fastslm.export.layers import Layers
@@ -51,16 +52,17 @@ def convert(
     """
     config = Hparams(source.config)
     family = family_of(config)
-    shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options)
-    total = check_tensors(source.tensors, family.wanted_tensors(shape))
+    shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options.context_length)
+    check_tensors(source.tensors, family.wanted_tensors(shape))
     precision = resolve_precision(options.precision, source.tensors)
     with _file_errors(target_dir), WeightsFile(target_dir / WEIGHTS_NAME) as weights:
         graph = Graph(weights)
         with ThreadPoolExecutor(options.worker_count, "convert") as pool:
-            matrices = MatrixWriter(source.tensors, weights, precision, pool, _counter(total, progress))
+            matrices = MatrixWriter(source.tensors, weights, precision, pool, _counter(shape.tensor_count, progress))
             family.build(shape, Layers(graph, matrices))
         graph.save(target_dir / GRAPH_NAME)
     manifest = _manifest(source, shape, replace(options, precision=precision))
+    manifest = replace(manifest, streamed_bytes=streamed_bytes(graph.model()))
     with _file_errors(target_dir):
         return _write_texts(source, target_dir, manifest)
 
@@ -80,12 +82,12 @@ def resolve_precision(wanted: Precision, tensors: TensorSource) -> Precision:
     return wanted
 
 
-def _limit_context(shape: DecoderShape, options: ConvertOptions) -> DecoderShape:
-    own, wanted = shape.context_length, options.context_length
+def _limit_context(shape: DecoderShape, wanted: int | None) -> DecoderShape:
+    own = shape.context_length
     if wanted is not None and wanted > own:
         message = f"context length is `{wanted}`, expected at most `{own}`, the model's own"
         raise UsageError(message, name="context_length", value=wanted)
-    return replace(shape, context_length=wanted or min(own, MAX_CONTEXT))
+    return shape.limited(wanted, MAX_CONTEXT)
 
 
 def _counter(total: int, progress: ProgressCallback) -> Callable[[str], None]:

@@ -89,11 +89,14 @@ class Graph:
 
     def save(self, path: Path) -> None:
         """Write the graph file. The weights file must lie beside it."""
+        path.write_bytes(self.model().SerializeToString())
+
+    def model(self) -> Any:
+        """The graph as it stands, as ONNX's ModelProto."""
         initializers = list(self._initializers.values())
         graph = helper.make_graph(self._nodes, "decoder", self._inputs, self._outputs, initializers)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="fastslm")
-        path.write_bytes(model.SerializeToString())
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="fastslm")
 
     def _initialize(self, name: str, tensor: Any) -> str:
         if self._initializers.setdefault(name, tensor) != tensor:

@@ -51,6 +51,11 @@ class Hparams:
             raise _wrong(key, value, "an object")
         return Hparams(value)
 
+    def renamed(self, keys: Mapping[str, str]) -> Hparams:
+        """The same with other names for some values; one that is there under its usual name (the left one) stays."""
+        found = {usual: self.get(other) for usual, other in keys.items() if self.get(usual) is None}
+        return Hparams({**self.values, **found})
+
     def demand(self, key: str, *allowed: object, default: object = None) -> None:
         """Raise UnsupportedModel unless the value (or the default) is one of those allowed."""
         value = self.get(key, default)

@@ -9,14 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from fastslm.export.graph import MICROSOFT, Dimension, Graph
+from fastslm.export.graph import MICROSOFT, Graph
 from fastslm.export.matrices import MatrixWriter, StoredMatrix
 from fastslm.export.quantize import BLOCK
-from fastslm.export.rope import rotary_tables
-
-ROTARY_TABLES = ("rotary/cosines", "rotary/sines")
 
 ACCURACY_LEVEL = 4
 """MatMulNBits rounds activations to 8 bits per block of 32, as llama.cpp does; level 0 would keep them float32.
@@ -26,15 +22,18 @@ as fast where a matrix does not fit in the cache. What it costs, on SmolLM2-135M
 against 28.59 with float activations everywhere; llama.cpp has 28.64.
 """
 
+INT64 = 7
+"""ONNX's number for the element type."""
+
 
 @dataclass(frozen=True)
-class AttentionShape:
-    """Heads of one attention layer; ``window`` is how many positions a token sees, itself included, or None for all."""
+class NormWeights:
+    """Operands of a norm: names of initializers, ``bias`` may be empty; ``centred`` subtracts the mean."""
 
-    heads: int
-    kv_heads: int
-    head_dim: int
-    window: int | None = None
+    weight: str
+    bias: str
+    epsilon: float
+    centred: bool
 
 
 @dataclass(frozen=True)
@@ -87,63 +86,92 @@ class Layers:
         operands = [self._block_sums(x, stored.columns), self._offsets(stored), product]
         return self.graph.node("Gemm", operands, name, transB=1)
 
-    def norm(self, name: str, x: str, epsilon: float) -> str:
-        """Root mean square norm with the weight of this name."""
-        return self.graph.node(
-            "SimplifiedLayerNormalization", [x, self.vector(name)], f"{name}/out", axis=-1, epsilon=epsilon
-        )
+    def norm(self, name: str, x: str, weights: NormWeights) -> str:
+        """The norm of x, a value named after the layer."""
+        operator = "LayerNormalization" if weights.centred else "SimplifiedLayerNormalization"
+        operands = [x, weights.weight, weights.bias]
+        return self.graph.node(operator, operands, f"{name}/out", axis=-1, epsilon=weights.epsilon)
 
-    def add_and_norm(self, name: str, x: str, residual: str, epsilon: float) -> tuple[str, str]:
+    def add_and_norm(self, name: str, x: str, residual: str, weights: NormWeights) -> tuple[str, str]:
         """The norm of x + residual, and the sum itself."""
-        operands = [x, residual, self.vector(name)]
+        operator = "SkipLayerNormalization" if weights.centred else "SkipSimplifiedLayerNormalization"
+        operands = [x, residual, weights.weight, weights.bias]
         results = [f"{name}/out", "", "", f"{name}/sum"]
-        self.graph.nodes("SkipSimplifiedLayerNormalization", operands, results, domain=MICROSOFT, epsilon=epsilon)
+        self.graph.nodes(operator, operands, results, domain=MICROSOFT, epsilon=weights.epsilon)
         return results[0], results[3]
 
-    def gated_silu(self, name: str, gate: str, up: str) -> str:
-        """silu(gate) * up; QuickGelu with alpha 1 is silu."""
-        silu = self.graph.node("QuickGelu", [gate], f"{name}/silu", domain=MICROSOFT, alpha=1.0)
-        return self.graph.node("Mul", [silu, up], f"{name}/gated")
+    def activation(self, kind: str, x: str) -> str:
+        """``silu``, ``gelu`` (exact), ``gelu_tanh`` or ``relu`` of x; QuickGelu with alpha 1 is silu."""
+        name = f"{x}/{kind}"
+        if kind == "silu":
+            return self.graph.node("QuickGelu", [x], name, domain=MICROSOFT, alpha=1.0)
+        if kind == "relu":
+            return self.graph.node("Relu", [x], name)
+        return self.graph.node("Gelu" if kind == "gelu" else "FastGelu", [x], name, domain=MICROSOFT)
 
-    def head(self, stored: StoredMatrix, x: str) -> None:
+    def times(self, x: str, factor: float) -> str:
+        """The product of x and a number; x itself when that is one."""
+        if factor == 1.0:
+            return x
+        constant = self.graph.constant(f"number.{factor!r}", np.array(factor, np.float32))
+        return self.graph.node("Mul", [x, constant], f"{x}/times.{factor!r}")
+
+    def softcap(self, x: str, bound: float | None) -> str:
+        """Values bounded softly, as bound * tanh(x / bound); x itself without a bound."""
+        if bound is None:
+            return x
+        small = self.graph.node("Tanh", [self.times(x, 1 / bound)], f"{x}/tanh")
+        return self.times(small, bound)
+
+    def clip(self, x: str, bound: float | None) -> str:
+        """Values cut off at -bound and bound; x itself without a bound."""
+        if bound is None:
+            return x
+        ends = [self.graph.constant(f"number.{end!r}", np.array(end, np.float32)) for end in (-bound, bound)]
+        return self.graph.node("Clip", [x, *ends], f"{x}/clipped")
+
+    def positions(self) -> str:
+        """Position of every token in its row, [batch, sequence]: counted from what the cache held before this step."""
+        name = "positions"
+        if self.graph.defines(name):
+            return name
+        width = self.width()
+        held = self.graph.node("Cast", ["seqlens_k"], f"{name}/last", to=INT64)
+        after = self.graph.node("Add", [held, self._int64(1)], f"{name}/after")
+        before = self.graph.node("Sub", [after, width], f"{name}/before")
+        start = self.graph.node("Max", [before, self._int64(0)], f"{name}/start")  # padded rows of a first prompt
+        column = self.graph.node("Unsqueeze", [start, self.graph.shape(-1)], f"{name}/column")
+        steps = self.graph.node("Range", [self._int64(0), width, self._int64(1)], f"{name}/steps")
+        return self.graph.node("Add", [column, steps], name)
+
+    def add_positions(self, x: str, table: str, first: int) -> str:
+        """The sum of x [tokens, width] and learned positions, whose table begins with ``first`` rows for other uses."""
+        rows = self.graph.node("Reshape", [self.positions(), self.graph.shape(-1)], "positions/flat")
+        if first:
+            rows = self.graph.node("Add", [rows, self._int64(first)], "positions/rows")
+        learned = self.graph.node("Gather", [table, rows], "positions/learned", axis=0)
+        return self.graph.node("Add", [x, learned], f"{x}/positioned")
+
+    def head(self, stored: StoredMatrix, x: str, bias: str = "", softcap: float | None = None) -> None:
         """The output layer: logits [rows, vocabulary] become an output of the graph."""
-        self.graph.output(self.linear("logits", stored, x), np.float32, ["rows", stored.rows])
+        logits = self.linear("logits" if softcap is None else "logits/unbounded", stored, x, bias)
+        if softcap is not None:
+            logits = self.graph.node("Identity", [self.softcap(logits, softcap)], "logits")
+        self.graph.output(logits, np.float32, ["rows", stored.rows])
 
-    def attention(self, index: int, qkv: list[str], shape: AttentionShape) -> str:
-        """Grouped-query attention with rotary positions over the KV cache of layer ``index``.
+    def width(self) -> str:
+        """Tokens per row of this step, a scalar."""
+        if self.graph.defines("width"):
+            return "width"
+        size = self.graph.node("Shape", ["input_ids"], "width/shape", start=1, end=2)
+        return self.graph.node("Squeeze", [size], "width")
 
-        ``qkv`` is one packed value [tokens, (heads + 2 * kv_heads) * head_dim], or query, key and value. The result is
-        [tokens, heads * head_dim].
-        """
-        name = f"layers.{index}/attention"
-        operands = [self.graph.node("Reshape", [each, "hidden/shape"], f"{each}/3d") for each in qkv]
-        operands += [""] * (3 - len(qkv)) + self._kv_inputs(index, shape)
-        operands += ["seqlens_k", "total_sequence_length", *ROTARY_TABLES]
-        results = [name, *self._kv_outputs(index, shape)]
-        options = {"num_heads": shape.heads, "kv_num_heads": shape.kv_heads, "do_rotary": 1}
-        if shape.window is not None:  # ONNX Runtime up to 1.23 shows one position more than this
-            options["local_window_size"] = shape.window
-        self.graph.nodes("GroupQueryAttention", operands, results, domain=MICROSOFT, **options)
-        return self.graph.node("Reshape", [name, self.graph.shape(-1, shape.heads * shape.head_dim)], f"{name}/2d")
+    def _int64(self, value: int) -> str:
+        return self.graph.constant(f"integer.{value}", np.array(value, np.int64))
 
     def vector(self, *names: str) -> str:
         """An initializer of one or more concatenated vectors."""
         return self.graph.weight(names[0], self.matrices.vector(*names))
-
-    def rotary_tables(self, frequencies: npt.NDArray[np.float64], positions: int) -> None:
-        """The cosine and sine tables that every attention layer reads."""
-        for name, table in zip(ROTARY_TABLES, rotary_tables(frequencies, positions), strict=True):
-            self.graph.weight(name, table)
-
-    def _kv_inputs(self, index: int, shape: AttentionShape) -> list[str]:
-        names = [f"past_key_values.{index}.{part}" for part in ("key", "value")]
-        return [self.graph.input(name, np.float32, _kv_size(shape)) for name in names]
-
-    def _kv_outputs(self, index: int, shape: AttentionShape) -> list[str]:
-        names = [f"present.{index}.{part}" for part in ("key", "value")]
-        for name in names:
-            self.graph.output(name, np.float32, _kv_size(shape))
-        return names
 
     def _product(self, name: str, stored: StoredMatrix, x: str, bias: str) -> str:
         bits, blocks = stored.encoding.bits, stored.columns // BLOCK
@@ -183,7 +211,3 @@ class Layers:
     def _offsets(self, stored: StoredMatrix) -> str:
         shape = [stored.rows, stored.columns // BLOCK]
         return self.graph.external(f"{stored.name}/offsets", np.float32, shape, stored.planes[2])
-
-
-def _kv_size(shape: AttentionShape) -> list[Dimension]:
-    return ["batch", shape.kv_heads, "capacity", shape.head_dim]

@@ -20,8 +20,12 @@ from fastslm.formats.source import TensorInfo, TensorSource
 CHUNK_WEIGHTS = 128 * 1024
 """Weights per task: small enough that the quantiser's temporaries stay in the CPU's cache."""
 
-IGNORED_SUFFIXES = ("rotary_emb.inv_freq", "lm_head.weight")
-"""Tensors that may be there unread: a table that follows from the configuration, a copy of a tied embedding."""
+IGNORED_SUFFIXES = (
+    "rotary_emb.inv_freq",
+    *("lm_head.weight", "embed_out.weight"),
+    *(".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"),
+)
+"""Tensors that may be there unread: rotary tables, copies of a tied embedding, masks of older transformers."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,16 @@ class MatrixWriter:
         encoding = self.encoding(names[0], is_embedding=is_embedding)
         planes = tuple(self.weights.reserve(rows * size) for size in encoding.row_bytes(columns))
         stored = StoredMatrix(names[0], encoding, rows, columns, planes)
+        self.fill(stored, infos)
+        return stored
+
+    def fill(self, stored: StoredMatrix, infos: Sequence[TensorInfo]) -> None:
+        """Encode and write the tensors of a matrix that has its place. Raises as ``store``."""
         first = 0
         for info in infos:
             _finish([self.pool.submit(self._write, info, stored, first, rows) for rows in _chunks(*info.shape)])
             self.report(info.name)
             first += info.shape[0]
-        return stored
 
     def vector(self, *names: str) -> npt.NDArray[np.float32]:
         """Norm weights or biases, one after the other.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastslm.errors import FileMissing, FormatError, UnsupportedModel
-from fastslm.formats.source import ModelSource
+from fastslm.formats.source import ModelSource, Outline
 
-__all__ = ["open_model"]
+__all__ = ["open_model", "open_outline"]
 
 
 def open_model(path: Path) -> ModelSource:
@@ -20,29 +20,49 @@ def open_model(path: Path) -> ModelSource:
         FormatError: a file is truncated, damaged or hostile, or the folder holds several GGUF models.
         UnsupportedModel: the model is sound but not one that fastslm reads.
     """
+    entrance = _entrance(path)
+    if entrance.is_dir():
+        from fastslm.formats.model_folder import open_folder
+
+        return open_folder(entrance)
+    from fastslm.formats.gguf.model import open_gguf
+
+    return open_gguf(entrance)
+
+
+def open_outline(path: Path) -> Outline:
+    """Only what a model's shape says: configuration, names, types and sizes of tensors. Raises as ``open_model``."""
+    entrance = _entrance(path)
+    if entrance.is_dir():
+        from fastslm.formats.model_folder import outline_folder
+
+        return Outline(*outline_folder(entrance))
+    from fastslm.formats.gguf.model import outline_gguf
+
+    return Outline(*outline_gguf(entrance))
+
+
+def _entrance(path: Path) -> Path:
+    """What to open: a GGUF file, or a folder of safetensors."""
     if path.is_dir():
-        return _open_folder(path)
+        return _folder_entrance(path)
     if not path.exists():
         raise FileMissing(f"`{path}` does not exist", what="model", name=str(path))
     if path.suffix.lower() != ".gguf":
         message = f"`{path}` is not a model file that fastslm reads, expected `.gguf` or a folder"
         raise UnsupportedModel(message, feature=path.suffix)
-    from fastslm.formats.gguf.model import open_gguf
-
-    return open_gguf(path)
+    return path
 
 
-def _open_folder(folder: Path) -> ModelSource:
+def _folder_entrance(folder: Path) -> Path:
     if any(folder.glob("*.safetensors")):
-        from fastslm.formats.model_folder import open_folder
-
-        return open_folder(folder)
-    from fastslm.formats.gguf.model import open_gguf, split_files
+        return folder
+    from fastslm.formats.gguf.model import split_files
 
     found = sorted(folder.glob("*.gguf"))
     models = {split_files(path)[0] for path in found}
     if len(models) == 1:
-        return open_gguf(models.pop())
+        return models.pop()
     if models:
         names = ", ".join(f"`{path.name}`" for path in sorted(models))
         message = f"`{folder}` holds {len(models)} GGUF models ({names}), expected one"

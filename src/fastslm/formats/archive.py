@@ -50,6 +50,31 @@ def list_members(archive: Path) -> tuple[Member, ...]:
         return tuple(Member(info.filename, info.file_size) for info in opened.infolist() if not info.is_dir())
 
 
+def stored_members(archive: Path, most: int) -> dict[str, int]:
+    """Name and size of every member of an archive that only stores: no compression, no folders, no name twice.
+
+    Raises:
+        FileMissing, FileSystemError, FormatError: as ``list_members``, or a member is not of this kind.
+    """
+    with _opened(archive) as opened:
+        infos = opened.infolist()
+        if len(infos) > most:
+            message = f"`{archive}` has {len(infos)} members, expected at most {most}"
+            raise FormatError(message, subject=str(archive), expected=most, found=len(infos))
+        for info in infos:
+            _check(info, archive, info.file_size)
+            if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+                _refuse(info, archive, "is compressed", expected="stored", found=info.compress_type)
+        names = {info.filename: info.file_size for info in infos}
+    total, size = sum(names.values()), archive.stat().st_size
+    if total > size:  # members that share their bytes
+        message = f"`{archive}` announces {total} bytes of members, but has {size}"
+        raise FormatError(message, subject=str(archive), expected=size, found=total)
+    if len(names) != len(infos):
+        raise FormatError(f"`{archive}` has a member twice", subject=str(archive), expected=len(infos))
+    return names
+
+
 def extract_member(
     archive: Path, member: str, target: Path, *, max_bytes: int, progress: ProgressCallback = silent
 ) -> str:

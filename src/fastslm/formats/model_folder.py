@@ -10,7 +10,7 @@ from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.formats import checked_json
 from fastslm.formats.folder_text import FolderText, read_text_files
 from fastslm.formats.safetensors import open_safetensors
-from fastslm.formats.source import ModelSource
+from fastslm.formats.source import ModelSource, TensorSource
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
@@ -23,11 +23,7 @@ def open_folder(folder: Path) -> ModelSource:
         FormatError: a file is damaged; the message names file, key, what was found and what was expected.
         UnsupportedModel: the weights are quantised, or there is only a ``tokenizer.model``.
     """
-    config = checked_json.read_object(folder / "config.json")
-    if not checked_json.get(config, "model_type", str, str(folder / "config.json")):
-        message = f"`{folder / 'config.json'}`: `model_type` is missing, expected a string"
-        raise FormatError(message, subject="config.json", expected="model_type")
-    _refuse_quantized(config)
+    config = _read_config(folder)
     generation = _optional(folder / "generation_config.json")
     text = read_text_files(folder)
     tensors, weights = open_safetensors(folder)
@@ -43,6 +39,20 @@ def open_folder(folder: Path) -> ModelSource:
         generation=_sampling(generation, str(folder / "generation_config.json")),
         files={**_small_files(folder), **weights},
     )
+
+
+def outline_folder(folder: Path) -> tuple[dict[str, Any], TensorSource]:
+    """Configuration and tensors without any text file. Raises as ``open_folder``."""
+    return classic_rope(_read_config(folder)), open_safetensors(folder)[0]
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    config = checked_json.read_object(folder / "config.json")
+    if not checked_json.get(config, "model_type", str, str(folder / "config.json")):
+        message = f"`{folder / 'config.json'}`: `model_type` is missing, expected a string"
+        raise FormatError(message, subject="config.json", expected="model_type")
+    _refuse_quantized(config)
+    return config
 
 
 def _refuse_quantized(config: Mapping[str, Any]) -> None:

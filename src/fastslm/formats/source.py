@@ -80,3 +80,11 @@ class ModelSource:
     add_bos: bool
     generation: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The part of a ModelSource that tells how large a model becomes; see there."""
+
+    config: Mapping[str, Any]
+    tensors: TensorSource

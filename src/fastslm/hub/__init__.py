@@ -5,6 +5,7 @@ Whatever is complete on disk is used when nobody answers; nothing that is not ve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fastslm.config import Settings
@@ -12,17 +13,24 @@ from fastslm.errors import Cancelled, FileMissing, NetworkError, OfflineMode, Se
 from fastslm.hub.client import HubClient
 from fastslm.hub.fetch import carry_out
 from fastslm.hub.layout import RepoLayout, Snapshot, find_snapshot
-from fastslm.hub.plan import DownloadPlan, make_plan
+from fastslm.hub.plan import DownloadPlan, check_space, make_plan
 from fastslm.hub.refs import ModelRef, parse
 from fastslm.hub.select import Wishes
 from fastslm.hub.transfer import Fetched
 from fastslm.progress import Progress, ProgressCallback, silent
 
-__all__ = ["Fetched", "ModelRef", "Wishes", "fetch_model", "parse", "plan_model"]
+Gate = Callable[[DownloadPlan, HubClient], None]
+
+__all__ = ["Fetched", "Gate", "ModelRef", "Wishes", "fetch_model", "parse", "plan_model"]
 
 
 def fetch_model(
-    ref: ModelRef, settings: Settings, wishes: Wishes | None = None, progress: ProgressCallback = silent
+    ref: ModelRef,
+    settings: Settings,
+    wishes: Wishes | None = None,
+    progress: ProgressCallback = silent,
+    *,
+    gate: Gate | None = None,
 ) -> Fetched:
     """Have a model on disk: a snapshot folder, or one file (a GGUF, wherever it comes from).
 
@@ -31,6 +39,7 @@ def fetch_model(
         settings: where to put it and whom to ask.
         wishes: files to choose from a repository; by default what a conversion needs.
         progress: called about ten times a second from this thread.
+        gate: sees the plan of a repository before its first byte is fetched, and may raise.
 
     Raises:
         ModelNotFound, RevisionNotFound, FileMissing, AccessDenied, UnsupportedModel: the hub's answer.
@@ -40,12 +49,14 @@ def fetch_model(
         Cancelled: Ctrl-C; the next call goes on from where this one stopped.
     """
     try:
-        return _fetch(ref, settings, wishes, progress)
+        return _fetch(ref, settings, wishes, progress, gate)
     except KeyboardInterrupt:
         raise Cancelled from None
 
 
-def _fetch(ref: ModelRef, settings: Settings, wishes: Wishes | None, progress: ProgressCallback) -> Fetched:
+def _fetch(
+    ref: ModelRef, settings: Settings, wishes: Wishes | None, progress: ProgressCallback, gate: Gate | None
+) -> Fetched:
     if ref.kind == "local":
         return _local(ref)
     if ref.kind == "demo":
@@ -56,7 +67,7 @@ def _fetch(ref: ModelRef, settings: Settings, wishes: Wishes | None, progress: P
         from fastslm.hub.address import fetch_address
 
         return fetch_address(ref, settings, progress)
-    return _from_hub(ref, settings, _complete(wishes, ref), progress)
+    return _from_hub(ref, settings, _complete(wishes, ref), progress, gate or _open_gate)
 
 
 def plan_model(ref: ModelRef, settings: Settings, wishes: Wishes | None = None) -> DownloadPlan:
@@ -70,7 +81,11 @@ def _complete(wishes: Wishes | None, ref: ModelRef) -> Wishes:
     return Wishes(given.include, given.exclude, ref.file) if ref.file else given
 
 
-def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: ProgressCallback) -> Fetched:
+def _open_gate(plan: DownloadPlan, client: HubClient) -> None:
+    """Lets everything through."""
+
+
+def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: ProgressCallback, gate: Gate) -> Fetched:
     layout = RepoLayout(settings.hub_cache, ref.repo)
     client = HubClient(settings)
     progress(Progress("resolving", 0, 1, "files", ref.repo))
@@ -84,6 +99,9 @@ def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: Progr
         if kept is None:
             raise
         return _from_cache(ref, kept)
+    if plan.missing:
+        check_space(plan, settings)
+        gate(plan, client)
     moved = carry_out(plan, settings, client, progress)
     files = tuple(file.path for file in plan.files)
     return Fetched(

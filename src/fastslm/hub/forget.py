@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastslm.config import Settings
 from fastslm.hub.cache import remove_snapshot
+from fastslm.hub.disk.imports import read_import
 from fastslm.hub.layout import RepoLayout, file_errors, known_commit
 from fastslm.hub.refs import ModelRef
 
@@ -25,15 +26,19 @@ def kept_snapshot(ref: ModelRef, settings: Settings) -> tuple[Path, str] | None:
 
 
 def forget(ref: ModelRef, source: Path, commit: str, settings: Settings) -> int:
-    """Delete the source files of a model and return the bytes freed; a local path is its owner's and is kept.
+    """Delete the source files of a model and return the bytes freed.
+
+    A local path is its owner's and is kept, unless it is an import.
 
     Raises:
         FileSystemError: something could not be deleted.
     """
     if ref.kind == "hub":
         return remove_snapshot(RepoLayout(settings.hub_cache, ref.repo), commit)
-    folder = source.parent
-    if ref.kind == "local" or folder.parent != settings.downloads_dir or not folder.is_dir():
+    folder = source if source.is_dir() else source.parent
+    if folder.parent != settings.downloads_dir or not folder.is_dir():
+        return 0
+    if ref.kind == "local" and read_import(folder) is None:
         return 0
     with file_errors("remove", folder):
         freed = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -42,6 +42,7 @@ class ModelManifest:
         generation: sampling defaults of the repository.
         source_files: relative path to size in bytes.
         hashes: file name in this folder to SHA-256.
+        streamed_bytes: weights that are read for every token of an answer, 0 when it is not known.
         fastslm_version: what wrote it.
         created: UTC time, ISO 8601.
     """
@@ -62,6 +63,7 @@ class ModelManifest:
     generation: Mapping[str, float] = field(default_factory=dict)
     source_files: Mapping[str, int] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    streamed_bytes: int = 0
     fastslm_version: str = ""
     created: str = ""
     format_version: int = FORMAT_VERSION
@@ -109,6 +111,9 @@ def _check_types(values: Mapping[str, Any]) -> None:
     for key in ("context_length", "vocab_size", "num_layers", "num_kv_heads", "head_dim"):
         if type(values[key]) is not int or values[key] < 1:
             raise ValueError(f"`{key}` is `{values[key]}`, expected a whole number from 1")
+    streamed = values.get("streamed_bytes", 0)
+    if type(streamed) is not int or streamed < 0:
+        raise ValueError(f"`streamed_bytes` is `{streamed}`, expected a whole number")
     ends, bos = values["eos_token_ids"], values["bos_token_id"]
     if not isinstance(ends, list) or not all(_is_token(i, values) for i in ends):
         raise ValueError(f"`eos_token_ids` is `{ends}`, expected a list of token ids")

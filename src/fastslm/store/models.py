@@ -124,19 +124,34 @@ def remove_leftovers(models_dir: Path) -> tuple[Path, ...]:
     Returns:
         The hidden paths that are gone now.
     """
-    handled = []
-    for path in sorted(models_dir.glob("*/.*")):
-        match = _LEFTOVER.fullmatch(path.name)
-        if not match or atomic.process_is_alive(int(match["pid"])):
-            continue
-        place = path.with_name(match["name"])
-        if match["kind"] == "old" and not place.exists() and (path / MANIFEST_NAME).is_file():
+    handled = leftovers(models_dir)
+    for path in handled:
+        place = rescued(path)
+        if place is not None:
             with contextlib.suppress(OSError):  # another process was quicker
                 path.rename(place)
         else:
             shutil.rmtree(path, ignore_errors=True)
-        handled.append(path)
-    return tuple(handled)
+    return handled
+
+
+def leftovers(models_dir: Path) -> tuple[Path, ...]:
+    """Hidden folders of processes that do not run any more."""
+    found = []
+    for path in sorted(models_dir.glob("*/.*")):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match and not atomic.process_is_alive(int(match["pid"])):
+            found.append(path)
+    return tuple(found)
+
+
+def rescued(leftover: Path) -> Path | None:
+    """Where a leftover belongs, if it is a whole model that a crash caught between two renames; else None."""
+    match = _LEFTOVER.fullmatch(leftover.name)
+    if match is None or match["kind"] != "old":
+        return None
+    place = leftover.with_name(match["name"])
+    return place if not place.exists() and (leftover / MANIFEST_NAME).is_file() else None
 
 
 def delete(folder: Path, models_dir: Path) -> int:

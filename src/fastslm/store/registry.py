@@ -100,6 +100,21 @@ class Registry:
 
         return self._put(record)
 
+    def copy(self, entry: Entry, name: str) -> Entry:
+        """Register the same files under another name.
+
+        Raises:
+            StoreError: the name is taken in this precision, or the file cannot be changed.
+        """
+
+        def twin(entries: Entries) -> Entry:
+            fresh = replace(entry, name=name, created=_now())
+            if fresh.key in entries:
+                raise StoreError(f"`{fresh.key}` is taken", path=str(self.path))
+            return fresh
+
+        return self._put(twin)
+
     def remove(self, name: str, precision: str = "auto") -> Entry | None:
         """Forget an entry and return it, None when there was none. Files are not touched. Raises StoreError."""
         with self._changing() as entries:

@@ -14,7 +14,8 @@ from tests.support.tiny_files import GgufBytes, TinyLlama, gguf_tensor, write_ll
 from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.formats import open_model
 from fastslm.formats.gguf.header import GgufHeader
-from fastslm.formats.gguf.tensors import GgufTensors, Placement, interleaved_rows
+from fastslm.formats.gguf.rows import InterleavedHeads
+from fastslm.formats.gguf.tensors import GgufTensors, Placement
 
 TYPES = gguf.GGMLQuantizationType
 SIZES = gguf.GGML_QUANT_SIZES
@@ -27,7 +28,9 @@ def one_tensor(tmp_path: Path, kind: int, raw: np.ndarray, dims: list[int], head
     path = tmp_path / "x.gguf"
     path.write_bytes(GgufBytes([], [gguf_tensor("t", dims, int(kind))], raw.tobytes()).build())
     header = GgufHeader(path)
-    return GgufTensors({"w": Placement(header, header.tensors["t"], head_rows)})
+    return GgufTensors(
+        {"w": Placement(header, header.tensors["t"], InterleavedHeads(head_rows) if head_rows else None)}
+    )
 
 
 def random_blocks(kind: TYPES, rows: int, columns: int) -> np.ndarray:
@@ -91,7 +94,7 @@ def permuted_by_the_converter(weight: np.ndarray, heads: int) -> np.ndarray:
 def test_row_order_undoes_the_converters_permutation(heads, pairs):
     rows = np.arange(heads * pairs * 2)
     stored = permuted_by_the_converter(rows[:, None], heads)[:, 0]
-    np.testing.assert_array_equal(stored[interleaved_rows(rows, pairs * 2)], rows)
+    np.testing.assert_array_equal(stored[InterleavedHeads(pairs * 2).places(rows)], rows)
 
 
 def test_query_and_key_are_read_in_hugging_faces_order_as_floats_and_as_blocks(tmp_path):

@@ -1,41 +1,87 @@
-"""Model families that we write graphs for: one table from ``model_type`` to the module that knows it."""
+"""Model families that we write graphs for: one table from ``model_type`` to what reads its configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
 
-from fastslm.export.families import llama
-from fastslm.export.families.shape import DecoderShape
+from fastslm.export.decoder import build as decoder
+from fastslm.export.decoder.shape import DecoderShape
+from fastslm.export.families import (
+    bloom,
+    falcon,
+    gemma,
+    gpt2,
+    gpt_neox,
+    granite,
+    llama,
+    mistral,
+    olmo,
+    opt,
+    phi,
+    phi3,
+    qwen,
+    smollm3,
+    stablelm,
+    starcoder2,
+)
 from fastslm.export.hparams import Hparams, unsupported
 from fastslm.export.layers import Layers
 from fastslm.export.matrices import WantedTensor
 
 
-class Family(Protocol):
-    """What every family module provides."""
+@dataclass(frozen=True)
+class Family:
+    """One family.
 
-    def read_shape(self, config: Hparams, tensors: Collection[str]) -> DecoderShape:
-        """Dimensions and options. ``tensors`` are the names that the model has.
+    Attributes:
+        models: what people call its members.
+        read_shape: dimensions and options from a configuration and the names of the model's tensors (none, when only
+            the configuration is known). Raises FormatError for a value that is missing or has no meaning, and
+            UnsupportedModel for one that asks for something that this family does not do.
+    """
 
-        Raises:
-            FormatError: a value is missing or has no meaning.
-            UnsupportedModel: a value asks for something that this family does not do.
-        """
+    models: str
+    read_shape: Callable[[Hparams, Collection[str]], DecoderShape]
 
     def wanted_tensors(self, shape: DecoderShape) -> Iterator[WantedTensor]:
         """Every tensor that ``build`` reads."""
+        return decoder.wanted_tensors(shape)
 
     def build(self, shape: DecoderShape, layers: Layers) -> None:
         """Add the whole decoder, from token ids to logits, to a graph."""
+        decoder.build(shape, layers)
 
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({"llama": llama, "mistral": llama, "qwen2": llama})
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "llama": Family("Llama 2, 3, 3.1 and 3.2, TinyLlama, SmolLM, SmolLM2, Falcon3", llama.read_shape),
+        "mistral": Family("Mistral 7B", mistral.read_shape),
+        "qwen2": Family("Qwen2, Qwen2.5, DeepSeek-R1-Distill-Qwen", qwen.read_shape2),
+        "qwen3": Family("Qwen3", qwen.read_shape3),
+        "phi3": Family("Phi-3, Phi-3.5, Phi-4 and Phi-4-mini", phi3.read_shape),
+        "gemma": Family("Gemma 1, CodeGemma", gemma.read_shape1),
+        "gemma2": Family("Gemma 2", gemma.read_shape2),
+        "gemma3_text": Family("Gemma 3 270M and 1B", gemma.read_shape3),
+        "gpt2": Family("GPT-2, DistilGPT-2", gpt2.read_shape),
+        "gpt_neox": Family("GPT-NeoX, Pythia", gpt_neox.read_shape),
+        "phi": Family("Phi-1, Phi-1.5, Phi-2", phi.read_shape),
+        "stablelm": Family("StableLM 3B, StableLM 2 1.6B, Zephyr", stablelm.read_shape),
+        "starcoder2": Family("StarCoder2", starcoder2.read_shape),
+        "olmo": Family("OLMo 1", olmo.read_shape1),
+        "olmo2": Family("OLMo 2", olmo.read_shape2),
+        "granite": Family("Granite 3", granite.read_shape),
+        "smollm3": Family("SmolLM3", smollm3.read_shape),
+        "opt": Family("OPT, except 350M", opt.read_shape),
+        "falcon": Family("Falcon 7B and RW-1B, Falcon 2", falcon.read_shape),
+        "bloom": Family("BLOOM, BLOOMZ", bloom.read_shape),
+    }
+)
 
 
 def family_of(config: Hparams) -> Family:
-    """The module for a configuration.
+    """The family of a configuration.
 
     Raises:
         UnsupportedModel: none of ours, or the weights are quantised in a way that we do not read.

@@ -12,76 +12,13 @@ from typing import Any
 import numpy as np
 
 from fastslm.errors import FormatError, UnsupportedModel
-from fastslm.formats.checked_json import quoted, shorten
+from fastslm.formats.checked_json import quoted
+from fastslm.formats.gguf.families import family_values
 from fastslm.formats.gguf.header import GgufHeader, GgufTensor
-from fastslm.formats.gguf.names import ROPE_FACTORS_NAME, Architecture, architecture
+from fastslm.formats.gguf.metadata import Metadata
+from fastslm.formats.gguf.names import LONG_FACTORS_NAMES, ROPE_FACTORS_NAME, Architecture, architecture
 
 DEFAULT_ROPE_THETA = 10000.0
-
-
-class Metadata:
-    """Typed look-ups in the metadata of one file; ``{arch}`` in a key stands for the architecture."""
-
-    def __init__(self, header: GgufHeader) -> None:
-        self.header = header
-        self.subject = str(header.path)
-        self.arch = self.text("general.architecture")
-
-    def has(self, key: str) -> bool:
-        """Whether the key is there."""
-        return self._name(key) in self.header.metadata
-
-    def text(self, key: str, default: str | None = None) -> str:
-        """A string. Raises FormatError when it is missing without a default, or of another type."""
-        value = self._get(key, default)
-        if not isinstance(value, str):
-            raise self._wrong(key, value, "a string")
-        return value
-
-    def flag(self, key: str, *, default: bool) -> bool:
-        """A boolean. Raises FormatError when it is of another type."""
-        value = self._get(key, default)
-        if not isinstance(value, bool):
-            raise self._wrong(key, value, "a boolean")
-        return value
-
-    def count(self, key: str, default: int | None = None) -> int:
-        """A whole number from 1 to 2**31 - 1; an array counts as its only value. Raises FormatError."""
-        value = self._get(key, default)
-        if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and len(value):
-            value = self._only(key, value)
-        if type(value) is not int or not 1 <= value < 1 << 31:
-            raise self._wrong(key, value, "a whole number from 1")
-        return int(value)
-
-    def number(self, key: str, default: float | None = None) -> float:
-        """A finite float above zero. Raises FormatError."""
-        value = self._get(key, default)
-        if type(value) not in (int, float) or not 0 < value < np.inf:
-            raise self._wrong(key, value, "a finite number above zero")
-        return float(value)
-
-    def _name(self, key: str) -> str:
-        return key.replace("{arch}", self.arch) if "{arch}" in key else key
-
-    def _get(self, key: str, default: Any) -> Any:
-        name = self._name(key)
-        if name in self.header.metadata:
-            return self.header.metadata[name]
-        if default is None:
-            raise FormatError(f"`{self.subject}` lacks the metadata key `{name}`", subject=self.subject, expected=name)
-        return default
-
-    def _only(self, key: str, values: Any) -> int:
-        if (values != values[0]).any():
-            message = f"`{self._name(key)}` differs from layer to layer, expected one value"
-            raise UnsupportedModel(message, feature=self._name(key))
-        return int(values[0])
-
-    def _wrong(self, key: str, value: Any, expected: str) -> FormatError:
-        name = self._name(key)
-        message = f"`{self.subject}`: `{name}` is {shorten(value)}, expected {expected}"
-        return FormatError(message, subject=self.subject, expected=expected, found=value)
 
 
 def build_config(header: GgufHeader, tensors: Mapping[str, GgufTensor]) -> dict[str, Any]:
@@ -99,13 +36,23 @@ def build_config(header: GgufHeader, tensors: Mapping[str, GgufTensor]) -> dict[
     _refuse_experts(data)
     config: dict[str, Any] = {"model_type": arch.model_type, **arch.fixed, **_sizes(data)}
     config["vocab_size"] = _vocab_size(tensors, config["hidden_size"])
-    config["rms_norm_eps"] = data.number("{arch}.attention.layer_norm_rms_epsilon")
-    config["tie_word_embeddings"] = "output.weight" not in tensors
-    config["attention_bias"] = "blk.0.attn_q.bias" in tensors
-    config["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
-    if data.has("{arch}.attention.sliding_window"):
+    kind_of_norm = "layer_norm_rms_epsilon" if arch.epsilon == "rms_norm_eps" else "layer_norm_epsilon"
+    config[arch.epsilon] = data.number(f"{{arch}}.attention.{kind_of_norm}")
+    config |= _presence(tensors)
+    if data.has("{arch}.attention.sliding_window") and not data.is_zero("{arch}.attention.sliding_window"):
         config["sliding_window"] = data.count("{arch}.attention.sliding_window")
-    return {**config, **_rope(data, arch, config["head_dim"]), **_rope_factors(header, tensors, config["head_dim"])}
+    config |= {**_rope(data, arch, config["head_dim"]), **_rope_factors(header, tensors, config["head_dim"])}
+    return {**config, **_long_rope(data, header, tensors), **family_values(data, config)}
+
+
+def _presence(tensors: Mapping[str, GgufTensor]) -> dict[str, bool]:
+    """What the tensors that are there say; each family reads the one that it knows."""
+    biased = bool({"blk.0.attn_q.bias", "blk.0.attn_qkv.bias"} & set(tensors))
+    return {
+        "tie_word_embeddings": "output.weight" not in tensors,
+        "mlp_bias": "blk.0.ffn_up.bias" in tensors,
+        **dict.fromkeys(("attention_bias", "use_bias", "use_qkv_bias"), biased),
+    }
 
 
 def _sizes(data: Metadata) -> dict[str, int]:
@@ -177,10 +124,28 @@ def _rope_factors(header: GgufHeader, tensors: Mapping[str, GgufTensor], head_di
     tensor = tensors.get(ROPE_FACTORS_NAME)
     if tensor is None:
         return {}
-    if tensor.type_name != "F32" or tensor.shape != (head_dim // 2,):
-        message = f"tensor `{tensor.name}` is {tensor.type_name} {tensor.shape}, expected F32 ({head_dim // 2},)"
-        raise FormatError(message, subject=tensor.name, expected=head_dim // 2, found=tensor.shape)
+    return {"rope_freq_factors": _factors(header, tensor, head_dim // 2)}
+
+
+def _long_rope(data: Metadata, header: GgufHeader, tensors: Mapping[str, GgufTensor]) -> dict[str, Any]:
+    """Longrope: two sets of divisors as tensors, the rest as metadata."""
+    found = {key: tensors[name] for key, name in LONG_FACTORS_NAMES.items() if name in tensors}
+    if len(found) < len(LONG_FACTORS_NAMES):
+        return {}
+    count = data.count("{arch}.rope.dimension_count") // 2
+    factors = {key: _factors(header, tensor, count) for key, tensor in found.items()}
+    scaling: dict[str, Any] = {"rope_type": "longrope", **factors}
+    if data.has("{arch}.rope.scaling.attn_factor"):
+        scaling["attention_factor"] = data.number("{arch}.rope.scaling.attn_factor")
+    original = data.count("{arch}.rope.scaling.original_context_length")
+    return {"rope_scaling": scaling, "original_max_position_embeddings": original}
+
+
+def _factors(header: GgufHeader, tensor: GgufTensor, count: int) -> list[float]:
+    if tensor.type_name != "F32" or tensor.shape != (count,):
+        message = f"tensor `{tensor.name}` is {tensor.type_name} {tensor.shape}, expected F32 ({count},)"
+        raise FormatError(message, subject=tensor.name, expected=count, found=tensor.shape)
     factors = header.data[tensor.offset : tensor.offset + tensor.size_bytes].view("<f4")
     if not (np.isfinite(factors).all() and (factors > 0).all()):
         raise FormatError(f"tensor `{tensor.name}` holds values that are not positive", subject=tensor.name)
-    return {"rope_freq_factors": [float(factor) for factor in factors]}
+    return [float(factor) for factor in factors]

@@ -77,7 +77,10 @@ class _Value:
 
 
 class GgufHeader:
-    """Metadata (a mapping of key to decoded value) and tensors of one file, which stays mapped as ``data``."""
+    """Metadata (a mapping of key to decoded value) and tensors of one file, which stays mapped as ``data``.
+
+    ``header_bytes`` is where the directory of tensors ends; nothing behind it was looked at.
+    """
 
     def __init__(self, path: Path) -> None:
         """Map and check a file.
@@ -93,6 +96,7 @@ class GgufHeader:
         self._values = _metadata(cursor, values)
         self.metadata: Mapping[str, Any] = _Metadata(self.data, self._values, str(path))
         self.tensors = _directory(cursor, tensors, self._alignment())
+        self.header_bytes = cursor.at
 
     def _alignment(self) -> int:
         found = self.metadata.get("general.alignment", DEFAULT_ALIGNMENT)

@@ -9,9 +9,11 @@ from typing import Any
 
 from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.formats.checked_json import shorten
-from fastslm.formats.gguf.config import Metadata, build_config
+from fastslm.formats.gguf.config import build_config
 from fastslm.formats.gguf.header import GgufHeader, GgufTensor
+from fastslm.formats.gguf.metadata import Metadata
 from fastslm.formats.gguf.names import Architecture, architecture, hugging_face_name, is_ignored
+from fastslm.formats.gguf.rows import InterleavedHeads, RowOrder, SortedHeads
 from fastslm.formats.gguf.tensors import GgufTensors, Placement, total_sizes
 from fastslm.formats.gguf.tokenizer import build_tokenizer
 from fastslm.formats.source import ModelSource
@@ -28,15 +30,11 @@ def open_gguf(path: Path) -> ModelSource:
         FormatError: a file is truncated, damaged or hostile.
         UnsupportedModel: architecture, tokenizer or a feature is not supported.
     """
-    headers = [GgufHeader(part) for part in split_files(path)]
-    _check_parts(headers)
-    tensors = _all_tensors(headers)
-    config = build_config(headers[0], {name: tensor for name, (_, tensor) in tensors.items()})
+    headers, config, tensors = _described(path)
     text = build_tokenizer(Metadata(headers[0]), config["vocab_size"])
-    placements = _placements(tensors, architecture(Metadata(headers[0]).arch), config)
     return ModelSource(
         config={**config, "bos_token_id": text.bos_token_id, "eos_token_id": list(text.eos_token_ids)},
-        tensors=GgufTensors(placements),
+        tensors=tensors,
         tokenizer_json=text.tokenizer_json,
         chat_template=text.chat_template,
         special_tokens=text.special_tokens,
@@ -45,6 +43,21 @@ def open_gguf(path: Path) -> ModelSource:
         add_bos=text.add_bos,
         files=total_sizes(headers),
     )
+
+
+def outline_gguf(path: Path) -> tuple[dict[str, Any], GgufTensors]:
+    """Configuration and tensors without the tokenizer, which takes longest. Raises as ``open_gguf``."""
+    _, config, tensors = _described(path)
+    return config, tensors
+
+
+def _described(path: Path) -> tuple[list[GgufHeader], dict[str, Any], GgufTensors]:
+    headers = [GgufHeader(part) for part in split_files(path)]
+    _check_parts(headers)
+    tensors = _all_tensors(headers)
+    config = build_config(headers[0], {name: tensor for name, (_, tensor) in tensors.items()})
+    placements = _placements(tensors, architecture(Metadata(headers[0]).arch), config)
+    return headers, config, GgufTensors(placements)
 
 
 def split_files(path: Path) -> list[Path]:
@@ -80,16 +93,27 @@ def _all_tensors(headers: Sequence[GgufHeader]) -> dict[str, tuple[GgufHeader, G
 def _placements(
     tensors: dict[str, tuple[GgufHeader, GgufTensor]], arch: Architecture, config: Mapping[str, Any]
 ) -> dict[str, Placement]:
-    head_rows = config["head_dim"] if arch.interleaved_rope else 0
     placed: dict[str, Placement] = {}
     for name, (header, tensor) in tensors.items():
         if is_ignored(name):
             continue
-        rotary = head_rows if re.fullmatch(r"blk\.\d+\.attn_[qk]\.(weight|bias)", name) else 0
-        if rotary and tensor.shape[0] % rotary:
-            message = f"tensor `{name}` has {tensor.shape[0]} rows, expected a multiple of the head size {rotary}"
-            raise FormatError(message, subject=name, expected=rotary, found=tensor.shape[0])
-        placed[hugging_face_name(arch, name)] = Placement(header, tensor, rotary)
+        order = _row_order(name, arch, config)
+        if order and tensor.shape[0] % order.group_rows:
+            message = (
+                f"tensor `{name}` has {tensor.shape[0]} rows, expected a multiple of the head size {order.group_rows}"
+            )
+            raise FormatError(message, subject=name, expected=order.group_rows, found=tensor.shape[0])
+        added = -1.0 if arch.shifted_norms and name.endswith("norm.weight") else 0.0
+        placed[hugging_face_name(arch, name)] = Placement(header, tensor, order, added)
     if not placed:
         raise UnsupportedModel("the model has no tensors", feature="tensors")
     return placed
+
+
+def _row_order(name: str, arch: Architecture, config: Mapping[str, Any]) -> RowOrder | None:
+    """How the rows of a tensor were reordered, None for not at all."""
+    if arch.interleaved_rope and re.fullmatch(r"blk\.\d+\.attn_[qk]\.(weight|bias)", name):
+        return InterleavedHeads(config["head_dim"])
+    if arch.sorted_heads and re.fullmatch(r"blk\.\d+\.attn_qkv\.(weight|bias)", name):
+        return SortedHeads(config["num_attention_heads"], config["head_dim"])
+    return None

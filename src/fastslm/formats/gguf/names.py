@@ -1,7 +1,8 @@
 """GGUF tensor names in Hugging Face's terms, one table per architecture.
 
-Architectures whose converter permutes the query and key rows (llama) are marked: GGUF keeps the two halves of each
-rotary head interleaved, Hugging Face one after the other.
+What llama.cpp's converter does to tensors besides renaming them is marked here and undone by the reader: it permutes
+the query and key rows of some (GGUF keeps the two halves of each rotary head interleaved, Hugging Face one after the
+other), sorts fused heads, and adds one to Gemma's norms.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from fastslm.formats.checked_json import quoted
 ROPE_FACTORS_NAME = "rope_freqs.weight"
 """Divisors of the rotary frequencies (llama3 scaling); part of the configuration, not a weight."""
 
-_IGNORED = re.compile(
-    rf"{re.escape(ROPE_FACTORS_NAME)}|blk\.\d+\.attn(?:_rot_embd|\.rotary_emb\.inv_freq)(?:\.weight)?"
-)
+LONG_FACTORS_NAMES = {"short_factor": "rope_factors_short.weight", "long_factor": "rope_factors_long.weight"}
+"""The same for longrope, one set for short texts and one for long ones."""
+
+_COMPUTED_AGAIN = "|".join(re.escape(name) for name in (ROPE_FACTORS_NAME, *LONG_FACTORS_NAMES.values()))
+_IGNORED = re.compile(rf"{_COMPUTED_AGAIN}|blk\.\d+\.attn(?:_rot_embd|\.rotary_emb\.inv_freq)(?:\.weight)?")
 
 _TOP = {
     "token_embd": "model.embed_tokens",
@@ -25,19 +28,74 @@ _TOP = {
     "output": "lm_head",
 }
 
-_LLAMA_LAYER = {
-    "attn_norm": "input_layernorm",
+_ATTENTION = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
+}
+
+_HEAD_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+
+_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+
+_GATED = {"ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+
+_LLAMA_LAYER = {**_NORMS, **_ATTENTION, **_GATED}
+
+_PHI3_LAYER = {
+    **_NORMS,
+    "attn_qkv": "self_attn.qkv_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_up": "mlp.gate_up_proj",
     "ffn_down": "mlp.down_proj",
 }
 
-_QWEN3_LAYER = {**_LLAMA_LAYER, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+_PHI_LAYER = {
+    **_ATTENTION,
+    "attn_norm": "input_layernorm",
+    "attn_output": "self_attn.dense",
+    "ffn_up": "mlp.fc1",
+    "ffn_down": "mlp.fc2",
+}
+
+_NORMS_BEHIND = {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
+
+_GEMMA2_LAYER = {**_LLAMA_LAYER, **_NORMS_BEHIND, "ffn_norm": "pre_feedforward_layernorm"}
+
+_OLMO2_LAYER = {**_ATTENTION, **_GATED, **_HEAD_NORMS, **_NORMS_BEHIND}
+
+_GPT2_LAYER = {
+    "attn_norm": "ln_1",
+    "attn_qkv": "attn.c_attn",
+    "attn_output": "attn.c_proj",
+    "ffn_norm": "ln_2",
+    "ffn_up": "mlp.c_fc",
+    "ffn_down": "mlp.c_proj",
+}
+
+_GPT2_TOP = {
+    "token_embd": "transformer.wte",
+    "position_embd": "transformer.wpe",
+    "output_norm": "transformer.ln_f",
+    "output": "lm_head",
+}
+
+_NEOX_LAYER = {
+    **_NORMS,
+    "attn_qkv": "attention.query_key_value",
+    "attn_output": "attention.dense",
+    "ffn_up": "mlp.dense_h_to_4h",
+    "ffn_down": "mlp.dense_4h_to_h",
+}
+
+_NEOX_TOP = {
+    "token_embd": "gpt_neox.embed_in",
+    "output_norm": "gpt_neox.final_layer_norm",
+    "output": "embed_out",
+}
+
+_STARCODER2_LAYER = {**_NORMS, **_ATTENTION, "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
 
 
 @dataclass(frozen=True)
@@ -47,20 +105,70 @@ class Architecture:
     Attributes:
         model_type: ``model_type`` of the configuration.
         layer: name of a layer's part to its module name.
+        top, layers: the same for the parts outside the layers, and where the layers are.
+        epsilon: the configuration's name for what norms add, which also tells the kind of norm.
         interleaved_rope: whether rows of query and key are permuted.
+        sorted_heads: whether the rows of the fused tensor are sorted by query, key and value.
+        shifted_norms: whether one was added to norm weights.
         fixed: configuration values that the architecture implies and GGUF does not store.
     """
 
     model_type: str
     layer: dict[str, str]
+    top: dict[str, str] = field(default_factory=lambda: _TOP)
+    layers: str = "model.layers"
+    epsilon: str = "rms_norm_eps"
     interleaved_rope: bool = False
+    sorted_heads: bool = False
+    shifted_norms: bool = False
     fixed: dict[str, object] = field(default_factory=dict)
 
 
+_SILU: dict[str, object] = {"hidden_act": "silu"}
+_GEMMA: dict[str, object] = {"hidden_activation": "gelu_pytorch_tanh"}
+
 ARCHITECTURES = {
-    "llama": Architecture("llama", _LLAMA_LAYER, interleaved_rope=True, fixed={"hidden_act": "silu"}),
-    "qwen2": Architecture("qwen2", _LLAMA_LAYER, fixed={"hidden_act": "silu"}),
-    "qwen3": Architecture("qwen3", _QWEN3_LAYER, fixed={"hidden_act": "silu"}),
+    "llama": Architecture("llama", _LLAMA_LAYER, interleaved_rope=True, fixed=_SILU),
+    "qwen2": Architecture("qwen2", _LLAMA_LAYER, fixed=_SILU),
+    "qwen3": Architecture("qwen3", {**_LLAMA_LAYER, **_HEAD_NORMS}, fixed=_SILU),
+    "phi3": Architecture("phi3", _PHI3_LAYER, fixed=_SILU),
+    "gemma": Architecture("gemma", _LLAMA_LAYER, shifted_norms=True, fixed=_GEMMA),
+    "gemma2": Architecture("gemma2", _GEMMA2_LAYER, shifted_norms=True, fixed=_GEMMA),
+    "gemma3": Architecture("gemma3_text", {**_GEMMA2_LAYER, **_HEAD_NORMS}, shifted_norms=True, fixed=_GEMMA),
+    "gpt2": Architecture(
+        "gpt2",
+        _GPT2_LAYER,
+        _GPT2_TOP,
+        "transformer.h",
+        "layer_norm_epsilon",
+        fixed={"activation_function": "gelu_new", "conv1d_weights": False},
+    ),
+    "gptneox": Architecture(
+        "gpt_neox",
+        _NEOX_LAYER,
+        _NEOX_TOP,
+        "gpt_neox.layers",
+        "layer_norm_eps",
+        sorted_heads=True,
+        fixed={"hidden_act": "gelu"},
+    ),
+    "phi2": Architecture(
+        "phi",
+        _PHI_LAYER,
+        {**_TOP, "output_norm": "model.final_layernorm"},
+        epsilon="layer_norm_eps",
+        fixed={"hidden_act": "gelu_new"},
+    ),
+    "stablelm": Architecture("stablelm", _LLAMA_LAYER, epsilon="layer_norm_eps", fixed=_SILU),
+    "starcoder2": Architecture(
+        "starcoder2", _STARCODER2_LAYER, epsilon="norm_epsilon", fixed={"hidden_act": "gelu_pytorch_tanh"}
+    ),
+    "olmo": Architecture(
+        "olmo", {**_ATTENTION, **_GATED}, epsilon="layer_norm_eps", interleaved_rope=True, fixed=_SILU
+    ),
+    "olmo2": Architecture("olmo2", _OLMO2_LAYER, fixed=_SILU),
+    "granite": Architecture("granite", _LLAMA_LAYER, interleaved_rope=True, fixed=_SILU),
+    "smollm3": Architecture("smollm3", _LLAMA_LAYER, interleaved_rope=True, fixed=_SILU),
 }
 
 
@@ -85,9 +193,9 @@ def hugging_face_name(arch: Architecture, gguf_name: str) -> str:
     match = re.fullmatch(r"(?:blk\.(0|[1-9]\d{0,5})\.)?([a-z0-9_]+)\.(weight|bias)", gguf_name)
     if match:
         layer, part, kind = match.groups()
-        if layer is None and part in _TOP:
-            return f"{_TOP[part]}.{kind}"
+        if layer is None and part in arch.top:
+            return f"{arch.top[part]}.{kind}"
         if layer is not None and part in arch.layer:
-            return f"model.layers.{int(layer)}.{arch.layer[part]}.{kind}"
+            return f"{arch.layers}.{int(layer)}.{arch.layer[part]}.{kind}"
     message = f"tensor `{gguf_name}` is not part of the `{arch.model_type}` block that fastslm knows"
     raise UnsupportedModel(message, feature=gguf_name)

@@ -15,17 +15,24 @@ import numpy.typing as npt
 from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.formats.floats import ITEM_TYPES, row_range, to_float32
 from fastslm.formats.gguf.header import GgufHeader, GgufTensor
+from fastslm.formats.gguf.rows import RowOrder
 from fastslm.formats.mapping import let_go
 from fastslm.formats.source import TensorInfo
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a tensor comes from: its file, its entry there, and the rows of one rotary head, 0 if not permuted."""
+    """Where a tensor comes from: its file and its entry there; and what undoes the converter's changes.
+
+    Attributes:
+        order: where its rows lie, None for as they are.
+        added: what is added to every number.
+    """
 
     header: GgufHeader
     tensor: GgufTensor
-    head_rows: int = 0
+    order: RowOrder | None = None
+    added: float = 0.0
 
 
 class GgufTensors:
@@ -57,7 +64,8 @@ class GgufTensors:
         kind = place.tensor.type_name
         plain = kind in ITEM_TYPES
         values = to_float32(raw.view(ITEM_TYPES[kind]), kind) if plain else _dequantize(raw, kind, name)
-        return values.reshape(len(raw), *place.tensor.shape[1:])
+        values = values.reshape(len(raw), *place.tensor.shape[1:])
+        return values + np.float32(place.added) if place.added else values
 
     def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
         """Raw blocks of rows ``start:stop``: uint8 ``[rows, ..., blocks per row, bytes per block]``.
@@ -92,21 +100,9 @@ class GgufTensors:
         else:
             raw = raw.reshape(tensor.shape[0], -1)
         first, last = row_range(tensor.shape[0], start, stop)
-        order = interleaved_rows(np.arange(first, last), place.head_rows) if place.head_rows else slice(first, last)
-        rows = np.array(raw[order])
+        rows = np.array(raw[place.order.places(np.arange(first, last)) if place.order else slice(first, last)])
         let_go(raw[first:last])
         return rows
-
-
-def interleaved_rows(rows: npt.NDArray[np.int64], head_rows: int) -> npt.NDArray[np.int64]:
-    """Where rows of Hugging Face's order lie in a GGUF file of architecture ``llama``.
-
-    Its converter reshapes ``[heads, 2, head_rows / 2]`` and swaps the last two axes: row
-    ``half * head_rows / 2 + pair`` of a head moves to ``2 * pair + half``.
-    """
-    head, inside = rows // head_rows, rows % head_rows
-    half, pair = inside // (head_rows // 2), inside % (head_rows // 2)
-    return head * head_rows + 2 * pair + half
 
 
 def _block_bytes(type_name: str) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.formats.checked_json import quoted, shorten
-from fastslm.formats.gguf.config import Metadata
+from fastslm.formats.gguf.metadata import Metadata
 from fastslm.formats.gguf.pretokenizers import pretokenizer
 from fastslm.formats.gguf.sentencepiece import sentencepiece_parts
 

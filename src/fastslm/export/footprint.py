@@ -1,0 +1,238 @@
+"""How large a model becomes: its graph is built with weights that are counted instead of read and written.
+
+What ONNX Runtime makes of the weights is read off the finished graph by ``examine``, so that a new family or operator
+needs a row in a table here at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastslm.errors import FormatError
+from fastslm.export.families import family_of
+from fastslm.export.graph import Graph
+from fastslm.export.hparams import Hparams
+from fastslm.export.layers import Layers
+from fastslm.export.matrices import MatrixWriter, StoredMatrix, check_tensors
+from fastslm.export.options import MAX_CONTEXT, ConvertOptions
+from fastslm.export.weights import Region, WeightsFile
+from fastslm.formats.source import Outline, TensorInfo
+from fastslm.store.manifest import GRAPH_NAME, WEIGHTS_NAME
+
+LOOKED_UP = frozenset({"Gather", "GatherBlockQuantized", "GroupQueryAttention", "RotaryEmbedding"})
+"""Operators that read a few rows of a table for each token."""
+
+QUANTIZED = "MatMulNBits"
+CODES, SCALES = 1, 2
+"""Inputs of MatMulNBits: ONNX Runtime packs the codes, two floats per block and whatever zero points say into one
+buffer on the heap, and gives the mapped codes back; the scales stay mapped beside it."""
+
+COPIED = frozenset({"Gemm", "MatMul"})
+"""Operators that keep a rearranged copy of their float matrix on the heap."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a converted model takes. Sizes in bytes.
+
+    Attributes:
+        architecture, precision, context_length, num_layers: as in the manifest.
+        file_bytes: weights and graph on disk.
+        streamed_bytes: weights that are read for every token of an answer.
+        heap_bytes: copies of weights that ONNX Runtime makes when it loads the model.
+        mapped_bytes: weights that are used where the file is mapped.
+        passing_bytes: mapped pages that are given back after loading, of the largest matrix.
+        kv_bytes: keys and values of one position.
+        row_bytes: results of the linear operators of one layer for one token.
+    """
+
+    architecture: str
+    precision: str
+    context_length: int
+    num_layers: int
+    file_bytes: int
+    streamed_bytes: int
+    heap_bytes: int
+    mapped_bytes: int
+    passing_bytes: int
+    kv_bytes: int
+    row_bytes: int
+
+
+def measure(outline: Outline, options: ConvertOptions) -> Footprint:
+    """What a conversion with these options would give; ``precision`` must not be ``auto``. Only headers are read.
+
+    Raises:
+        UnsupportedModel, FormatError: it could not be converted.
+    """
+    config = Hparams(outline.config)
+    family = family_of(config)
+    shape = family.read_shape(config, frozenset(outline.tensors))
+    shape = replace(shape, context_length=min(shape.context_length, options.context_length or MAX_CONTEXT))
+    check_tensors(outline.tensors, family.wanted_tensors(shape))
+    weights = _Counter()
+    graph = Graph(weights)
+    with ThreadPoolExecutor(1) as idle:
+        family.build(shape, Layers(graph, _Shapes(outline.tensors, weights, options.precision, idle, _ignore)))
+    return examine(
+        graph.model(),
+        architecture=str(outline.config["model_type"]),
+        precision=options.precision,
+        context_length=shape.context_length,
+    )
+
+
+def read_footprint(folder: Path, *, architecture: str, precision: str, context_length: int) -> Footprint:
+    """What a converted model takes, from its graph alone.
+
+    Raises:
+        FormatError: the graph cannot be read.
+    """
+    import onnx
+
+    path = folder / GRAPH_NAME
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # whatever class the library raises
+        raise FormatError(f"`{path}` cannot be read: {error}", subject=str(path)) from error
+    return examine(model, architecture=architecture, precision=precision, context_length=context_length)
+
+
+def examine(model: Any, *, architecture: str, precision: str, context_length: int) -> Footprint:
+    """Add up what a graph's operators do with its external weights."""
+    weights = _external(model)
+    caches = [value for value in model.graph.input if value.name.startswith("past_key_values.")]
+    uses = [_Use(node, weights) for node in model.graph.node]
+    layers = max(1, len(caches) // 2)
+    kept = _mapped(uses)
+    return Footprint(
+        architecture=architecture,
+        precision=precision,
+        context_length=context_length,
+        num_layers=layers,
+        file_bytes=max((weight.offset + weight.size for weight in weights.values()), default=0) + model.ByteSize(),
+        streamed_bytes=_distinct(weight for use in uses for weight in use.streamed()),
+        heap_bytes=sum(use.heap_bytes() for use in uses),
+        mapped_bytes=sum(kept.values()),
+        passing_bytes=max((use.passing_bytes() for use in uses), default=0),
+        kv_bytes=sum(_position_bytes(value) for value in caches),
+        row_bytes=4 * sum(use.width() for use in uses if "logits" not in use.node.output[0]) // layers,
+    )
+
+
+def streamed_bytes(model: Any) -> int:
+    """Weights of a graph that are read for every token."""
+    weights = _external(model)
+    return _distinct(weight for node in model.graph.node for weight in _Use(node, weights).streamed())
+
+
+def _external(model: Any) -> dict[str, _Weight]:
+    return {tensor.name: _Weight.of(tensor) for tensor in model.graph.initializer if tensor.external_data}
+
+
+def _distinct(weights: Iterable[_Weight]) -> int:
+    """Bytes of regions, each counted once however many initializers and operators share it."""
+    return sum({weight.offset: weight.size for weight in weights}.values())
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """One initializer in the weights file."""
+
+    name: str
+    offset: int
+    size: int
+    rows: int
+
+    @staticmethod
+    def of(tensor: Any) -> _Weight:
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        return _Weight(tensor.name, int(place["offset"]), int(place["length"]), int(tensor.dims[0]))
+
+
+@dataclass(frozen=True)
+class _Use:
+    """One operator and the weights it reads, by input."""
+
+    node: Any
+    weights: Mapping[str, _Weight]
+
+    def inputs(self) -> dict[int, _Weight]:
+        found = {index: self.weights.get(name) for index, name in enumerate(self.node.input)}
+        return {index: weight for index, weight in found.items() if weight is not None}
+
+    def streamed(self) -> list[_Weight]:
+        return [] if self.node.op_type in LOOKED_UP else list(self.inputs().values())
+
+    def mapped(self) -> Iterator[_Weight]:
+        kind = self.node.op_type
+        for index, weight in self.inputs().items():
+            if kind not in LOOKED_UP and kind not in COPIED and not (kind == QUANTIZED and index == CODES):
+                yield weight
+
+    def heap_bytes(self) -> int:
+        inputs = self.inputs()
+        if self.node.op_type == QUANTIZED and SCALES in inputs:
+            return inputs[CODES].size + 2 * inputs[SCALES].size
+        return sum(weight.size for weight in inputs.values()) if self.node.op_type in COPIED else 0
+
+    def passing_bytes(self) -> int:
+        inputs = self.inputs()
+        return inputs[CODES].size if self.node.op_type == QUANTIZED and CODES in inputs else 0
+
+    def width(self) -> int:
+        """Numbers per token that come out, for operators with a matrix."""
+        for attribute in self.node.attribute:
+            if attribute.name == "N":
+                return int(attribute.i)
+        own = self.node.op_type in COPIED and 1 in self.inputs()
+        adds_up = len(self.node.input) == 3 and self.node.input[2] not in self.weights and self.node.input[2] != ""
+        return self.inputs()[1].rows if own and not adds_up else 0
+
+
+class _Counter(WeightsFile):
+    """A weights file that exists as a number only."""
+
+    def __init__(self) -> None:
+        self.path = Path(WEIGHTS_NAME)
+        self.size_bytes = 0
+
+    def write(self, region: Region, start: int, array: npt.NDArray[Any]) -> None:
+        """Nothing is kept."""
+
+
+@dataclass(frozen=True)
+class _Shapes(MatrixWriter):
+    """Gives matrices their place and vectors their length, and reads neither."""
+
+    def fill(self, stored: StoredMatrix, infos: Sequence[TensorInfo]) -> None:
+        """Nothing is written."""
+
+    def vector(self, *names: str) -> npt.NDArray[np.float32]:
+        """Zeros."""
+        return np.zeros(sum(self.source.info(name).shape[0] for name in names), np.float32)
+
+
+def _mapped(uses: Sequence[_Use]) -> dict[str, int]:
+    """Weights whose pages stay in use: a float table that is looked up in stays although a product copies it."""
+    looked_up = {name for use in uses if use.node.op_type in LOOKED_UP for name in use.node.input}
+    kept = {weight.name: weight.size for use in uses for weight in use.mapped()}
+    copied = (w for use in uses if use.node.op_type in COPIED for w in use.inputs().values())
+    return kept | {weight.name: weight.size for weight in copied if weight.name in looked_up}
+
+
+def _position_bytes(value: Any) -> int:
+    """Bytes of one position of a cache ``[batch, heads, capacity, head_dim]`` of floats."""
+    sizes = value.type.tensor_type.shape.dim
+    return 4 * int(sizes[1].dim_value) * int(sizes[3].dim_value)
+
+
+def _ignore(name: str) -> None:
+    pass

@@ -1,0 +1,52 @@
+"""Metadata that only some architectures have, under the configuration keys of their families.
+
+What llama.cpp does not store but knows by the size of the model is filled in here as it does: the largest Gemma 2 and 3
+scale their scores by the width of the model over the number of heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastslm.formats.gguf.metadata import Metadata
+
+NUMBERS: Mapping[str, Mapping[str, str]] = {
+    "gemma2": {
+        "attn_logit_softcapping": "attn_logit_softcapping",
+        "final_logit_softcapping": "final_logit_softcapping",
+    },
+    "gemma3_text": {
+        "final_logit_softcapping": "final_logit_softcapping",
+        "rope.freq_base_swa": "rope_local_base_freq",
+    },
+    "granite": {
+        "attention.scale": "attention_multiplier",
+        "embedding_scale": "embedding_multiplier",
+        "residual_scale": "residual_multiplier",
+        "logit_scale": "logits_scaling",
+    },
+    "olmo": {"attention.clamp_kqv": "clip_qkv"},
+}
+"""Per ``model_type``: metadata key without the architecture, and the configuration's name for it."""
+
+FLAGS: Mapping[str, str] = {"gpt_neox": "use_parallel_residual", "stablelm": "use_parallel_residual"}
+
+SCALED_BY_WIDTH = {"gemma2": 46, "gemma3_text": 62}
+"""Layers of the models whose scores are scaled otherwise, the 27B ones."""
+
+
+def family_values(data: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of one file. Raises FormatError for one of the wrong type."""
+    kind = config["model_type"]
+    found: dict[str, Any] = {}
+    for key, name in NUMBERS.get(kind, {}).items():
+        if data.has(f"{{arch}}.{key}"):
+            found[name] = data.number(f"{{arch}}.{key}")
+    if kind in FLAGS:
+        found[FLAGS[kind]] = data.flag(f"{{arch}}.{FLAGS[kind]}", default=kind == "gpt_neox")
+    if kind in SCALED_BY_WIDTH:
+        is_largest = config["num_hidden_layers"] == SCALED_BY_WIDTH[kind]
+        width = config["hidden_size"] / config["num_attention_heads"] if is_largest else config["head_dim"]
+        found["query_pre_attn_scalar"] = width
+    return found

@@ -1,0 +1,1 @@
+"""What lies on this machine: in the hub cache, in our downloads, and in other programs' stores. Reads only."""

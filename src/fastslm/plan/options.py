@@ -1,0 +1,17 @@
+"""What a plan may be told. Light, so that a pull can have it without the rest of this folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fastslm.export.options import Precision
+from fastslm.hub import Wishes
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What is planned for: a precision, a context (None for the model's own), and the files to choose."""
+
+    precision: Precision = "auto"
+    context_length: int | None = None
+    wishes: Wishes = field(default_factory=Wishes)

@@ -1,0 +1,82 @@
+"""How fast a model answers: the time to read its weights and cache once for each token, corrected by real answers.
+
+A token costs its bytes over the memory bandwidth (at the share of it that our kernels reach) and a little for every
+layer. What is wrong with that on a machine shows in the answers that ``machine.json`` remembers: their times over the
+formula's give the correction. Other programs can only make an answer slower, so the faster ones tell more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastslm.export.footprint import Footprint
+from fastslm.store.machine_file import MachineFile, Run
+
+BUFFER_BYTES = 512 * 1024 * 1024
+"""Larger than the last-level cache of the machines we mean."""
+
+MEASURE_S = 0.2
+MEASUREMENTS = 3
+"""The best counts: whatever disturbs a measurement makes it slower."""
+
+LAYER_S = 1.0e-4
+SHARE = {"fp32": 1.0, "int8": 0.85, "int4": 0.85, "exact": 0.85}
+"""Share of the read bandwidth that decoding reaches, by precision."""
+
+SIMILAR = 4.0
+"""Models whose sizes differ by no more than this factor are held to be alike."""
+
+ENOUGH_RUNS = 3
+"""Answers of other sizes count from this number on."""
+
+TYPICAL_POSITION = 512
+"""Where in a conversation the speed is told for."""
+
+
+def measured_bandwidth(file: MachineFile, threads: int, available_bytes: int) -> float | None:
+    """Bytes per second that memory gives; measured once, in about half a second, and remembered.
+
+    None when there is too little memory to measure.
+
+    Raises:
+        StoreError: the measurement cannot be written down.
+    """
+    known = file.bandwidth(threads)
+    if known is not None or available_bytes < 2 * BUFFER_BYTES:
+        return known
+    from fastslm._native import read_bandwidth
+
+    rate = max(read_bandwidth(BUFFER_BYTES, threads, MEASURE_S) for _ in range(MEASUREMENTS))
+    file.note_bandwidth(threads, rate)
+    return rate
+
+
+def tokens_per_s(footprint: Footprint, context: int, bandwidth: float, runs: Sequence[Run]) -> float:
+    """Expected speed in a conversation of usual length; ``runs`` are answers of the same kind of model."""
+    position = min(TYPICAL_POSITION, context // 2)
+    expected = Run(
+        footprint.architecture,
+        footprint.precision,
+        footprint.streamed_bytes,
+        footprint.num_layers,
+        footprint.kv_bytes * position,
+        token_s=0.0,
+    )
+    return 1.0 / (formula_s(expected, bandwidth) * correction(expected, bandwidth, runs))
+
+
+def formula_s(run: Run, bandwidth: float) -> float:
+    """Seconds for one token, before any correction."""
+    share = SHARE.get(run.precision, min(SHARE.values()))
+    return (run.streamed_bytes + run.kv_bytes) / (share * bandwidth) + run.num_layers * LAYER_S
+
+
+def correction(expected: Run, bandwidth: float, runs: Sequence[Run]) -> float:
+    """What real answers took, over the formula: the quarter that was disturbed least, of similar models first."""
+    size = max(1, expected.streamed_bytes)
+    alike = [run for run in runs if 1 / SIMILAR <= max(1, run.streamed_bytes) / size <= SIMILAR]
+    chosen = alike or list(runs)
+    if len(chosen) < (1 if alike else ENOUGH_RUNS):
+        return 1.0
+    ratios = sorted(run.token_s / formula_s(run, bandwidth) for run in chosen)
+    return ratios[len(ratios) // 4]

@@ -1,0 +1,106 @@
+"""``machine.json``: what was measured on this machine, its memory bandwidth and the speed of real answers.
+
+Only measurements are kept here, so a file that is damaged, or that came from another machine, is simply begun again.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fastslm.errors import StoreError
+from fastslm.store import atomic
+
+VERSION = 1
+MOST_RUNS = 24
+"""Runs that are remembered for each architecture and precision; the newest count."""
+
+LEAST_TOKENS = 8
+"""Answers shorter than this say nothing about speed."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The speed of one answer.
+
+    Attributes:
+        architecture, precision: of the model.
+        streamed_bytes: weights read for each token.
+        num_layers: its layers.
+        kv_bytes: keys and values read for each token, on average.
+        token_s: seconds for one token, the prompt left out.
+    """
+
+    architecture: str
+    precision: str
+    streamed_bytes: int
+    num_layers: int
+    kv_bytes: int
+    token_s: float
+
+
+class MachineFile:
+    """Measurements in one file. Reading never fails; what cannot be understood was not measured."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def bandwidth(self, threads: int) -> float | None:
+        """Bytes per second that so many threads read from memory, None when it was not measured yet."""
+        value = self._section("bandwidth").get(str(threads))
+        return float(value) if isinstance(value, (int, float)) and 1e6 < value < 1e15 else None
+
+    def runs(self, architecture: str, precision: str) -> tuple[Run, ...]:
+        """Remembered answers of models like this, oldest first."""
+        found = self._section("runs").get(f"{architecture}/{precision}")
+        parsed = [_run(item) for item in found] if isinstance(found, list) else []
+        return tuple(run for run in parsed if run is not None)
+
+    def note_bandwidth(self, threads: int, bytes_per_s: float) -> None:
+        """Remember a measurement. Raises StoreError."""
+        self._write("bandwidth", {**self._section("bandwidth"), str(threads): bytes_per_s})
+
+    def note_run(self, run: Run) -> None:
+        """Remember the speed of an answer. Raises StoreError."""
+        known = [asdict(each) for each in self.runs(run.architecture, run.precision)]
+        key = f"{run.architecture}/{run.precision}"
+        self._write("runs", {**self._section("runs"), key: [*known, asdict(run)][-MOST_RUNS:]})
+
+    def _section(self, name: str) -> Mapping[str, Any]:
+        found = self._read().get(name)
+        return found if isinstance(found, dict) else {}
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            data = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        known = isinstance(data, dict) and data.get("version") == VERSION and data.get("machine") == signature()
+        return data if known else {}
+
+    def _write(self, name: str, section: Mapping[str, Any]) -> None:
+        data = {"version": VERSION, "machine": signature(), **self._read(), name: section}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_text(self.path, json.dumps(data, indent=1) + "\n")
+        except OSError as error:
+            raise StoreError(f"`{self.path}` cannot be written: {error.strerror}", path=str(self.path)) from error
+
+
+def signature() -> str:
+    """What tells this machine from another that shares the folder."""
+    return f"{platform.node()} {platform.machine()}"
+
+
+def _run(item: Any) -> Run | None:
+    """A remembered answer, None when it is not one."""
+    if not isinstance(item, dict) or set(item) != {field.name for field in fields(Run)}:
+        return None
+    numbers = [item[name] for name in ("streamed_bytes", "num_layers", "kv_bytes", "token_s")]
+    if not all(type(number) in (int, float) and 0 <= number < 1e15 for number in numbers) or item["token_s"] <= 0:
+        return None
+    return Run(**item)

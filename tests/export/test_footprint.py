@@ -1,0 +1,65 @@
+"""A footprint is what a conversion really gives, byte for byte, without converting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fastslm.errors import FormatError
+from fastslm.export.convert import convert
+from fastslm.export.footprint import measure, read_footprint
+from fastslm.export.options import ConvertOptions
+from fastslm.formats import open_model, open_outline
+from fastslm.store.manifest import GRAPH_NAME, WEIGHTS_NAME
+from support.tiny_files import TinyLlama, write_llama_gguf
+
+SHAPES = {
+    "tied": TinyLlama(),
+    "untied": TinyLlama(tied=False, vocab=320),
+    "offsets": TinyLlama(quant="Q4_1"),
+    "floats": TinyLlama(quant="F32"),
+}
+CASES = [(name, precision) for name in SHAPES for precision in ("fp32", "int8", "int4")]
+
+
+@pytest.mark.parametrize(("name", "precision"), [*CASES, ("tied", "exact"), ("offsets", "exact")])
+def test_a_footprint_has_the_size_of_the_conversion(tmp_path: Path, name: str, precision: str) -> None:
+    """Disk space is told to the byte, and the converted folder tells the same of itself."""
+    source, folder = tmp_path / "tiny.gguf", tmp_path / "out"
+    write_llama_gguf(source, SHAPES[name])
+    folder.mkdir()
+    options = ConvertOptions("tiny", "c", precision=precision)  # type: ignore[arg-type]
+    found = measure(open_outline(source), options)
+    manifest = convert(open_model(source), folder, options)
+    assert found.file_bytes == sum((folder / file).stat().st_size for file in (GRAPH_NAME, WEIGHTS_NAME))
+    again = read_footprint(folder, architecture="llama", precision=precision, context_length=found.context_length)
+    assert again == found
+    assert manifest.streamed_bytes == found.streamed_bytes
+
+
+def test_what_is_read_for_a_token_leaves_out_an_embedding_of_its_own(tmp_path: Path) -> None:
+    """Of a separate embedding one row is looked up; a tied one is multiplied with as the head."""
+    sizes = {}
+    for name in ("tied", "untied"):
+        write_llama_gguf(tmp_path / name, TinyLlama(tied=name == "tied"))
+        (tmp_path / name).rename(tmp_path / f"{name}.gguf")
+        sizes[name] = measure(open_outline(tmp_path / f"{name}.gguf"), ConvertOptions("t", "c", precision="fp32"))
+    assert sizes["tied"].streamed_bytes == sizes["untied"].streamed_bytes
+    embedding = 262 * 64 * 4
+    assert sizes["untied"].file_bytes - sizes["tied"].file_bytes > embedding * 0.9
+
+
+def test_the_cache_of_a_position_follows_from_the_heads(tmp_path: Path) -> None:
+    """Two layers, two KV heads of 16, keys and values, four bytes each."""
+    write_llama_gguf(tmp_path / "t.gguf")
+    found = measure(open_outline(tmp_path / "t.gguf"), ConvertOptions("t", "c", precision="int8", context_length=64))
+    assert found.kv_bytes == 2 * 2 * 2 * 16 * 4
+    assert (found.context_length, found.num_layers) == (64, 2)
+
+
+def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
+    """The file is named."""
+    (tmp_path / GRAPH_NAME).write_bytes(b"\xff" * 100)
+    with pytest.raises(FormatError, match=GRAPH_NAME):
+        read_footprint(tmp_path, architecture="llama", precision="int4", context_length=1)
