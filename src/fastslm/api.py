@@ -98,6 +98,8 @@ def pull(
             gate = None if force or not convert else gates.before_download(ref, settings, options)
             fetched = fetch_model(ref, settings, wishes, progress, gate=gate)
             entry = _downloaded(registry, entry, fetched)
+        for source in fetched.dropped_sources:
+            notice(f"{source} and was not used any more")
         if fetched.from_cache and ref.kind == "hub" and not settings.offline:
             notice(f"`{settings.endpoint}` does not answer; `{ref.name}` is what was here before")
         path = fetched.path
@@ -110,6 +112,27 @@ def pull(
         else:
             entry = _ready_again(registry, entry)
     return Pulled(entry, path, fetched.wire_bytes, fetched.resumed_bytes)
+
+
+def download_size(
+    name: str,
+    *,
+    revision: str | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    settings: Settings | None = None,
+) -> int | None:
+    """Bytes that ``pull`` with these arguments would download; None when the server does not tell.
+
+    Raises:
+        FastSLMError: what ``pull`` raises before it downloads.
+    """
+    from fastslm.hub import Wishes
+    from fastslm.hub.announce import missing_bytes
+
+    settings = settings or Settings.from_environment()
+    wishes = Wishes(_patterns("include", include), _patterns("exclude", exclude))
+    return missing_bytes(_reference(name, revision, settings), settings, wishes)
 
 
 def convert(

@@ -6,9 +6,22 @@ from typing import Annotated
 
 import typer
 
-from fastslm.cli.options import Context, Force, Json, Name, Precision, PrecisionOption, Quiet
+from fastslm.cli.options import (
+    Context,
+    Force,
+    Json,
+    LimitRate,
+    MaxConnections,
+    Mirrors,
+    Name,
+    Precision,
+    PrecisionOption,
+    Quiet,
+    download_settings,
+)
 from fastslm.cli.output import Output, amount
 from fastslm.cli.records import entry_record
+from fastslm.errors import Cancelled
 
 
 def command(
@@ -24,6 +37,10 @@ def command(
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
     no_convert: Annotated[bool, typer.Option("--no-convert", help="Stop after the verified download")] = False,
+    limit_rate: LimitRate = None,
+    max_connections: MaxConnections = None,
+    mirror: Mirrors = None,
+    metered: Annotated[bool, typer.Option("--metered", help="Tell the size and ask before the download")] = False,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -32,12 +49,18 @@ def command(
     from fastslm import api
 
     output = Output(as_json=as_json, quiet=quiet)
+    settings = download_settings(limit_rate, max_connections, mirror)
+    wanted, unwanted = tuple(include or ()), tuple(exclude or ())
+    if metered:
+        size = api.download_size(model, revision=revision, include=wanted, exclude=unwanted, settings=settings)
+        _agree(model, size)
     with output.progress() as progress:
         pulled = api.pull(
             model,
             revision=revision,
-            include=tuple(include or ()),
-            exclude=tuple(exclude or ()),
+            include=wanted,
+            exclude=unwanted,
+            settings=settings,
             precision=precision.choice,
             context_length=context,
             convert=not no_convert,
@@ -53,3 +76,14 @@ def command(
         "resumed_bytes": pulled.resumed_bytes,
     }
     output.data(record, str(pulled.path))
+
+
+def _agree(model: str, size: int | None) -> None:
+    """Ask on stderr; no answer is a no.
+
+    Raises:
+        Cancelled: the user does not want the download.
+    """
+    told = "an unknown number of bytes" if size is None else amount(size)
+    if size != 0 and not typer.confirm(f"`{model}` would download {told}. Go on?", err=True):
+        raise Cancelled(f"`{model}` was not downloaded")
