@@ -142,18 +142,4 @@ std::unique_ptr<Unpacker> make_unpacker(const UnpackOptions& options) {
   return std::make_unique<Pipeline>(options);
 }
 
-std::vector<UnpackedFile> unpack_file(const std::string& path, const UnpackOptions& options,
-                                      const StopFlag& stop) {
-  const File file = File::open_for_reading(path);
-  const auto unpacker = make_unpacker(options);
-  const Buffer buffer(kBlockBytes);
-  std::uint64_t offset = 0;
-  while (const std::size_t got = file.read_at(buffer.bytes(), offset)) {
-    if (stop.requested()) throw Error(ErrorCode::cancelled, "cancelled");
-    unpacker->push(buffer.bytes().first(got));
-    offset += got;
-  }
-  return unpacker->finish();
-}
-
 }  // namespace fastslm

@@ -85,7 +85,11 @@ void ZstdFrames::end_frame() {
              Gather::little<std::uint32_t>(gathered_) == kTableFrame) {
     table_ = std::move(gathered_);
   }
-  gathered_ = {};
+  if (!spare_.empty() && gathered_.capacity() == 0) {
+    gathered_ = std::move(spare_.back());
+    spare_.pop_back();
+  }
+  gathered_.clear();
   packed_ = 0;
   scanner_ = {};
 }
@@ -131,6 +135,7 @@ void ZstdFrames::hand_on_first() {
   }
   meter_.made(frame->content);
   note(frame->packed.size(), frame->content);
+  spare_.push_back(std::move(frame->packed));
   if (frame->content > 0) next_.push({frame->buffer->bytes().first(frame->content), frame->buffer});
 }
 
