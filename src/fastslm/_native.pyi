@@ -199,6 +199,9 @@ class Download:
 def archive_format(file_name: str) -> ArchiveFormat | None:
     """How a file of this name is packed, by its ending; None for anything else."""
 
+def unfinished_bytes(partial_path: str, journal_path: str) -> tuple[int, int] | None:
+    """Size of an unfinished file and how much of it is good; None without a sound journal of just this file."""
+
 def hash_file(path: str, algorithm: Literal["sha256", "git-sha1"]) -> str:
     """Hex digest of a whole file. Raises FileSystemError."""
 
