@@ -92,21 +92,20 @@ void pieces_of_any_size_give_the_same_files() {
 void an_archive_cut_off_anywhere_is_refused_and_leaves_nothing() {
   for (const auto& [format, bytes] : good_seeds()) {
     const bool tar = format == ArchiveFormat::tar;
-    for (std::size_t length = 0; length < bytes.size(); length += tar ? 31 : 1) {
+    std::size_t whole = 0;
+    for (std::size_t length = 0; length < bytes.size(); length += tar ? 61 : 1) {
       if (tar && bytes.find_first_not_of('\0', length) == std::string::npos) break;
       const check::TemporaryFolder folder;
-      bool whole_frames = false;
       try {
         unpack(options(folder.file("out"), format), bytes.substr(0, length));
-        whole_frames = true;
+        CHECK(format == ArchiveFormat::gzip || format == ArchiveFormat::zstd);
+        ++whole;
       } catch (const fastslm::Error& error) {
         CHECK_EQUAL(fastslm::error_name(error.code()), "bad_format");
+        CHECK(!fs::exists(folder.file("out")));
       }
-      // A file of several members or frames is whole at the end of each.
-      const bool several = format == ArchiveFormat::gzip || format == ArchiveFormat::zstd;
-      CHECK(!whole_frames || several);
-      CHECK_EQUAL(fs::exists(folder.file("out")), whole_frames);
     }
+    CHECK(whole <= 3);  // a file of several members or frames is whole at the end of each
   }
 }
 
@@ -116,6 +115,7 @@ void a_flipped_bit_never_changes_what_comes_out() {
       continue;  // no checksum of the content
     const check::TemporaryFolder right;
     unpack(options(right.file("out"), format), bytes);
+    const auto known = contents(right.file("out"));
     for (std::size_t at = 0; at < bytes.size(); ++at) {
       std::string damaged = bytes;
       damaged[at] = static_cast<char>(damaged[at] ^ 0x10);
@@ -126,7 +126,6 @@ void a_flipped_bit_never_changes_what_comes_out() {
         continue;
       }
       for (const auto& [name, content] : contents(folder.file("out"))) {
-        const auto known = contents(right.file("out"));
         CHECK(std::any_of(known.begin(), known.end(),
                           [&](const auto& file) { return file.second == content; }));
       }

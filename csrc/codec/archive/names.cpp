@@ -61,7 +61,7 @@ std::string Names::admit(std::string_view name, bool is_folder) {
     refuse(name, "is no file's name", std::string(name), "no slash at the end");
   std::string path;
   const auto parts = parts_of(name);
-  for (const std::string_view part : parts) {
+  for (const std::string_view& part : parts) {
     if (part == "..") refuse(name, "leaves its folder", std::string(name), "a path without `..`");
     if (part.size() > kLongestPart) {
       refuse(name, "has too long a part", std::to_string(part.size()) + " bytes", "at most 255");
