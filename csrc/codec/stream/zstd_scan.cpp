@@ -94,7 +94,8 @@ void FrameScanner::read_header() {
 }
 
 void FrameScanner::read_block() {
-  const std::uint32_t head = bytes_.number<std::uint16_t>(0) | bytes_.number<std::uint8_t>(2) << 16U;
+  const unsigned high = bytes_.number<std::uint8_t>(2);
+  const unsigned head = high << 16U | bytes_.number<std::uint16_t>(0);
   const unsigned type = head >> 1U & 3U;
   if (type == 3) refuse_archive("is damaged: a zstd block has the type `3`, expected `0` to `2`");
   const bool last = (head & 1U) != 0;
