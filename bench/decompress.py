@@ -36,12 +36,23 @@ class Run:
     failed: str = ""
 
 
-def weights(size: int, seed: int = 1) -> bytes:
+def weights(size: int) -> bytes:
     """Normal numbers in bf16: their exponents repeat, their mantissas do not."""
     import numpy as np
 
-    made = np.random.default_rng(seed).standard_normal(size // 2, dtype=np.float32) * np.float32(0.02)
+    made = np.random.default_rng(1).standard_normal(size // 2, dtype=np.float32) * np.float32(0.02)
     return (made.view(np.uint32) >> 16).astype(np.uint16).tobytes()
+
+
+def vocabulary(size: int) -> bytes:
+    """Text as in a tokenizer.json, which compresses well."""
+    lines = (f'"{hash_of(number):x}": {number}, ' for number in range(size // 16))
+    return "".join(lines).encode()[:size]
+
+
+def hash_of(number: int) -> int:
+    """Not random, and not regular."""
+    return number * 2654435761 % (1 << 32)
 
 
 def pack_gz(data: bytes) -> bytes:
@@ -78,13 +89,15 @@ def pack_tar(data: bytes) -> bytes:
 
 
 CASES = {
-    "gz": ("gz", "w.gz", pack_gz),
-    "zst one frame": ("zst", "one.zst", pack_zst),
-    "zst many frames": ("zst", "many.zst", lambda data: pack_zst(data, FRAME_BYTES)),
-    "zip": ("zip", "w.zip", pack_zip),
-    "tar.gz": ("tar", "w.tar.gz", lambda data: pack_gz(pack_tar(data))),
-    "tar.zst": ("tar", "w.tar.zst", lambda data: pack_zst(pack_tar(data), FRAME_BYTES)),
+    "gz": ("gz", "w.gz", weights, pack_gz),
+    "gz text": ("gz", "t.gz", vocabulary, pack_gz),
+    "zst one frame": ("zst", "one.zst", weights, pack_zst),
+    "zst many frames": ("zst", "many.zst", weights, lambda data: pack_zst(data, FRAME_BYTES)),
+    "zip": ("zip", "w.zip", weights, pack_zip),
+    "tar.gz": ("tar", "w.tar.gz", weights, lambda data: pack_gz(pack_tar(data))),
+    "tar.zst": ("tar", "w.tar.zst", weights, lambda data: pack_zst(pack_tar(data), FRAME_BYTES)),
 }
+"""Kind of archive, file name, what is packed, and how."""
 
 
 def _measure(case: str, peer: str, archive: Path, size: int) -> Run:
@@ -110,14 +123,14 @@ def _measure(case: str, peer: str, archive: Path, size: int) -> Run:
 
 def run_case(name: str, scratch: Path, wishes: Wishes) -> Iterator[Run]:
     """Every peer in turn, again and again; the archive is in the page cache for all."""
-    kind, file, pack = CASES[name]
-    size = max(2, round(SIZE_MB * wishes.scale)) * MB
+    kind, file, make, pack = CASES[name]
+    data = make(max(2, round(SIZE_MB * wishes.scale)) * MB)
     archive = scratch / file
-    archive.write_bytes(pack(weights(size)))
+    archive.write_bytes(pack(data))
     for _ in range(wishes.repeat):
         for peer in present(kind):
             if not wishes.peers or peer in wishes.peers:
-                yield _measure(name, peer, archive, size)
+                yield _measure(name, peer, archive, len(data))
     archive.unlink()
 
 

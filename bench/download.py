@@ -88,12 +88,17 @@ def program(*command: str) -> Iterator[int]:
                 made.kill()
 
 
+def note_of(path: Path) -> Path:
+    """Where the SHA-256 of a served file is noted."""
+    return path.with_name(path.name + ".sha256")
+
+
 def make_files(folder: Path, sizes: Sequence[float]) -> list[tuple[str, str, int]]:
     """Random files with their hashes beside them; those that are there already stay."""
     made = []
     for megabytes in sizes:
         path, size = folder / f"{megabytes:g}mb.bin", int(megabytes * MB)
-        note = path.with_name(path.name + ".sha256")
+        note = note_of(path)
         if not note.exists():
             digest = hashlib.sha256()
             with path.open("wb") as file:

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from bench.decompress import FRAME_BYTES, MB, pack_gz, pack_tar, pack_zst, weights
-from bench.download import HOME, RELAY, Wishes, finish_process, program, start_process
+from bench.download import HOME, RELAY, Wishes, finish_process, note_of, program, start_process
 from bench.machine import describe
 from bench.peers import Order
 
@@ -85,8 +85,7 @@ class Run:
 
 
 def _measure(case: str, peer: str, archive: Path, plain: int) -> Run:
-    packed = archive.read_bytes()
-    digest, size = sha256(packed).hexdigest(), len(packed)
+    digest, size = note_of(archive).read_text(encoding="utf-8"), archive.stat().st_size
     with (
         tempfile.TemporaryDirectory(dir=archive.parent.parent) as folder,
         program("-m", "bench.server", str(archive.parent)) as port,
@@ -114,6 +113,7 @@ def run_case(name: str, scratch: Path, wishes: Wishes) -> Iterator[Run]:
     source.mkdir(exist_ok=True)
     archive = source / file
     archive.write_bytes(pack(weights(plain)))
+    note_of(archive).write_text(sha256(archive.read_bytes()).hexdigest(), encoding="utf-8")
     for _ in range(wishes.repeat):
         for peer in PEERS:
             if not wishes.peers or peer in wishes.peers:
