@@ -76,7 +76,7 @@ void ZstdFrames::end_frame() {
     stream_.reset();
     note(packed_, next_.bytes);
   } else if (!scanner_.is_skippable()) {
-    auto frame = std::make_shared<Frame>();
+    auto frame = std::make_unique<Frame>();
     frame->packed = std::move(gathered_);
     frame->most_content = scanner_.most_content();
     frame->exact = scanner_.content_size().has_value();
@@ -94,16 +94,16 @@ void ZstdFrames::end_frame() {
   scanner_ = {};
 }
 
-void ZstdFrames::start(std::shared_ptr<Frame> frame) {
-  const auto full = [&] { return under_way_.size() > threads_ || held_bytes_ + frame->held() > kMostHeld; };
+void ZstdFrames::start(std::unique_ptr<Frame> fresh) {
+  const auto full = [&] { return under_way_.size() > threads_ || held_bytes_ + fresh->held() > kMostHeld; };
   while (!under_way_.empty() && full()) hand_on_first();
-  held_bytes_ += frame->held();
-  under_way_.push_back(frame);
+  Frame& frame = *under_way_.emplace_back(std::move(fresh));
+  held_bytes_ += frame.held();
   if (threads_ > 1 && !workers_) workers_ = std::make_unique<Workers>(threads_);
   if (workers_) {
-    frame->done = workers_->give([this, frame] { decode(*frame); });
+    frame.done = workers_->give([this, &frame] { decode(frame); });
   } else {
-    decode(*frame);
+    decode(frame);
   }
 }
 
