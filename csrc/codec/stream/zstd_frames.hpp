@@ -47,7 +47,8 @@ class ZstdFrames : public Stage {
   void begin_stream();
   void end_frame();
   void start(std::unique_ptr<Frame> fresh);
-  void decode(Frame& frame);
+  void decode(Frame& frame) noexcept;
+  void decode_whole(Frame& frame);
   void hand_on_first();
   void note(std::uint64_t packed, std::uint64_t content);
   void check_table() const;
