@@ -23,6 +23,7 @@ FLOORS = {
     "removal": 5,
     "upkeep": 5,
     "kernels": 2,
+    "ops": 2,
     "formats": 2,
     "store": 2,
     "hub": 3,
