@@ -41,9 +41,10 @@ class Case:
         names = ["heads", "kv_heads", "head_dim", "window", "soft_cap", "interleaved", "scale"]
         attributes = {name: getattr(self, name) for name in names}
         cosines, sines = self.tables()
-        operands = [*inputs, "pk", "pv", "last", "cos", "sin"]
+        operands = [*inputs, "pk", "pv", "last"]
         types = {"last": TensorProto.INT32}
-        weights = {"cos": cosines, "sin": sines}
+        weights = {"cos": cosines, "sin": sines} if self.rotary_half else {}
+        operands += weights
         return open_session(
             OneOperator("Attention", operands, ["y", "k", "v"], attributes, weights, types).save(folder)
         )

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -41,13 +42,22 @@ struct Attention::Inputs {
 
   std::size_t query_width() const { return static_cast<std::size_t>(query.dims[query.rank - 1]); }
   std::size_t tokens() const { return query.count() / query_width(); }
-  std::size_t half() const { return static_cast<std::size_t>(cosines.dims[1]); }
+  std::size_t half() const { return cosines ? static_cast<std::size_t>(cosines.dims[1]) : 0; }
 };
 
 Attention::Attention(const Setting& setting)
     : kernels_(setting.kernels),
       shape_(read_shape(setting.info)),
       interleaved_(setting.info.integer_or("interleaved", 0, 0, 1) == 1) {}
+
+// How many positions the rotary tables know; without tables positions make no difference.
+std::int64_t Attention::rotary_positions(const Inputs& in) const {
+  if (!in.cosines && !in.sines) return std::numeric_limits<std::int64_t>::max();
+  demand(in.cosines.rank == 2 && in.cosines.dims[1] * 2 <= dim(shape_.head_dim), "cosines", in.cosines,
+         "[positions, at most " + std::to_string(shape_.head_dim / 2) + "]");
+  demand(in.sines.rank == 2 && in.sines.dims == in.cosines.dims, "sines", in.sines, in.cosines.shape());
+  return in.cosines.dims[0];
+}
 
 Attention::Inputs Attention::read(const Context& context) const {
   const Inputs in{context.input(0), context.input(1), context.input(2), context.input(3),
@@ -72,10 +82,7 @@ Attention::Inputs Attention::read(const Context& context) const {
            "[" + std::to_string(batch) + ", " + std::to_string(shape_.kv_heads) + ", capacity, " +
                std::to_string(shape_.head_dim) + "]");
   }
-  demand(in.cosines.rank == 2 && in.cosines.dims[1] * 2 <= dim(shape_.head_dim), "cosines", in.cosines,
-         "[positions, at most " + std::to_string(shape_.head_dim / 2) + "]");
-  demand(in.sines.rank == 2 && in.sines.dims == in.cosines.dims, "sines", in.sines, in.cosines.shape());
-  const std::int64_t most = std::min(capacity, in.cosines.dims[0]);
+  const std::int64_t most = std::min(capacity, rotary_positions(in));
   for (std::size_t b = 0; b < batch; ++b) {
     const std::int64_t total = std::int64_t{in.last.as<const std::int32_t>()[b]} + 1;
     if (total < 1 || total > most) {

@@ -6,10 +6,13 @@
 namespace fastslm::ops {
 
 // Inputs
-//   0 query   float32 [tokens, heads * head_dim], or query, key and value side by side (then 1 and 2 are
-//   absent) 1 key     float32 [tokens, kv_heads * head_dim]      2 value, the same 3, 4      past keys and
-//   values, float32 [batch, kv_heads, capacity, head_dim] 5         int32 [batch]: number of valid positions
-//   after this step, minus 1 6, 7      cosines and sines, float32 [positions, rotary_dim / 2]
+//   0, query   float32 [tokens, heads * head_dim], or query, key and value side by side (then no 1 and 2)
+//   1, key     float32 [tokens, kv_heads * head_dim]
+//   2, value   the same
+//   3, 4       past keys and values, float32 [batch, kv_heads, capacity, head_dim]
+//   5          int32 [batch]: number of valid positions after this step, minus 1
+//   6, 7       cosines and sines, float32 [positions, rotary_dim / 2]; absent without rotary positions
+//
 // Outputs
 //   0         float32 [tokens, heads * head_dim]
 //   1, 2      keys and values after this step; bind them to the memory of the inputs and nothing is copied
@@ -28,8 +31,8 @@ class Attention {
                                      {abi::Element::float32},
                                      {abi::Element::float32},
                                      {abi::Element::int32},
-                                     {abi::Element::float32},
-                                     {abi::Element::float32}};
+                                     {abi::Element::float32, abi::Presence::optional},
+                                     {abi::Element::float32, abi::Presence::optional}};
   static constexpr Port kOutputs[] = {
       {abi::Element::float32}, {abi::Element::float32}, {abi::Element::float32}};
 
@@ -40,6 +43,7 @@ class Attention {
   struct Inputs;  // of one call, checked
 
   Inputs read(const Context& context) const;
+  std::int64_t rotary_positions(const Inputs& inputs) const;
   void append(const Context& context, const AttentionStep& step, const Inputs& inputs) const;
   void rotate(const float* from, std::size_t position, const Inputs& inputs, float* to) const;
 
