@@ -1,4 +1,4 @@
-"""Where our operators for ONNX Runtime are, and which instruction set they run on.
+"""Our operators for ONNX Runtime: where their library is, whether it loads, and which instruction set it runs on.
 
 ``FASTSLM_ISA`` forces one; the library reads it once, when a process first registers it.
 """
@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from fastslm.errors import FileMissing
+from fastslm import runtime
+from fastslm.errors import FileMissing, UnsupportedModel
 
 DOMAIN = "fastslm"
 """The operators' domain in graphs."""
-
-LAYOUT_VERSION = 1
-"""Layout of packed weights that this release writes and runs; the operators refuse any other."""
 
 
 def library_path() -> Path:
@@ -30,6 +29,41 @@ def library_path() -> Path:
             if (folder / name).is_file():
                 return folder / name
     raise FileMissing(f"`{folder}` holds no library of operators", what="file", name="libfastslm_ops")
+
+
+def layout_version() -> int:
+    """Layout of packed weights that this release writes and runs; the operators refuse any other."""
+    from fastslm import _native
+
+    return _native.packed_layout_version()
+
+
+def register(options: Any) -> None:
+    """Add the operators to the options of a session.
+
+    Raises:
+        UnsupportedModel: the library is missing, or this ONNX Runtime does not take it.
+        UsageError: ``FASTSLM_ISA`` names an instruction set that does not run here.
+    """
+    active_isa()
+    try:
+        options.register_custom_ops_library(str(library_path()))
+    except Exception as error:  # whatever class ONNX Runtime raises
+        message = f"our operators cannot be loaded: {runtime.first_line(error)}"
+        raise UnsupportedModel(message, feature="operators") from error
+
+
+def why_unusable() -> str:
+    """Why no session here can have the operators; nothing when it can.
+
+    Raises:
+        UsageError: as ``register``.
+    """
+    try:
+        register(runtime.onnxruntime().SessionOptions())
+    except UnsupportedModel as error:
+        return str(error)
+    return ""
 
 
 def available_isas() -> list[str]:

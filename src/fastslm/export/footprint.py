@@ -6,7 +6,7 @@ needs a row in a table here at most.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +19,11 @@ from fastslm.errors import FormatError
 from fastslm.export.families import family_of
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
-from fastslm.export.layers import Layers
-from fastslm.export.matrices import MatrixWriter, StoredMatrix, check_tensors
+from fastslm.export.matrices import MatrixWriter, check_tensors
 from fastslm.export.options import MAX_CONTEXT, ConvertOptions
+from fastslm.export.targets import TARGETS
 from fastslm.export.weights import Region, WeightsFile
-from fastslm.formats.source import Outline, TensorInfo
+from fastslm.formats.source import Outline
 from fastslm.store.manifest import GRAPH_NAME, WEIGHTS_NAME
 
 LOOKED_UP = frozenset({"Gather", "GatherBlockQuantized", "GroupQueryAttention", "RotaryEmbedding"})
@@ -80,7 +80,8 @@ def measure(outline: Outline, options: ConvertOptions) -> Footprint:
     weights = _Counter()
     graph = Graph(weights)
     with ThreadPoolExecutor(1) as idle:
-        family.build(shape, Layers(graph, _Shapes(outline.tensors, weights, options.precision, idle, _ignore)))
+        matrices = _Shapes(outline.tensors, weights, options.precision, idle, _ignore)
+        family.build(shape, graph, matrices, TARGETS[options.target])
     return examine(
         graph.model(),
         architecture=str(outline.config["model_type"]),
@@ -212,8 +213,8 @@ class _Counter(WeightsFile):
 class _Shapes(MatrixWriter):
     """Gives matrices their place and vectors their length, and reads neither."""
 
-    def fill(self, stored: StoredMatrix, infos: Sequence[TensorInfo]) -> None:
-        """Nothing is written."""
+    def spread(self, work: Callable[[slice], None], chunks: Iterable[slice]) -> None:
+        """Nothing is done."""
 
     def vector(self, *names: str) -> npt.NDArray[np.float32]:
         """Zeros."""
