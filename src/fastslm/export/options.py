@@ -10,7 +10,7 @@ from fastslm.machine import usable_cpus
 
 Precision = Literal["auto", "fp32", "int8", "int4", "exact"]
 
-Target = Literal["native", "portable"]
+Target = Literal["auto", "native", "portable"]
 """What runs the graph: operators of our own, or those that every ONNX Runtime has."""
 
 MAX_CONTEXT = 32768
@@ -30,7 +30,7 @@ class ConvertOptions:
             ``exact`` for a quantised source, else ``int4``.
         context_length: most positions of prompt and answer together; more than the model's own are refused.
             None for the model's own, but at most ``MAX_CONTEXT``.
-        target: ``native``, for the operators of this package, or ``portable``.
+        target: ``native``, for the operators of this package, ``portable``, or ``auto``: ``native`` where they load.
         threads: threads that quantise, 0 for one per CPU that we may use (at most 8).
     """
 
@@ -38,7 +38,7 @@ class ConvertOptions:
     commit: str
     precision: Precision = "auto"
     context_length: int | None = None
-    target: Target = "native"
+    target: Target = "auto"
     threads: int = 0
 
     def __post_init__(self) -> None:
