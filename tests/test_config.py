@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from fastslm.config import DEFAULT_ENDPOINT, Settings
+from fastslm.config import DEFAULT_ENDPOINT, Settings, rate_of
 from fastslm.errors import UsageError
 
 
@@ -61,6 +62,29 @@ def test_a_count_must_be_a_whole_number(value: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(UsageError, match="FASTSLM_CONNECTIONS"):
         Settings.from_environment({"FASTSLM_CONNECTIONS": value})
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("0", 0), ("1000", 1000), ("500K", 512_000), ("1.5m", 1_572_864), ("2G", 2 << 30), (" 5M ", 5 << 20)],
+)
+def test_a_rate_has_a_unit_or_none(text: str, rate: int) -> None:
+    """As curl and wget read it."""
+    assert rate_of(text, "x") == rate
+    assert Settings.from_environment({"FASTSLM_LIMIT_RATE": text}).limit_rate == rate
+
+
+@pytest.mark.parametrize("text", ["fast", "-1", "5MB", "1e9", "5 M", "M", "1.2.3", "٣M"])
+def test_a_rate_that_cannot_be_meant_is_refused(text: str) -> None:
+    """With its setting's name and the value."""
+    with pytest.raises(UsageError, match=f"`FASTSLM_LIMIT_RATE` is `{re.escape(text)}`"):
+        Settings.from_environment({"FASTSLM_LIMIT_RATE": text})
+
+
+def test_connections_adapt_unless_told_otherwise() -> None:
+    """Sixteen at most; a fixed number on request."""
+    assert (Settings.from_environment({}).connections, Settings.from_environment({}).adaptive) == (16, True)
+    assert Settings.from_environment({"FASTSLM_ADAPTIVE": "0"}).adaptive is False
 
 
 def test_proxies_are_read_in_both_cases() -> None:

@@ -204,6 +204,41 @@ def test_cancel_works_while_the_connection_is_being_made(tmp_path: Path) -> None
         assert download.progress().files[0].state == "cancelled"
 
 
+def test_an_address_is_renewed_when_it_ends_and_a_mirror_helps(tmp_path: Path) -> None:
+    data = content(3 * MIB)
+    with serving({"/fresh": data}, always=Fault()) as server, serving({"/m": data[:-1] + b"x"}) as liar:
+        server.script("/f", *[Fault(status=403)] * 20)
+        mirrors = [(liar.url("/m"), ["X-Key: 1"])]
+        file = request(server, "/f", tmp_path, data=data, renewable=True, mirrors=mirrors)
+        download = _native.Download([file], options(connections=2, adaptive=False))
+        deadline = time.monotonic() + 30
+        while not download.wait(0.01) and time.monotonic() < deadline:
+            if download.progress().files[0].link_wanted:
+                download.renew(0, server.url("/fresh"), ["X-Key: 2"])
+        [seen] = download.progress().files
+        assert (seen.state, seen.error, seen.link_wanted) == ("verified", None, False)
+        assert {found.headers["x-key"] for found in server.seen if found.path == "/fresh"} == {"2"}
+        assert all(found.headers["x-key"] == "1" for found in liar.seen)
+        assert all("sent wrong bytes" in reason for reason in seen.dropped_sources)
+        with pytest.raises(errors.UsageError):
+            download.renew(1, server.url("/fresh"))
+        with pytest.raises(errors.UsageError):
+            download.renew(0, server.url("/fresh"), ["A: b\r\nC: d"])
+    assert (tmp_path / "file.partial").read_bytes() == data
+
+
+def test_one_wrong_block_is_repaired_and_counted(tmp_path: Path) -> None:
+    data = content(9 * MIB)
+    with serving({"/f": data}) as server:
+        server.script("/f", Fault(flip=True))
+        progress = finish(request(server, "/f", tmp_path, data=data))
+    [file] = progress.files
+    assert (file.state, file.error) == ("verified", None)
+    assert 0 < file.repaired_bytes < MIB
+    assert 1 <= progress.level <= 16
+    assert (tmp_path / "file.partial").read_bytes() == data
+
+
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
@@ -293,6 +328,9 @@ def test_wrong_arguments_are_usage_errors(tmp_path: Path) -> None:
                 request(server, "/f", tmp_path, data=b"", **changes)
         with pytest.raises(errors.UsageError):
             _native.Download([], options(connections=0))
+        without_hash = request(server, "/f", tmp_path, data=b"", expected_hash="", mirrors=[(server.url("/g"), [])])
+        with pytest.raises(errors.UsageError):
+            _native.Download([without_hash], options())
         with pytest.raises(errors.UsageError):
             _native.hash_file(str(tmp_path / "f"), "none")  # type: ignore[arg-type]
     with pytest.raises(errors.UsageError):

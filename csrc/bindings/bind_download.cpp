@@ -62,18 +62,35 @@ const char* name_of(FileState state) {
   return names.at(static_cast<std::size_t>(state));
 }
 
+using Mirror = std::pair<std::string, std::vector<std::string>>;
+
+std::vector<Address> addresses(std::vector<Mirror> mirrors) {
+  std::vector<Address> result;
+  for (auto& [url, headers] : mirrors) result.push_back({std::move(url), std::move(headers)});
+  return result;
+}
+
 void bind_request(py::module_& module) {
   const auto make = [](std::string url, std::string partial_path, std::string journal_path,
                        std::int64_t size_bytes, const std::string& algorithm, std::string expected_hash,
-                       std::string identity, std::vector<std::string> headers) {
-    return FileRequest{std::move(url),      std::move(partial_path),   std::move(journal_path),
-                       size_of(size_bytes), hash_algorithm(algorithm), std::move(expected_hash),
-                       std::move(identity), std::move(headers)};
+                       std::string identity, std::vector<std::string> headers, std::vector<Mirror> mirrors,
+                       bool renewable) {
+    return FileRequest{std::move(url),
+                       std::move(partial_path),
+                       std::move(journal_path),
+                       size_of(size_bytes),
+                       hash_algorithm(algorithm),
+                       std::move(expected_hash),
+                       std::move(identity),
+                       std::move(headers),
+                       addresses(std::move(mirrors)),
+                       renewable};
   };
   py::class_<FileRequest>(module, "FileRequest", py::is_final(), "One file to fetch.")
       .def(py::init(make), py::kw_only(), py::arg("url"), py::arg("partial_path"), py::arg("journal_path"),
            py::arg("size_bytes"), py::arg("hash_algorithm") = "none", py::arg("expected_hash") = "",
-           py::arg("identity") = "", py::arg("headers") = std::vector<std::string>{})
+           py::arg("identity") = "", py::arg("headers") = std::vector<std::string>{},
+           py::arg("mirrors") = std::vector<Mirror>{}, py::arg("renewable") = false)
       .def_readonly("url", &FileRequest::url)
       .def_readonly("partial_path", &FileRequest::partial_path)
       .def_property_readonly("size_bytes",
@@ -81,16 +98,19 @@ void bind_request(py::module_& module) {
 }
 
 void bind_options(py::module_& module) {
-  const auto make = [](unsigned connections, std::uint64_t piece_bytes, double connect_timeout_s,
-                       double stall_timeout_s, unsigned max_attempts, double backoff_s, double max_backoff_s,
+  const auto make = [](unsigned connections, bool adaptive, std::uint64_t limit_rate_bytes_s,
+                       std::uint64_t piece_bytes, double connect_timeout_s, double stall_timeout_s,
+                       unsigned max_attempts, double backoff_s, double max_backoff_s,
                        double journal_interval_s, std::string user_agent, std::string proxy,
                        std::string no_proxy, std::string ca_file) {
-    return Options{{connections, piece_bytes, max_attempts, backoff_s, max_backoff_s, journal_interval_s},
+    return Options{{connections, adaptive, limit_rate_bytes_s, piece_bytes, max_attempts, backoff_s,
+                    max_backoff_s, journal_interval_s},
                    {connect_timeout_s, stall_timeout_s, std::move(user_agent), std::move(proxy),
-                    std::move(no_proxy), std::move(ca_file)}};
+                    std::move(no_proxy), std::move(ca_file), limit_rate_bytes_s}};
   };
   py::class_<Options>(module, "DownloadOptions", py::is_final(), "Settings of one download.")
-      .def(py::init(make), py::kw_only(), py::arg("connections") = 8, py::arg("piece_bytes") = 1048576,
+      .def(py::init(make), py::kw_only(), py::arg("connections") = 16, py::arg("adaptive") = true,
+           py::arg("limit_rate_bytes_s") = 0, py::arg("piece_bytes") = 1048576,
            py::arg("connect_timeout_s") = 10.0, py::arg("stall_timeout_s") = 15.0,
            py::arg("max_attempts") = 6, py::arg("backoff_s") = 0.5, py::arg("max_backoff_s") = 30.0,
            py::arg("journal_interval_s") = 0.5, py::arg("user_agent") = "fastslm", py::arg("proxy") = "",
@@ -106,6 +126,9 @@ void bind_progress(py::module_& module) {
                              [](const FileProgress& file) { return size_or_minus_one(file.size); })
       .def_readonly("done_bytes", &FileProgress::done_bytes)
       .def_readonly("resumed_bytes", &FileProgress::resumed_bytes)
+      .def_readonly("repaired_bytes", &FileProgress::repaired_bytes)
+      .def_readonly("link_wanted", &FileProgress::link_wanted)
+      .def_readonly("dropped_sources", &FileProgress::dropped_sources)
       .def_readonly("digest", &FileProgress::digest)
       .def_property_readonly("error", [](const FileProgress& file) -> py::object {
         return file.error ? to_python(*file.error) : py::none();
@@ -114,6 +137,7 @@ void bind_progress(py::module_& module) {
       .def_readonly("files", &Progress::files)
       .def_readonly("wire_bytes", &Progress::wire_bytes)
       .def_readonly("connections", &Progress::connections)
+      .def_readonly("level", &Progress::level)
       .def_readonly("finished", &Progress::finished);
 }
 
@@ -127,6 +151,12 @@ void bind_handle(py::module_& module) {
           py::arg("timeout_s"), release)
       .def(
           "progress", [](Handle& handle) { return (*handle).progress(); }, release)
+      .def(
+          "renew",
+          [](Handle& handle, std::size_t file, std::string url, std::vector<std::string> headers) {
+            (*handle).renew(file, {std::move(url), std::move(headers)});
+          },
+          py::arg("file"), py::arg("url"), py::arg("headers") = std::vector<std::string>{}, release)
       .def("cancel", [](Handle& handle) { (*handle).cancel(); }, release);
 }
 
@@ -137,6 +167,15 @@ void bind_download(py::module_& module) {
   bind_options(module);
   bind_progress(module);
   bind_handle(module);
+  module.def(
+      "unfinished_bytes",
+      [](const std::string& partial_path,
+         const std::string& journal_path) -> std::optional<std::pair<std::uint64_t, std::uint64_t>> {
+        const auto found = find_unfinished(partial_path, journal_path);
+        if (!found) return std::nullopt;
+        return std::pair(found->size, found->done_bytes);
+      },
+      py::arg("partial_path"), py::arg("journal_path"), py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace fastslm::python

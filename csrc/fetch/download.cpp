@@ -5,86 +5,23 @@
 #include <mutex>
 #include <set>
 #include <thread>
+#include <utility>
 
 #include <fastslm/download.hpp>
 #include <fastslm/stop.hpp>
 
+#include "base/clock.hpp"
 #include "base/threads.hpp"
-#include "fetch/task.hpp"
+#include "fetch/board.hpp"
+#include "fetch/policy/controller.hpp"
+#include "fetch/policy/pace.hpp"
 #include "fetch/worker.hpp"
 
 namespace fastslm {
 namespace {
 
-using Tasks = std::vector<std::unique_ptr<FileTask>>;
-
-constexpr std::chrono::milliseconds kGlance{50};
-
+constexpr double kTickS = 0.025;
 constexpr double kLongestWaitS = 1e6;  // more would overflow the clock
-
-struct Job {
-  FileTask* task;
-  std::shared_ptr<Run> run;
-};
-
-// Gives idle workers something to do: free bytes of a file under way, then the next file, then the tail of
-// the longest run.
-class Board {
- public:
-  Board(const Tasks& tasks, const StopFlag& stop) : tasks_(tasks), stop_(stop) {}
-
-  // Blocks until there is work; nothing when no file needs a connection any more.
-  std::optional<Job> next() {
-    std::unique_lock lock(mutex_);
-    while (!stop_.requested()) {
-      std::erase_if(started_, [](const FileTask* task) { return !task->is_transferring(); });
-      if (auto job = first(&FileTask::take)) return job;
-      if (FileTask* const task = first_waiting()) {
-        start(*task, lock);
-      } else if (auto tail = first(&FileTask::split)) {
-        return tail;
-      } else if (started_.empty() && starting_ == 0) {
-        return std::nullopt;
-      } else {
-        changed_.wait_for(lock, kGlance);
-      }
-    }
-    return std::nullopt;
-  }
-
-  void job_done() { changed_.notify_all(); }
-
- private:
-  std::optional<Job> first(std::shared_ptr<Run> (FileTask::*pick)()) const {
-    for (FileTask* const task : started_) {
-      if (auto run = (task->*pick)()) return Job{task, std::move(run)};
-    }
-    return std::nullopt;
-  }
-
-  FileTask* first_waiting() {
-    return next_waiting_ < tasks_.size() ? tasks_[next_waiting_++].get() : nullptr;
-  }
-
-  // Opening a file may take long; the others go on meanwhile.
-  void start(FileTask& task, std::unique_lock<std::mutex>& lock) {
-    ++starting_;
-    lock.unlock();
-    task.start();
-    lock.lock();
-    --starting_;
-    started_.push_back(&task);
-    changed_.notify_all();
-  }
-
-  const Tasks& tasks_;
-  const StopFlag& stop_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::size_t next_waiting_ = 0;
-  unsigned starting_ = 0;
-  std::vector<FileTask*> started_;  // and not yet without work for a connection
-};
 
 [[noreturn]] void refuse(const std::string& name, const std::string& value, const std::string& expected) {
   throw Error(ErrorCode::invalid_argument, "`" + name + "` is `" + value + "`, expected " + expected,
@@ -115,6 +52,12 @@ void check_hash(const FileRequest& file) {
   }
 }
 
+void check_headers(const std::vector<std::string>& headers) {
+  for (const std::string& line : headers) {
+    if (line.find_first_of("\r\n") != line.npos) refuse("headers", "(a value)", "no line break in a header");
+  }
+}
+
 void check(const FileRequest& file) {
   if (file.partial_path.empty()) refuse("partial_path", "", "a path");
   if (file.journal_path.empty()) refuse("journal_path", "", "a path");
@@ -122,8 +65,10 @@ void check(const FileRequest& file) {
     refuse("size_bytes", std::to_string(*file.size), "at most 2^60");
   }
   check_hash(file);
-  for (const std::string& line : file.headers) {
-    if (line.find_first_of("\r\n") != line.npos) refuse("headers", "(a value)", "no line break in a header");
+  check_headers(file.headers);
+  for (const Address& mirror : file.mirrors) check_headers(mirror.headers);
+  if (!file.mirrors.empty() && file.expected_hash.empty()) {
+    refuse("expected_hash", "", "a hash where there are mirrors, which nothing else can prove right");
   }
 }
 
@@ -151,9 +96,16 @@ class Download::Impl {
   Impl(std::vector<FileRequest> files, const DownloadOptions& options, std::shared_ptr<Transport> transport)
       : options_(options),
         connections_(useful_connections(files, options)),
-        transport_(std::move(transport)) {
-    for (FileRequest& file : files)
-      tasks_.push_back(std::make_unique<FileTask>(std::move(file), options_, stop_));
+        transport_(std::move(transport)),
+        shared_{{options.max_attempts, options.backoff_s, options.max_backoff_s},
+                stop_,
+                Traffic(options.limit_rate)},
+        controller_(connections_, options.adaptive),
+        board_(tasks_, stop_) {
+    for (FileRequest& file : files) {
+      tasks_.push_back(
+          std::make_unique<FileTask>(std::move(file), options_, stop_, [this] { board_.ring(); }));
+    }
     director_ = std::thread([this] { direct(); });
   }
 
@@ -161,7 +113,7 @@ class Download::Impl {
   Impl& operator=(const Impl&) = delete;
 
   ~Impl() {
-    stop_.request();
+    cancel();
     director_.join();
   }
 
@@ -178,12 +130,22 @@ class Download::Impl {
       result.finished = finished_;
     }
     for (const auto& task : tasks_) result.files.push_back(task->progress());
-    result.wire_bytes = traffic_.wire_bytes;
-    result.connections = traffic_.transfers;
+    result.wire_bytes = shared_.traffic.wire_bytes;
+    result.connections = shared_.traffic.transfers;
+    result.level = board_.allowed();
     return result;
   }
 
-  void cancel() { stop_.request(); }
+  void renew(std::size_t file, const Address& address) {
+    if (file >= tasks_.size()) refuse("file", std::to_string(file), "the index of a file");
+    check_headers(address.headers);
+    tasks_[file]->renew(address);
+  }
+
+  void cancel() {
+    stop_.request();
+    board_.ring();
+  }
 
  private:
   void direct() noexcept {
@@ -199,31 +161,50 @@ class Download::Impl {
   }
 
   void run_workers() {
-    const RetryPolicy policy{options_.max_attempts, options_.backoff_s, options_.max_backoff_s};
     std::vector<std::unique_ptr<Worker>> workers;
-    for (unsigned i = 0; i < connections_; ++i) {
-      workers.push_back(std::make_unique<Worker>(transport_->connect(), policy, stop_, traffic_));
-    }
-    Board board(tasks_, stop_);
     ThreadGroup threads;
-    for (const auto& worker : workers) {
-      threads.start([&] { work(*worker, board); });
+    do {
+      steer();
+      while (workers.size() < std::max(1U, board_.allowed())) {
+        const auto number = static_cast<unsigned>(workers.size());
+        Worker& worker = *workers.emplace_back(std::make_unique<Worker>(transport_->connect(), shared_));
+        threads.start([this, number, &worker] { work(number, worker); });
+      }
+    } while (!board_.wait_finished(kTickS));
+  }
+
+  void work(unsigned number, Worker& worker) noexcept {
+    while (const auto job =
+               board_.next(number, {.rate = worker.rate(), .latency_s = shared_.traffic.latency_s})) {
+      worker.fetch(*job->task, job->run);
+      board_.ring();
     }
   }
 
-  static void work(Worker& worker, Board& board) noexcept {
-    while (const auto job = board.next()) {
-      worker.fetch(*job->task, job->run);
-      board.job_done();
-    }
+  // The level for the next moment, and a look at who crawls.
+  void steer() {
+    const double now_s = steady_s();
+    if (std::exchange(pauses_seen_, shared_.hosts.pauses()) != shared_.hosts.pauses())
+      controller_.slow_down();
+    controller_.observe(
+        {now_s, shared_.traffic.wire_bytes, shared_.traffic.transfers, shared_.traffic.latency_s});
+    board_.allow(controller_.level());
+    std::vector<double> rates;
+    for (const auto& task : tasks_) task->observe(now_s, rates);
+    const double typical = median(rates);
+    board_.expect_rate(typical);
+    for (const auto& task : tasks_) task->replace_slow(now_s, typical, rates.size());
   }
 
   const DownloadOptions options_;
   const unsigned connections_;
   const std::shared_ptr<Transport> transport_;
   StopFlag stop_;
-  Traffic traffic_;
+  Shared shared_;
+  Controller controller_;
+  unsigned pauses_seen_ = 0;
   Tasks tasks_;
+  Board board_;
   mutable std::mutex mutex_;
   std::condition_variable finished_changed_;
   bool finished_ = false;
@@ -242,6 +223,8 @@ Download::~Download() = default;
 bool Download::wait(double timeout_s) { return impl_->wait(timeout_s); }
 
 Progress Download::progress() const { return impl_->progress(); }
+
+void Download::renew(std::size_t file, const Address& address) { impl_->renew(file, address); }
 
 void Download::cancel() { impl_->cancel(); }
 

@@ -4,17 +4,11 @@
 #include <exception>
 #include <utility>
 
+#include "base/clock.hpp"
 #include "net/url.hpp"
 
 namespace fastslm {
 namespace {
-
-constexpr std::uint64_t kSmallFilePieces = 4;  // such files are hashed by the worker that ends them
-constexpr std::chrono::milliseconds kGlance{100};
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // What the journal must agree with; empty when nothing would tell other contents apart.
 std::string identity_of(const FileRequest& request) {
@@ -22,17 +16,23 @@ std::string identity_of(const FileRequest& request) {
   return request.identity + '\n' + request.expected_hash;
 }
 
+Error ended(const std::string& url) {
+  return {ErrorCode::link_expired, "the address `" + redacted(url) + "` has ended", {.url = redacted(url)}};
+}
+
 }  // namespace
 
-FileTask::FileTask(FileRequest request, const DownloadOptions& options, const StopFlag& stop)
+FileTask::FileTask(FileRequest request, const DownloadOptions& options, const StopFlag& stop,
+                   std::function<void()> news)
     : request_(std::move(request)),
       options_(options),
       stop_(stop),
+      news_(std::move(news)),
       journal_(request_.journal_path, identity_of(request_), request_.size, options_.piece_bytes,
                options_.journal_interval_s),
       size_(request_.size.value_or(kUnknownSize)),
-      plan_(size_, {}, options_.piece_bytes, options_.connections),
-      location_(request_.url) {}
+      plan_(size_, {}, options_.piece_bytes, options_.connections == 1),
+      sources_(request_) {}
 
 bool FileTask::is_over() const { return state_ != FileState::waiting && state_ != FileState::active; }
 
@@ -57,23 +57,28 @@ void FileTask::start() noexcept {
       opened_ = true;
     }
     changed_.notify_all();
-    settle_when_ready();
   } catch (const Error& error) {
     fail(error);
   } catch (const std::exception& error) {
     fail(Error(ErrorCode::internal, error.what()));
   }
+  settle_when_ready();
 }
 
 void FileTask::open() {
-  Extents done = journal_.load(request_.partial_path);
+  Notes found = journal_.load(request_.partial_path);
   auto file = std::make_shared<File>(File::open_for_writing(request_.partial_path));
-  if (done.total() == 0) start_afresh(*file);
+  drop_lost(found, *file);
+  if (found.spans.empty()) start_afresh(*file);
   const std::lock_guard lock(mutex_);
   file_ = std::move(file);
-  resumed_ = done.total();
-  done_ = std::move(done);
-  plan_ = RangePlan(size_, done_, options_.piece_bytes, options_.connections);
+  for (const Span& span : found.spans) spans_.put(span);
+  done_ = spans_.extents();
+  synced_ = std::move(found.synced);
+  hashed_ = found.hashed;
+  hash_state_ = std::move(found.hash_state);
+  resumed_ = done_.total();
+  plan_ = RangePlan(size_, done_, options_.piece_bytes, options_.connections == 1);
 }
 
 // A file that does not fit leaves no trace.
@@ -88,26 +93,45 @@ void FileTask::start_afresh(File& file) {
   }
 }
 
-void FileTask::launch_follower() {
-  if (size_ == kUnknownSize) return;
-  follower_.emplace(request_.algorithm.value_or(HashAlgorithm::sha256), size_);
-  if (size_ > kSmallFilePieces * options_.piece_bytes) follower_thread_ = std::thread([this] { follow(); });
+bool FileTask::is_unfinished() const {
+  const std::lock_guard lock(mutex_);
+  return !is_over();
 }
 
-bool FileTask::is_transferring() const {
+std::shared_ptr<Run> FileTask::take(const Offer& offer) {
   const std::lock_guard lock(mutex_);
-  if (is_over()) return false;
-  return !opened_ || plan_.has_runs() || plan_.has_free();
+  return opened_ && !is_over() ? plan_.take(offer) : nullptr;
 }
 
-std::shared_ptr<Run> FileTask::take() {
+std::shared_ptr<Run> FileTask::split(const Offer& offer) {
   const std::lock_guard lock(mutex_);
-  return opened_ && !is_over() ? plan_.take(now_s()) : nullptr;
+  return opened_ && !is_over() ? plan_.split(offer) : nullptr;
 }
 
-std::shared_ptr<Run> FileTask::split() {
+std::shared_ptr<Run> FileTask::twin(const Offer& offer) {
   const std::lock_guard lock(mutex_);
-  return opened_ && !is_over() ? plan_.split(now_s()) : nullptr;
+  return opened_ && !is_over() ? plan_.twin(offer) : nullptr;
+}
+
+void FileTask::observe(double now_s, std::vector<double>& rates) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& run : plan_.runs()) {
+    run->pace.observe(now_s, run->position - run->begin);
+    if (run->pace.measured()) rates.push_back(run->pace.rate());
+  }
+}
+
+void FileTask::replace_slow(double now_s, double median_rate, std::size_t runs) {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<Run>> slow;
+  for (const auto& run : plan_.runs()) {
+    const bool crawling = run->pace.measured() && crawls(run->pace.rate(), median_rate, runs);
+    if (run->pace.slow_for(now_s, crawling) >= kCrawlSeconds && !run->stream) slow.push_back(run);
+  }
+  for (const auto& run : slow) {
+    plan_.drop(run);
+    if (sources_.note_crawl(run->source)) sources_.drop(run->source, "was much slower than the others");
+  }
 }
 
 bool FileTask::wants(const Run& run) const {
@@ -116,9 +140,17 @@ bool FileTask::wants(const Run& run) const {
   return !is_over() && !run.dropped && run.position < run.end;
 }
 
+std::optional<Target> FileTask::aim(Run& run) {
+  const std::lock_guard lock(mutex_);
+  auto target = sources_.begin_transfer(unix_s());
+  if (target) run.source = target->source;
+  if (!target && sources_.is_forsaken(unix_s())) throw *sources_.link_error();
+  return target;
+}
+
 std::optional<ByteRange> FileTask::next_range(Run& run) {
   Lock lock(mutex_);
-  if (run.stream) run.position = 0;
+  if (run.stream) run.position = run.claimed_to = 0;
   run.whole = run.position == 0 && run.end == size_;
   if (!run.whole) return ByteRange{run.position, run.end};
   if (size_ == kUnknownSize) reset_stream(lock);
@@ -128,6 +160,7 @@ std::optional<ByteRange> FileTask::next_range(Run& run) {
 // Without a size nothing of an earlier attempt can be kept.
 void FileTask::reset_stream(Lock& lock) {
   done_.clear();
+  spans_.clear();
   const auto file = file_;
   lock.unlock();
   if (file) file->resize(0);
@@ -142,40 +175,54 @@ bool FileTask::accept_whole(Run& run) {
 }
 
 bool FileTask::write(Run& run, Bytes data) {
-  std::shared_ptr<File> file;
-  ByteRange range;
+  Block block;
   {
     const std::lock_guard lock(mutex_);
-    if (is_over()) return false;
-    range.begin = run.position;
-    range.end = range.begin + plan_.claim(run, data.size());
-    if (range.size() == 0) return false;
-    file = file_;
-    ++writes_;
+    if (is_over() || run.dropped) return false;
+    const std::uint64_t start = run.position;
+    const ByteRange range = plan_.claim(run, data.size());
+    if (run.position == start) return false;
+    data =
+        data.subspan(static_cast<std::size_t>(range.begin - start), static_cast<std::size_t>(range.size()));
+    block = {range, data, file_, repair_.comparing()};
+    if (!data.empty()) ++writes_;
   }
+  if (!data.empty()) write_block(run, block);
+  settle_when_ready();
+  return wants(run);
+}
+
+void FileTask::write_block(Run& run, const Block& block) {
+  bool changed = false;
   try {
-    file->write_at(data.first(static_cast<std::size_t>(range.size())), range.begin);
+    changed = !(block.comparing && holds(*block.file, block.data, block.range.begin));
+    if (changed) block.file->write_at(block.data, block.range.begin);
   } catch (...) {
     const std::lock_guard lock(mutex_);
     --writes_;
     throw;
   }
-  commit(run, range);
-  journal_.save_if_due([this] { return done(); });
-  settle_when_ready();
-  return wants(run);
+  const auto spans = run.summer.feed(block.range.begin, block.data, options_.piece_bytes);
+  const std::uint64_t written = commit(run, block.range, spans, changed && block.comparing);
+  journal_.save_if_due(written, [this] { return notes(); });
 }
 
-void FileTask::commit(Run& run, ByteRange range) {
+// Returns the number of bytes that are done now.
+std::uint64_t FileTask::commit(Run& run, ByteRange range, const std::vector<Span>& spans, bool changed) {
+  std::uint64_t written = 0;
   {
     const std::lock_guard lock(mutex_);
     const std::uint64_t before = done_.total();
     done_.add(range);
-    run.fresh += done_.total() - before;
+    for (const Span& span : spans) spans_.put(span);
+    if (sources_.size() > 1 || changed) repair_.note(range, run.source, changed);
+    written = done_.total();
+    run.fresh += written - before;
     --writes_;
     if (is_complete()) plan_.drop_all();
   }
   changed_.notify_all();
+  return written;
 }
 
 void FileTask::end_of_body(Run& run) {
@@ -201,14 +248,24 @@ void FileTask::finish(const std::shared_ptr<Run>& run) {
   plan_.finish(run);
 }
 
-std::string FileTask::location() const {
+void FileTask::leave(const Target& target) {
   const std::lock_guard lock(mutex_);
-  return location_;
+  sources_.end_transfer(target.source);
 }
 
-void FileTask::set_location(const std::string& url) {
+void FileTask::set_location(const Target& target, const std::string& url) {
   const std::lock_guard lock(mutex_);
-  location_ = url;
+  sources_.set_location(target.source, url, unix_s());
+}
+
+bool FileTask::renews(const Target& target, const Error& error) {
+  const std::lock_guard lock(mutex_);
+  return sources_.expire(target, error, done_.total(), unix_s());
+}
+
+bool FileTask::does_without(const Target& target, const Error& error) {
+  const std::lock_guard lock(mutex_);
+  return sources_.drop(target.source, "failed: " + std::string(error.what()));
 }
 
 std::uint64_t FileTask::fresh_bytes(const Run& run) const {
@@ -216,73 +273,19 @@ std::uint64_t FileTask::fresh_bytes(const Run& run) const {
   return size_ == kUnknownSize ? 0 : run.fresh;
 }
 
-void FileTask::follow() noexcept {
-  try {
-    for (;;) {
-      Lock lock(mutex_);
-      const auto has_work = [&] {
-        return is_over() || is_complete() || done_.prefix() > follower_->hashed();
-      };
-      changed_.wait_for(lock, kGlance, has_work);
-      if (stop_.requested() || is_over()) return;
-      const std::uint64_t frontier = done_.prefix();
-      const bool ready = is_complete() && writes_ == 0;
-      const auto file = file_;
-      lock.unlock();
-      while (follower_->advance(*file, frontier)) {
-        if (interrupted()) return;
-      }
-      if (ready) return settle();
-      journal_.sync_if_due(*file, [this] { return done(); });
-    }
-  } catch (const Error& error) {
-    fail(error);
-  } catch (const std::exception& error) {
-    fail(Error(ErrorCode::internal, error.what()));
-  }
-}
-
-// For files without a follower thread: whoever wrote the last byte does the rest.
-void FileTask::settle_when_ready() {
+void FileTask::renew(const Address& address) {
+  std::optional<Error> given_up;
   {
     const std::lock_guard lock(mutex_);
-    if (follower_thread_.joinable() || settling_ || is_over() || !is_complete() || writes_ > 0) return;
-    settling_ = true;
+    if (!address.url.empty()) sources_.renew(address, unix_s());
+    if (address.url.empty()) given_up = sources_.link_error().value_or(ended(request_.url));
   }
-  settle();
+  if (given_up) fail(*given_up);
 }
 
-void FileTask::settle() {
-  Lock lock(mutex_);
-  const auto file = file_;
-  if (is_over() || stop_.requested()) return;
-  lock.unlock();
-  while (follower_->advance(*file, size_)) {
-    if (interrupted()) return;
-  }
-  const std::string digest = follower_->finish();
-  if (!request_.expected_hash.empty() && digest != request_.expected_hash) {
-    const std::string url = redacted(request_.url);
-    throw Error(ErrorCode::checksum_mismatch,
-                "the hash of `" + url + "` is `" + digest + "`, expected `" + request_.expected_hash + "`",
-                {.url = url, .expected = request_.expected_hash, .found = digest, .name = url});
-  }
-  file->sync();
-  publish(digest);
-}
-
-void FileTask::publish(const std::string& digest) {
-  journal_.close();
+Notes FileTask::notes() const {
   const std::lock_guard lock(mutex_);
-  if (is_over()) return;
-  state_ = FileState::verified;
-  digest_ = digest;
-  file_.reset();
-}
-
-Extents FileTask::done() const {
-  const std::lock_guard lock(mutex_);
-  return done_;
+  return {spans_.all(), synced_, hashed_, hash_state_};
 }
 
 void FileTask::fail(const Error& error) noexcept {
@@ -296,14 +299,15 @@ void FileTask::fail(const Error& error) noexcept {
   }
   changed_.notify_all();
   const bool unproven = error.code() == ErrorCode::size_mismatch && request_.expected_hash.empty();
-  leave(unproven || error.code() == ErrorCode::checksum_mismatch);
+  tidy(unproven || error.code() == ErrorCode::checksum_mismatch);
+  news_();
 }
 
 // What a later process can go on from is kept, anything else would only fill the disk.
-void FileTask::leave(bool wrong_bytes) noexcept {
+void FileTask::tidy(bool wrong_bytes) noexcept {
   try {
     if (!wrong_bytes && is_resumable()) {
-      journal_.save_now([this] { return done(); });
+      journal_.save_now([this] { return notes(); });
     } else {
       journal_.close();
       remove_file(request_.partial_path);
@@ -315,7 +319,7 @@ void FileTask::leave(bool wrong_bytes) noexcept {
 
 bool FileTask::is_resumable() const {
   const std::lock_guard lock(mutex_);
-  return !opened_ || (journal_.is_active() && done_.total() > 0);
+  return !opened_ || (journal_.is_active() && !repair_.comparing() && done_.total() > 0);
 }
 
 void FileTask::close() noexcept {
@@ -326,7 +330,7 @@ void FileTask::close() noexcept {
     if (is_over()) return;
     state_ = FileState::cancelled;
   }
-  leave(false);
+  tidy(false);
 }
 
 FileProgress FileTask::progress() const {
@@ -336,8 +340,11 @@ FileProgress FileTask::progress() const {
   if (size_ != kUnknownSize) result.size = size_;
   result.done_bytes = done_.total();
   result.resumed_bytes = resumed_;
+  result.repaired_bytes = repair_.changed_bytes();
   result.digest = digest_;
   result.error = error_;
+  result.link_wanted = sources_.link_wanted() && !is_over();
+  result.dropped_sources = sources_.dropped();
   return result;
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -16,15 +17,20 @@
 #include <fastslm/stop.hpp>
 
 #include "base/extents.hpp"
-#include "fetch/journal.hpp"
-#include "fetch/plan.hpp"
+#include "fetch/repair.hpp"
+#include "fetch/sources.hpp"
+#include "fetch/state/journal.hpp"
+#include "fetch/state/plan.hpp"
+#include "fetch/state/spans.hpp"
 #include "fetch/verify.hpp"
 
 namespace fastslm {
 
 class FileTask {
  public:
-  FileTask(FileRequest request, const DownloadOptions& options, const StopFlag& stop);
+  // `news` is called, without any lock, when there is new work or the file is over.
+  FileTask(FileRequest request, const DownloadOptions& options, const StopFlag& stop,
+           std::function<void()> news);
   FileTask(const FileTask&) = delete;
   FileTask& operator=(const FileTask&) = delete;
   ~FileTask() { close(); }
@@ -33,23 +39,34 @@ class FileTask {
 
   // Scheduling. `start` opens the file and finds what an earlier process left; an error makes it failed.
   void start() noexcept;
-  bool is_transferring() const;  // some of its bytes are still to come
-  std::shared_ptr<Run> take();
-  std::shared_ptr<Run> split();
+  bool is_unfinished() const;  // not verified, failed or cancelled
+  std::shared_ptr<Run> take(const Offer& offer);
+  std::shared_ptr<Run> split(const Offer& offer);
+  std::shared_ptr<Run> twin(const Offer& offer);
+
+  // Look at the pace of every run, add their rates to `rates`.
+  void observe(double now_s, std::vector<double>& rates);
+
+  // Give the bytes of runs that crawl, seen from the median of `runs` rates, to other connections.
+  void replace_slow(double now_s, double median_rate, std::size_t runs);
 
   // One run, as its connection sees it.
   bool wants(const Run& run) const;
+  std::optional<Target> aim(Run& run);            // nothing while a fresh address is awaited
   std::optional<ByteRange> next_range(Run& run);  // what to ask for; nothing means the whole file
   bool accept_whole(Run& run);       // a whole file came for a range: true when this run reads it
   bool write(Run& run, Bytes data);  // false when the run takes no more
   void end_of_body(Run& run);        // throws Error(connection_lost) when bytes are missing
   void finish(const std::shared_ptr<Run>& run);
 
-  // Where redirects led the last time, and the number of bytes a run has brought.
-  std::string location() const;
-  void set_location(const std::string& url);
+  // What a transfer found out about its source.
+  void leave(const Target& target);
+  void set_location(const Target& target, const std::string& url);
+  bool renews(const Target& target, const Error& error);        // another address will come
+  bool does_without(const Target& target, const Error& error);  // there is another source
   std::uint64_t fresh_bytes(const Run& run) const;
 
+  void renew(const Address& address);
   void fail(const Error& error) noexcept;
   void close() noexcept;  // no transfer may be under way; what is not over becomes cancelled
   FileProgress progress() const;
@@ -57,25 +74,43 @@ class FileTask {
  private:
   using Lock = std::unique_lock<std::mutex>;
 
+  struct Block {
+    ByteRange range;
+    Bytes data;
+    std::shared_ptr<File> file;
+    bool comparing;
+  };
+
   void open();
   void start_afresh(File& file);
   void launch_follower();
   bool is_over() const;      // needs the lock
   bool is_complete() const;  // needs the lock
   bool interrupted() const;
-  void commit(Run& run, ByteRange range);
-  void follow() noexcept;
-  void settle_when_ready();
-  void settle();
-  void publish(const std::string& digest);
+  void write_block(Run& run, const Block& block);
+  std::uint64_t commit(Run& run, ByteRange range, const std::vector<Span>& spans, bool changed);
   void reset_stream(Lock& lock);
-  Extents done() const;
+  Notes notes() const;
   bool is_resumable() const;
-  void leave(bool wrong_bytes) noexcept;
+  void tidy(bool wrong_bytes) noexcept;
+
+  // task_settle.cpp: the hash that follows, and what comes after the last byte.
+  void follow() noexcept;
+  bool follow_once();
+  void hash_to(std::uint64_t frontier);
+  void checkpoint();
+  bool try_early();
+  void settle_when_ready() noexcept;
+  void settle();
+  bool begin_repair();
+  void refetch(const Extents& keep);
+  void publish(const std::string& digest);
+  [[noreturn]] void refuse_hash(const std::string& digest) const;
 
   const FileRequest request_;
   const DownloadOptions options_;
   const StopFlag& stop_;
+  const std::function<void()> news_;
   JournalKeeper journal_;  // its lock is taken before ours
 
   mutable std::mutex mutex_;
@@ -87,14 +122,22 @@ class FileTask {
   std::uint64_t size_;
   std::uint64_t resumed_ = 0;
   Extents done_;
+  Spans spans_;
+  Extents synced_;
+  std::uint64_t hashed_ = 0;  // and the hash's state there
+  std::string hash_state_;
   RangePlan plan_;
+  Sources sources_;
+  Repair repair_;
   std::shared_ptr<File> file_;
-  std::string location_;
   std::string digest_;
   std::optional<Error> error_;
 
   std::optional<Follower> follower_;  // used by one thread at a time: the follower's, or the one that settles
   std::thread follower_thread_;
+  double sync_due_s_ = 0;  // the follower's alone, as the next two
+  std::uint64_t written_out_ = 0;
+  std::uint64_t tried_bytes_ = 0;
 };
 
 }  // namespace fastslm

@@ -1,108 +1,17 @@
 #include "fetch/worker.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <exception>
-#include <vector>
 
+#include "base/clock.hpp"
 #include "net/redirect.hpp"
-#include "net/response.hpp"
 #include "net/url.hpp"
 
 namespace fastslm {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-constexpr std::uint64_t kLeastBlock = 16U << 10U;  // libcurl hands out so much at a time
-constexpr std::uint64_t kMostBlock = 64U << 10U;
-constexpr std::uint64_t kBlocksPerFile = 1000;
-constexpr std::chrono::milliseconds kLongestHold{100};
 constexpr double kGlanceS = 0.1;
-
-// What a killed process holds back is lost, so small files are written in small blocks.
-std::size_t block_bytes(std::optional<std::uint64_t> file_size) {
-  const std::uint64_t wanted = file_size.value_or(0) / kBlocksPerFile;
-  return static_cast<std::size_t>(std::clamp(wanted, kLeastBlock, kMostBlock));
-}
-
-// Checks one response and writes its body in large blocks.
-class RunReceiver : public Receiver {
- public:
-  RunReceiver(FileTask& task, Run& run, Traffic& traffic)
-      : task_(task),
-        run_(run),
-        traffic_(traffic),
-        asked_(task.next_range(run)),
-        block_(block_bytes(task.request().size)) {
-    buffer_.reserve(block_);
-  }
-
-  std::string range_header() const {
-    if (!asked_) return {};
-    return "bytes=" + std::to_string(asked_->begin) + "-" + std::to_string(asked_->end - 1);
-  }
-
-  bool on_head(const ResponseHead& head) override {
-    const auto size = task_.progress().size;
-    const Body body = check_head(head, {task_.request().url, asked_, size});
-    announced_ = body == Body::part ? asked_->size() : size;
-    return body == Body::part || !asked_ || task_.accept_whole(run_);
-  }
-
-  bool on_body(std::span<const std::byte> data) override {
-    traffic_.wire_bytes += data.size();
-    received_ += data.size();
-    if (announced_ && received_ > *announced_) refuse_surplus();
-    while (!data.empty()) {
-      if (buffer_.size() == block_ && !flush()) return false;
-      const std::size_t step = std::min(data.size(), block_ - buffer_.size());
-      buffer_.insert(buffer_.end(), data.begin(), data.begin() + static_cast<std::ptrdiff_t>(step));
-      data = data.subspan(step);
-    }
-    return !is_due() || flush();
-  }
-
-  bool wanted() override { return (!is_due() || flush()) && task_.wants(run_); }
-
-  // False when the run takes no more.
-  bool flush() {
-    flushed_at_ = Clock::now();
-    if (buffer_.empty()) return true;
-    const bool more = task_.write(run_, buffer_);
-    buffer_.clear();
-    return more;
-  }
-
- private:
-  // The last bytes are held until the server has ended the body, so that a surplus shows before the file is
-  // whole.
-  bool is_whole() const { return announced_ && received_ == *announced_; }
-
-  bool is_due() const { return !is_whole() && Clock::now() - flushed_at_ >= kLongestHold; }
-
-  [[noreturn]] void refuse_surplus() {
-    buffer_.clear();
-    const std::string url = redacted(task_.request().url);
-    throw Error(
-        asked_ ? ErrorCode::range_mismatch : ErrorCode::size_mismatch,
-        "`" + url + "` sent more than the " + std::to_string(*announced_) + " bytes that were expected",
-        {.url = url,
-         .expected = std::to_string(*announced_),
-         .found = std::to_string(received_),
-         .name = url});
-  }
-
-  FileTask& task_;
-  Run& run_;
-  Traffic& traffic_;
-  std::optional<ByteRange> asked_;
-  std::size_t block_;
-  std::optional<std::uint64_t> announced_;
-  std::uint64_t received_ = 0;
-  std::vector<std::byte> buffer_;
-  Clock::time_point flushed_at_ = Clock::now();
-};
+constexpr double kTellingS = 0.2;  // a shorter run says little about the rate
 
 class CountedTransfer {
  public:
@@ -115,13 +24,35 @@ class CountedTransfer {
   Traffic& traffic_;
 };
 
+// The source is taken by one transfer as long as this lives.
+class Aimed {
+ public:
+  Aimed(FileTask& task, Run& run) : task_(task), target_(task.aim(run)) {}
+  Aimed(const Aimed&) = delete;
+  Aimed& operator=(const Aimed&) = delete;
+  ~Aimed() {
+    if (target_) task_.leave(*target_);
+  }
+  explicit operator bool() const { return target_.has_value(); }
+  const Target& operator*() const { return *target_; }
+
+ private:
+  FileTask& task_;
+  std::optional<Target> target_;
+};
+
+bool is_host_wide(const Error& error) {
+  return error.code() == ErrorCode::server_busy &&
+         (error.facts().status == 429 || error.facts().status == 503);
+}
+
 }  // namespace
 
-Worker::Worker(std::unique_ptr<Connection> connection, const RetryPolicy& policy, const StopFlag& stop,
-               Traffic& traffic)
-    : connection_(std::move(connection)), policy_(policy), stop_(stop), traffic_(traffic) {}
+Worker::Worker(std::unique_ptr<Connection> connection, Shared& shared)
+    : connection_(std::move(connection)), shared_(shared) {}
 
 void Worker::fetch(FileTask& task, const std::shared_ptr<Run>& run) noexcept {
+  const double started = steady_s();
   try {
     fetch_all(task, *run);
   } catch (const Error& error) {
@@ -129,52 +60,71 @@ void Worker::fetch(FileTask& task, const std::shared_ptr<Run>& run) noexcept {
   } catch (const std::exception& error) {
     task.fail(Error(ErrorCode::internal, error.what()));
   }
+  const double elapsed = steady_s() - started;
+  if (elapsed >= kTellingS) rate_ = static_cast<double>(task.fresh_bytes(*run)) / elapsed;
   task.finish(run);
 }
 
 void Worker::fetch_all(FileTask& task, Run& run) {
   Attempts attempts;
   while (task.wants(run)) {
+    const Aimed target(task, run);
+    const double wait_s = target ? shared_.hosts.wait_s(origin_of((*target).location), steady_s()) : kGlanceS;
+    if (wait_s > 0) {
+      pause(task, run, std::min(wait_s, kGlanceS));
+      continue;
+    }
     const std::uint64_t before = task.fresh_bytes(run);
     try {
-      attempt(task, run);
+      attempt(task, run, *target);
     } catch (const Error& error) {
-      recover(task, run, error, attempts.failed(task.fresh_bytes(run) > before));
+      const unsigned failures = attempts.failed(task.fresh_bytes(run) > before);
+      if (!recover(task, run, *target, error, failures)) attempts = {};
     }
   }
 }
 
-void Worker::attempt(FileTask& task, Run& run) {
-  const CountedTransfer counted(traffic_);
-  RunReceiver receiver(task, run, traffic_);
-  const HttpRequest request{task.request().url, task.request().headers, receiver.range_header()};
+void Worker::attempt(FileTask& task, Run& run, const Target& target) {
+  const CountedTransfer counted(shared_.traffic);
+  RunReceiver receiver(task, run, shared_.traffic, shared_.stop);
+  const HttpRequest request{target.address.url, target.address.headers, receiver.range_header()};
   Followed followed{};
   try {
-    followed = get_following(*connection_, request, task.location(), receiver);
+    followed = get_following(*connection_, request, target.location, receiver);
   } catch (const Error& error) {
     if (is_retryable(error.code())) receiver.flush();
     throw;
   }
   receiver.flush();
-  task.set_location(followed.url);
+  task.set_location(target, followed.url);
   if (followed.ended == Ended::complete) task.end_of_body(run);
 }
 
-// Returns when another attempt is due, throws `error` when it is final.
-void Worker::recover(FileTask& task, const Run& run, const Error& error, unsigned failures) {
-  const bool stale = error.code() == ErrorCode::link_expired && task.location() != task.request().url;
-  if (stale) task.set_location(task.request().url);
+// Returns when another attempt is due, false when it is at something new; throws `error` when it is final.
+bool Worker::recover(FileTask& task, const Run& run, const Target& target, const Error& error,
+                     unsigned failures) {
+  const RetryPolicy& policy = shared_.policy;
+  const bool expired = error.code() == ErrorCode::link_expired;
+  const bool stale = expired && target.location != target.address.url;
+  if (stale) task.set_location(target, target.address.url);
+  if (stale && failures < policy.max_attempts) return true;
+  if (expired && task.renews(target, error)) return false;
   const double asked_s = error.facts().retry_after_s;
-  const bool hopeless = failures >= policy_.max_attempts || asks_too_much(policy_, asked_s);
-  if (hopeless || !(stale || is_retryable(error.code()))) throw error;
-  if (stale) return;
+  const bool hopeless = failures >= policy.max_attempts || asks_too_much(policy, asked_s);
+  if (hopeless || !is_retryable(error.code())) {
+    if (task.does_without(target, error)) return false;
+    throw error;
+  }
   const double random = std::uniform_real_distribution<>()(random_);
-  pause(task, run, backoff_seconds(policy_, failures, random, asked_s));
+  const double wait_s = backoff_seconds(policy, failures, random, asked_s);
+  if (is_host_wide(error)) shared_.hosts.pause(origin_of(target.location), steady_s() + wait_s);
+  pause(task, run, wait_s);
+  return true;
 }
 
 void Worker::pause(const FileTask& task, const Run& run, double seconds) const {
   for (double left = seconds; left > 0 && task.wants(run); left -= kGlanceS) {
-    if (!stop_.sleep(std::min(left, kGlanceS))) return;
+    if (!shared_.stop.sleep(std::min(left, kGlanceS))) return;
   }
 }
 

@@ -134,6 +134,16 @@ void File::preallocate(std::uint64_t size) {
   throw_system_error("cannot reserve space for", path_, code, size);
 }
 
+void File::begin_writing_out(std::uint64_t offset, std::uint64_t length) const noexcept {
+#if defined(__linux__)
+  static_cast<void>(::sync_file_range(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(length),
+                                      SYNC_FILE_RANGE_WRITE));
+#else
+  static_cast<void>(offset);
+  static_cast<void>(length);
+#endif
+}
+
 void File::sync() {
   if (::fsync(descriptor_) != 0) throw_system_error("cannot sync", path_, errno, size());
 }

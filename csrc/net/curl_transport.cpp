@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <curl/curl.h>
+#include <sys/socket.h>
 
 #include <fastslm/error.hpp>
 #include <fastslm/transport.hpp>
@@ -52,8 +53,9 @@ class Exchange {
   }
 
   bool body(std::span<const std::byte> data) {
-    touch();
-    return guarded([&] { return receiver_.on_body(data); });
+    const bool more = guarded([&] { return receiver_.on_body(data); });
+    touch();  // afterwards, as the receiver may take its time
+    return more;
   }
 
   bool wanted() {
@@ -144,6 +146,14 @@ int on_connected(void* exchange, char*, char*, int, int) {
   return CURL_PREREQFUNC_OK;
 }
 
+// About a tenth of a second of the rate, within what a socket can use.
+int keep_window_small(void* options, curl_socket_t socket, curlsocktype) {
+  const std::uint64_t paced = static_cast<const TransportOptions*>(options)->paced_bytes_s;
+  const int window = static_cast<int>(std::clamp<std::uint64_t>(paced / 10, 32U << 10U, 1U << 20U));
+  static_cast<void>(::setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &window, sizeof window));
+  return CURL_SOCKOPT_OK;
+}
+
 ErrorCode code_for(CURLcode result) {
   switch (result) {
     case CURLE_PEER_FAILED_VERIFICATION:
@@ -225,6 +235,11 @@ class CurlConnection : public Connection {
     set(CURLOPT_USERAGENT, options_.user_agent.c_str());
     set(CURLOPT_PROXY, options_.proxy.c_str());  // empty: none, and none from the environment
     set(CURLOPT_NOPROXY, options_.no_proxy.c_str());
+    set(CURLOPT_DNS_SHUFFLE_ADDRESSES, 1L);  // a fresh connection may get a better server
+    if (options_.paced_bytes_s > 0) {
+      set(CURLOPT_SOCKOPTFUNCTION, &keep_window_small);
+      set(CURLOPT_SOCKOPTDATA, static_cast<void*>(&options_));
+    }
     if (!options_.ca_file.empty()) set(CURLOPT_CAINFO, options_.ca_file.c_str());
 #if LIBCURL_VERSION_NUM >= 0x075500
     set(CURLOPT_PROTOCOLS_STR, "http,https");

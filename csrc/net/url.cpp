@@ -104,10 +104,13 @@ std::string resolve_url(std::string_view base, std::string_view reference) {
   return to_string(parse_url(url.scheme + "://" + url.authority + target));
 }
 
+std::string origin_of(std::string_view text) {
+  const Url url = parse_url(text);
+  return url.scheme + "://" + url.host + ":" + url.port;
+}
+
 bool same_origin(std::string_view left, std::string_view right) {
-  const Url a = parse_url(left);
-  const Url b = parse_url(right);
-  return a.scheme == b.scheme && a.host == b.host && a.port == b.port;
+  return origin_of(left) == origin_of(right);
 }
 
 std::string redacted(std::string_view text) {

@@ -26,6 +26,9 @@ std::string resolve_url(std::string_view base, std::string_view reference);
 // Same scheme, host and port: the border that credentials do not cross.
 bool same_origin(std::string_view left, std::string_view right);
 
+// `scheme://host:port` of an address.
+std::string origin_of(std::string_view text);
+
 // The address without userinfo, query and fragment, for messages; never throws on odd input.
 std::string redacted(std::string_view text);
 

@@ -25,6 +25,8 @@ class FileRequest:
     ``size_bytes`` is -1 when the server does not tell (one stream, no resume). ``identity`` is any text that
     changes when the content does (a hash, an ETag): a journal of another identity is discarded. Without an
     identity and an expected hash, or without a size, nothing is resumed. ``expected_hash`` is lower-case hex.
+    ``mirrors`` are more addresses (with headers) of the same bytes, only allowed with an expected hash; a mirror that
+    lies, fails or crawls is dropped. ``renewable`` promises that the caller answers ``link_wanted`` with ``renew``.
     A download that fails or is cancelled leaves a partial file only where the next one can go on from it.
     """
 
@@ -39,6 +41,8 @@ class FileRequest:
         expected_hash: str = "",
         identity: str = "",
         headers: Sequence[str] = (),
+        mirrors: Sequence[tuple[str, Sequence[str]]] = (),
+        renewable: bool = False,
     ) -> None: ...
     @property
     def url(self) -> str: ...
@@ -49,12 +53,17 @@ class FileRequest:
 
 @final
 class DownloadOptions:
-    """Settings of one download. Times in seconds, sizes in bytes."""
+    """Settings of one download. Times in seconds, sizes in bytes, rates in bytes per second (0: no limit).
+
+    ``connections`` is the most there may be; ``adaptive`` uses as many of them as raise the total rate, else all.
+    """
 
     def __init__(
         self,
         *,
-        connections: int = 8,
+        connections: int = 16,
+        adaptive: bool = True,
+        limit_rate_bytes_s: int = 0,
         piece_bytes: int = 1048576,
         connect_timeout_s: float = 10.0,
         stall_timeout_s: float = 15.0,
@@ -73,7 +82,8 @@ class DownloadOptions:
 @final
 class FileProgress:
     """Where one file stands. ``done_bytes`` counts bytes safely written, ``resumed_bytes`` those found on disk
-    at the start, ``digest`` is the hex hash once verified (SHA-256 when the request's algorithm is ``none``)."""
+    at the start, ``repaired_bytes`` those replaced because the hash was wrong; ``digest`` is the hex hash once verified
+    (SHA-256 when the request's algorithm is ``none``). ``dropped_sources`` gives each with its reason."""
 
     @property
     def state(self) -> FileState: ...
@@ -84,13 +94,20 @@ class FileProgress:
     @property
     def resumed_bytes(self) -> int: ...
     @property
+    def repaired_bytes(self) -> int: ...
+    @property
+    def link_wanted(self) -> bool: ...
+    @property
+    def dropped_sources(self) -> list[str]: ...
+    @property
     def digest(self) -> str: ...
     @property
     def error(self) -> FastSLMError | None: ...
 
 @final
 class Progress:
-    """One consistent look at a download. ``wire_bytes`` counts body bytes received, wasted ones included."""
+    """One consistent look at a download. ``wire_bytes`` counts body bytes received, wasted ones included,
+    ``connections`` the transfers under way, ``level`` how many there may be at the moment."""
 
     @property
     def files(self) -> list[FileProgress]: ...
@@ -98,6 +115,8 @@ class Progress:
     def wire_bytes(self) -> int: ...
     @property
     def connections(self) -> int: ...
+    @property
+    def level(self) -> int: ...
     @property
     def finished(self) -> bool: ...
 
@@ -112,8 +131,13 @@ class Download:
     def wait(self, timeout_s: float) -> bool:
         """Wait at most ``timeout_s``; True when finished. Never longer, so that Ctrl-C works."""
     def progress(self) -> Progress: ...
+    def renew(self, file: int, url: str, headers: Sequence[str] = ()) -> None:
+        """A fresh address for the file with this index; an empty ``url`` gives it up with its LinkExpired."""
     def cancel(self) -> None:
         """Ask all transfers to stop; the journals are saved. Returns at once, ``wait`` tells when it is done."""
+
+def unfinished_bytes(partial_path: str, journal_path: str) -> tuple[int, int] | None:
+    """Size of an unfinished file and how much of it is good; None without a sound journal of just this file."""
 
 def hash_file(path: str, algorithm: Literal["sha256", "git-sha1"]) -> str:
     """Hex digest of a whole file. Raises FileSystemError."""

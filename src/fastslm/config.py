@@ -7,6 +7,7 @@ down. Nothing here touches the network; of the disk only the token file is read,
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from fastslm.errors import UsageError
 
 TRUE_WORDS = frozenset({"1", "on", "yes", "true"})
 """What the Hugging Face tools take for true, in any case."""
+
+FALSE_WORDS = frozenset({"0", "off", "no", "false"})
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 
@@ -32,6 +35,9 @@ class Settings:
         offline: never use the network.
         use_symlinks: link snapshots to blobs (else the blob is moved to the snapshot).
         connections: most parallel connections of one download.
+        adaptive: use as many of them as raise the total rate; False: always all.
+        limit_rate: bytes per second of a download, 0 for no limit.
+        mirrors: addresses of further hubs with the same files; only the hashes are trusted.
         proxies: scheme (``http``, ``https``, ``all``, ``no``) to proxy address or exception list.
         ca_file: certificate bundle to trust, or None for the system's.
         threads: threads for generation, 0 for the number that suits this machine.
@@ -43,7 +49,10 @@ class Settings:
     token: str | None = field(default=None, repr=False)
     offline: bool = False
     use_symlinks: bool = True
-    connections: int = 8
+    connections: int = 16
+    adaptive: bool = True
+    limit_rate: int = 0
+    mirrors: tuple[str, ...] = ()
     proxies: Mapping[str, str] = field(default_factory=dict)
     ca_file: Path | None = None
     threads: int = 0
@@ -85,7 +94,9 @@ class Settings:
             token=_token(env, token_file),
             offline=_true(env, "HF_HUB_OFFLINE") or _true(env, "TRANSFORMERS_OFFLINE"),
             use_symlinks=not _true(env, "HF_HUB_DISABLE_SYMLINKS"),
-            connections=_count(env, "FASTSLM_CONNECTIONS", 8, least=1),
+            connections=_count(env, "FASTSLM_CONNECTIONS", 16, least=1),
+            adaptive=not _false(env, "FASTSLM_ADAPTIVE"),
+            limit_rate=rate_of(env.get("FASTSLM_LIMIT_RATE", "").strip() or "0", "FASTSLM_LIMIT_RATE"),
             proxies=_proxies(env),
             ca_file=_file(env, "SSL_CERT_FILE"),
             threads=_count(env, "FASTSLM_THREADS", 0, least=0),
@@ -96,6 +107,24 @@ def is_plain_terminal(environ: Mapping[str, str] | None = None) -> bool:
     """Whether a terminal should be spared colour and moving bars: ``NO_COLOR`` is set, or it cannot move its cursor."""
     env = os.environ if environ is None else environ
     return bool(env.get("NO_COLOR")) or env.get("TERM", "") in ("", "dumb")
+
+
+def rate_of(text: str, name: str) -> int:
+    """Bytes per second from ``500K``, ``1.5M`` or a plain number (K is 1024, as in curl); 0 is no limit.
+
+    Raises:
+        UsageError: anything else, with ``name`` as the name of the setting.
+    """
+    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)([KMG]?)", text.strip().upper(), re.ASCII)
+    if found is None:
+        raise UsageError(
+            f"`{name}` is `{text}`, expected bytes per second such as `500K` or `5M`", name=name, value=text
+        )
+    return int(float(found.group(1)) * 1024 ** " KMG".index(found.group(2) or " "))
+
+
+def _false(env: Mapping[str, str], name: str) -> bool:
+    return env.get(name, "").strip().lower() in FALSE_WORDS
 
 
 def _true(env: Mapping[str, str], name: str) -> bool:
@@ -127,10 +156,19 @@ def _user_data_dir(env: Mapping[str, str]) -> Path:
 
 
 def _endpoint(env: Mapping[str, str]) -> str:
-    text = env.get("HF_ENDPOINT", "").strip().rstrip("/") or DEFAULT_ENDPOINT
+    return checked_endpoint(env.get("HF_ENDPOINT", "").strip() or DEFAULT_ENDPOINT, "HF_ENDPOINT")
+
+
+def checked_endpoint(text: str, name: str) -> str:
+    """The address of a hub, without a trailing slash.
+
+    Raises:
+        UsageError: it is no http or https address; ``name`` is the name of the setting.
+    """
+    text = text.strip().rstrip("/")
     if not text.startswith(("http://", "https://")):
-        message = f"`HF_ENDPOINT` is `{text}`, expected an address that begins with http:// or https://"
-        raise UsageError(message, name="HF_ENDPOINT", value=text)
+        message = f"`{name}` is `{text}`, expected an address that begins with http:// or https://"
+        raise UsageError(message, name=name, value=text)
     return text
 
 

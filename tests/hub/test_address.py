@@ -49,7 +49,8 @@ def test_a_second_pull_needs_only_a_head(server: FileServer, here: Settings) -> 
     assert fetched.path.read_bytes() == DATA
     assert fetched.path.name == "tiny.gguf"
     assert fetched.path.is_relative_to(here.downloads_dir)
-    assert (fetched.commit, fetched.wire_bytes) == (hashlib.sha256(DATA).hexdigest(), len(DATA))
+    assert fetched.commit == hashlib.sha256(DATA).hexdigest()
+    assert len(DATA) <= fetched.wire_bytes < 1.2 * len(DATA)  # a slow tail may be fetched by two
     server.requests.clear()
     again = pull(server, here)
     assert (again.path, again.commit, again.wire_bytes) == (fetched.path, fetched.commit, 0)

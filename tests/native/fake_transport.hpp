@@ -34,6 +34,7 @@ struct Fault {
   std::size_t end_after = never;                 // the body ends, as if complete, after so many bytes
   std::size_t stall_after = never;               // nothing more comes after so many bytes, until the time-out
   std::string surplus{};                         // behind the body
+  double block_seconds = 0;                      // before each block of 1000 bytes
 };
 
 struct SeenRequest {
@@ -46,6 +47,7 @@ class FakeTransport : public fastslm::Transport {
  public:
   std::map<std::string, std::string> contents;  // address to bytes
   Fault always;                                 // of every answer without a scripted one
+  std::map<std::string, Fault> of_url;          // the same for one address
   double stall_timeout_s = 0.1;
   std::atomic<std::uint64_t> sent_bytes{0};
   std::atomic<std::uint64_t> hold_after{
@@ -63,7 +65,10 @@ class FakeTransport : public fastslm::Transport {
   Fault note(const fastslm::HttpRequest& request) {
     const std::lock_guard lock(mutex_);
     seen_.push_back({request.url, request.range, request.headers});
-    if (faults_.empty()) return always;
+    if (faults_.empty()) {
+      const auto found = of_url.find(request.url);
+      return found == of_url.end() ? always : found->second;
+    }
     const Fault fault = faults_.front();
     faults_.pop_front();
     return fault;
@@ -120,6 +125,8 @@ class FakeConnection : public fastslm::Connection {
       do {
         if (!receiver.wanted()) return fastslm::Ended::stopped;
       } while (is_held());
+      if (fault.block_seconds > 0)
+        std::this_thread::sleep_for(std::chrono::duration<double>(fault.block_seconds));
       const auto part = std::string_view(body).substr(at, std::min(block, limit - at));
       server_.sent_bytes += part.size();
       if (!receiver.on_body(bytes_of(part))) return fastslm::Ended::stopped;

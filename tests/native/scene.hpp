@@ -18,6 +18,7 @@ struct Scene {
     server->contents[url] = content;
     options.piece_bytes = 1000;
     options.connections = 4;
+    options.adaptive = false;
     options.backoff_s = 0.001;
     options.journal_interval_s = 0.01;
     fastslm::Hasher hasher(fastslm::HashAlgorithm::sha256, size);

@@ -36,6 +36,24 @@ void pieces_give_the_same_as_the_whole() {
   CHECK_EQUAL(hasher.finish(), hash(HashAlgorithm::sha256, text));
 }
 
+void a_saved_hash_goes_on_where_it_was() {
+  const std::string text = random_text(1000);
+  for (const auto algorithm : {HashAlgorithm::sha256, HashAlgorithm::git_sha1}) {
+    for (const std::size_t cut : {0U, 1U, 55U, 63U, 64U, 65U, 500U, 1000U}) {
+      Hasher first(algorithm, text.size());
+      first.update(bytes_of(text).first(cut));
+      auto second = Hasher::restore(algorithm, first.save());
+      CHECK(second.has_value());
+      second->update(bytes_of(text).subspan(cut));
+      CHECK_EQUAL(second->finish(), hash(algorithm, text));
+      const std::string state = first.save();
+      CHECK(!Hasher::restore(algorithm, std::string_view(state).substr(0, state.size() - 1)));
+      CHECK(!Hasher::restore(algorithm, state + "x"));
+    }
+    CHECK(!Hasher::restore(algorithm, ""));
+  }
+}
+
 void a_file_is_hashed_whole() {
   const check::TemporaryFolder folder;
   const std::string text = random_text((1U << 20U) + 17);
@@ -51,5 +69,6 @@ void a_file_is_hashed_whole() {
 int main() {
   return check::run({{"known values", known_values},
                      {"pieces give the same as the whole", pieces_give_the_same_as_the_whole},
+                     {"a saved hash goes on where it was", a_saved_hash_goes_on_where_it_was},
                      {"a file is hashed whole", a_file_is_hashed_whole}});
 }

@@ -2,8 +2,10 @@
 #include <future>
 #include <thread>
 
+#include <fastslm/download.hpp>
+
 #include "check.hpp"
-#include "fetch/journal.hpp"
+#include "fetch/state/journal.hpp"
 #include "samples.hpp"
 
 namespace {
@@ -11,14 +13,15 @@ namespace {
 using fastslm::decode;
 using fastslm::encode;
 using fastslm::Journal;
-using fastslm::load_journal;
+using fastslm::load_notes;
 
 Journal sample() {
-  Journal journal{.size = 1000, .piece_bytes = 64, .identity = "etag\nhash", .done = {}};
-  journal.done.add({0, 100});
-  journal.done.add({300, 301});
-  journal.done.add({900, 1000});
-  journal.synced.add({0, 50});
+  Journal journal{.size = 1000, .piece_bytes = 64, .identity = "etag\nhash", .notes = {}};
+  journal.notes.spans = {{{0, 64}, 7}, {{64, 100}, ~std::uint64_t{0}}, {{300, 301}, 0}, {{900, 1000}, 9}};
+  journal.notes.synced.add({0, 64});
+  journal.notes.synced.add({300, 301});
+  journal.notes.hashed = 90;
+  journal.notes.hash_state = std::string("a\0b", 3);
   return journal;
 }
 
@@ -28,9 +31,10 @@ void what_was_written_is_read_back() {
   CHECK_EQUAL(copy->size, 1000U);
   CHECK_EQUAL(copy->piece_bytes, 64U);
   CHECK_EQUAL(copy->identity, "etag\nhash");
-  CHECK_EQUAL(copy->boot, fastslm::boot_id());
-  CHECK_EQUAL(copy->done.ranges(), sample().done.ranges());
-  CHECK_EQUAL(copy->synced.ranges(), sample().synced.ranges());
+  CHECK(copy->notes.spans == sample().notes.spans);
+  CHECK_EQUAL(copy->notes.synced.ranges(), sample().notes.synced.ranges());
+  CHECK_EQUAL(copy->notes.hashed, 90U);
+  CHECK_EQUAL(copy->notes.hash_state, sample().notes.hash_state);
 }
 
 void a_journal_torn_anywhere_is_no_journal() {
@@ -68,7 +72,9 @@ void only_the_right_journal_of_a_whole_partial_file_counts() {
   const std::string journal = folder.file("journal");
   const std::string partial = folder.file("partial");
   const auto done = [&](const std::string& identity, std::uint64_t size) {
-    return load_journal(journal, partial, identity, size).done.total();
+    fastslm::Spans spans;
+    for (const auto& span : load_notes(journal, partial, identity, size).spans) spans.put(span);
+    return spans.extents().total();
   };
   fastslm::save_journal(journal, sample());
   CHECK_EQUAL(done("etag\nhash", 1000), 0U);  // no partial file
@@ -84,45 +90,42 @@ void only_the_right_journal_of_a_whole_partial_file_counts() {
   CHECK_EQUAL(done("etag\nhash", 2000), 0U);
 }
 
-// The start may have followed a power cut, which takes away what was written but not synced.
-void after_a_start_of_the_machine_only_synced_bytes_count() {
-  const check::TemporaryFolder folder;
-  const std::string journal = folder.file("journal");
-  const std::string partial = folder.file("partial");
-  write_text(partial, std::string(1000, 'x'));
-  for (const std::string boot : {"another", ""}) {
-    Journal older = sample();
-    older.boot = boot;
-    fastslm::save_journal(journal, older);
-    CHECK_EQUAL(load_journal(journal, partial, "etag\nhash", 1000).done.ranges(), sample().synced.ranges());
-  }
-}
-
 // Else a kill would cost more and more while one thread is held up in the middle of a save.
 void a_transfer_does_not_run_away_from_a_slow_save() {
   const check::TemporaryFolder folder;
   constexpr std::uint64_t size = 100U << 20U;
   fastslm::JournalKeeper keeper(folder.file("journal"), "etag", size, 64, 1000);
-  const auto up_to = [](std::uint64_t end) {
-    fastslm::Extents done;
-    done.add({0, end});
-    return done;
-  };
+  const auto up_to = [](std::uint64_t end) { return fastslm::Notes{{{{0, end}, 0}}, {}, 0, {}}; };
   std::promise<void> saving;
-  std::thread slow([&, first = true]() mutable {
-    keeper.save_if_due([&] {
-      if (first) saving.set_value();
-      first = false;
+  std::thread slow([&] {
+    keeper.save_if_due(size / 50, [&] {
+      saving.set_value();
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
       return up_to(size / 50);
     });
   });
   saving.get_future().wait();
-  keeper.save_if_due([&] { return up_to(size / 2); });
+  keeper.save_if_due(size / 2, [&] { return up_to(size / 2); });
   slow.join();
   const auto saved = fastslm::read_file(folder.file("journal"), 1U << 20U);
   CHECK(saved.has_value());
-  CHECK_EQUAL(decode(*saved)->done.total(), size / 2);
+  CHECK_EQUAL(decode(*saved)->notes.spans.at(0).range.end, size / 2);
+}
+
+void what_is_left_of_a_file_can_be_told_without_its_identity() {
+  const check::TemporaryFolder folder;
+  const auto partial = folder.file("partial");
+  const auto journal = folder.file("journal");
+  CHECK(!fastslm::find_unfinished(partial, journal));
+  fastslm::save_journal(journal, sample());
+  CHECK(!fastslm::find_unfinished(partial, journal));
+  write_text(partial, std::string(1000, 'x'));
+  const auto found = fastslm::find_unfinished(partial, journal);
+  CHECK(found.has_value());
+  CHECK_EQUAL(found->size, 1000U);
+  CHECK_EQUAL(found->done_bytes, 201U);
+  write_text(partial, "another size");
+  CHECK(!fastslm::find_unfinished(partial, journal));
 }
 
 }  // namespace
@@ -134,8 +137,8 @@ int main() {
        {"a flipped bit anywhere is noticed", a_flipped_bit_anywhere_is_noticed},
        {"trailing bytes are noticed", trailing_bytes_are_noticed},
        {"ranges outside of the file are refused", ranges_outside_of_the_file_are_refused},
-       {"after a start of the machine only synced bytes count",
-        after_a_start_of_the_machine_only_synced_bytes_count},
+       {"what is left of a file can be told without its identity",
+        what_is_left_of_a_file_can_be_told_without_its_identity},
        {"a transfer does not run away from a slow save", a_transfer_does_not_run_away_from_a_slow_save},
        {"only the right journal of a whole partial file counts",
         only_the_right_journal_of_a_whole_partial_file_counts}});

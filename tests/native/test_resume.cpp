@@ -2,7 +2,7 @@
 #include <chrono>
 #include <fstream>
 
-#include "fetch/journal.hpp"
+#include "fetch/state/journal.hpp"
 #include "scene.hpp"
 
 namespace {
@@ -42,7 +42,9 @@ void a_crash_loses_only_what_the_journal_does_not_know() {
   const auto progress = scene.fetch(scene.request());
   CHECK(progress.files.at(0).state == FileState::verified);
   CHECK(read_text(scene.partial()) == scene.content);
-  CHECK_EQUAL(progress.files.at(0).resumed_bytes, known->done.total());
+  fastslm::Spans spans;
+  for (const auto& span : known->notes.spans) spans.put(span);
+  CHECK_EQUAL(progress.files.at(0).resumed_bytes, spans.extents().total());
 }
 
 // Slower than the one second after which the partial file is synced for the first time.
@@ -53,7 +55,7 @@ void a_long_download_is_synced_while_it_runs() {
   const auto synced = [&] {
     const auto bytes = fastslm::read_file(scene.journal(), 1U << 20U);
     const auto journal = bytes ? fastslm::decode(*bytes) : std::nullopt;
-    return journal ? journal->synced.total() : 0;
+    return journal ? journal->notes.synced.total() : 0;
   };
   for (int i = 0; i < 500 && synced() == 0; ++i) CHECK(!download.wait(0.02));
   CHECK(synced() > scene.content.size() / 3);
@@ -96,24 +98,53 @@ void without_any_identity_nothing_is_resumed() {
   CHECK_EQUAL(progress.files.at(0).digest, scene.digest);
 }
 
-// The bytes on disk are hashed again, so damage between two runs does not stay unseen.
-void damage_to_the_partial_file_is_found() {
-  Scene scene;
+// What was written since the last sync is compared with its checksums, so damage costs only itself.
+void a_lost_tail_is_fetched_again() {
+  Scene scene(1'000'000);
   stop_half_way(scene);
-  std::string damaged =
-      read_text(scene.partial());  // which bytes the journal vouches for is a matter of luck
-  for (char& byte : damaged) byte = static_cast<char>(~byte);
-  write_text(scene.partial(), damaged);
-  CHECK_EQUAL(fastslm::error_name(scene.expect_failed().code()), "checksum_mismatch");
-  scene.expect_fetched();
+  const auto known = fastslm::decode(bytes_of(read_text(scene.journal())))->notes.spans;
+  const auto lost = known.back().range;
+  {
+    std::fstream partial(scene.partial(), std::ios::in | std::ios::out | std::ios::binary);
+    partial.seekp(static_cast<std::streamoff>(lost.begin));
+    partial.write(std::string(lost.size(), '\0').data(), static_cast<std::streamsize>(lost.size()));
+  }
+  std::uint64_t all = 0;
+  for (const auto& span : known) all += span.range.size();
+  const auto progress = scene.fetch(scene.request());
+  scene.expect_verified(progress.files.at(0));
+  CHECK_EQUAL(progress.files.at(0).resumed_bytes, all - lost.size());
+}
+
+void spoil(const std::string& path, std::size_t at, char byte) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(at));
+  file.put(byte);
+}
+
+// Where the journal vouches for synced bytes nothing is read again; the hash finds the damage, the checksums
+// where it is.
+void damage_to_synced_bytes_is_repaired_by_one_piece() {
+  Scene scene(1'000'000);
+  stop_half_way(scene);
+  auto journal = *fastslm::decode(bytes_of(read_text(scene.journal())));
+  journal.notes.synced.add({0, journal.size});
+  journal.notes.hashed = 0;
+  fastslm::save_journal(scene.journal(), journal);
+  spoil(scene.partial(), 10, static_cast<char>(~scene.content[10]));
+  const auto progress = scene.fetch(scene.request());
+  scene.expect_verified(progress.files.at(0));
+  CHECK(progress.files.at(0).resumed_bytes + progress.wire_bytes < scene.content.size() * 105 / 100);
 }
 
 void a_complete_partial_file_needs_no_request() {
   Scene scene;
   write_text(scene.partial(), scene.content);
+  fastslm::Checksum64 sum;
+  sum.update(bytes_of(scene.content));
   fastslm::Journal journal{
-      .size = scene.content.size(), .piece_bytes = 1, .identity = "\n" + scene.digest, .done = {}};
-  journal.done.add({0, scene.content.size()});
+      .size = scene.content.size(), .piece_bytes = 1, .identity = "\n" + scene.digest, .notes = {}};
+  journal.notes.spans = {{{0, scene.content.size()}, sum.value()}};
   fastslm::save_journal(scene.journal(), journal);
   scene.expect_fetched();
   CHECK(scene.server->seen().empty());
@@ -212,7 +243,8 @@ int main() {
         a_journal_that_cannot_be_trusted_means_starting_over},
        {"another identity means starting over", another_identity_means_starting_over},
        {"without any identity nothing is resumed", without_any_identity_nothing_is_resumed},
-       {"damage to the partial file is found", damage_to_the_partial_file_is_found},
+       {"a lost tail is fetched again", a_lost_tail_is_fetched_again},
+       {"damage to synced bytes is repaired by one piece", damage_to_synced_bytes_is_repaired_by_one_piece},
        {"a complete partial file needs no request", a_complete_partial_file_needs_no_request},
        {"a failed download keeps what it has", a_failed_download_keeps_what_it_has},
        {"a download that brought nothing leaves nothing", a_download_that_brought_nothing_leaves_nothing},

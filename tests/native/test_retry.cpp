@@ -1,5 +1,5 @@
 #include "check.hpp"
-#include "fetch/retry.hpp"
+#include "fetch/policy/retry.hpp"
 
 namespace {
 

@@ -16,6 +16,11 @@
 
 namespace fastslm {
 
+struct Address {
+  std::string url;
+  std::vector<std::string> headers;  // `Name: value`, sent to the origin of `url` only where they are secret
+};
+
 struct FileRequest {
   std::string url;
   std::string partial_path;                // receives the bytes; complete, synced and verified in the end
@@ -24,12 +29,25 @@ struct FileRequest {
   std::optional<HashAlgorithm> algorithm;  // nothing: SHA-256 is computed and compared with nothing
   std::string expected_hash;               // lower-case hex
   std::string identity;  // changes when the content does; without it and a hash nothing is resumed
-  std::vector<std::string> headers;  // `Name: value`
+  std::vector<std::string> headers;  // as in Address
+  std::vector<Address> mirrors{};    // of the same bytes; only with a hash, which alone is trusted
+  bool renewable = false;            // the caller answers `link_wanted` with `renew`
 };
 
+// What an earlier process left of a file, by its journal.
+struct Unfinished {
+  std::uint64_t size = 0;
+  std::uint64_t done_bytes = 0;
+};
+
+// Nothing when there is no sound journal, or no partial file of the journal's size.
+std::optional<Unfinished> find_unfinished(const std::string& partial_path, const std::string& journal_path);
+
 struct DownloadOptions {
-  unsigned connections = 8;
-  std::uint64_t piece_bytes = 1U << 20U;  // ranges are cut at multiples of this
+  unsigned connections = 16;              // at most
+  bool adaptive = true;                   // as many of them as raise the total rate; else all, always
+  std::uint64_t limit_rate = 0;           // bytes per second of all connections together, 0 for no limit
+  std::uint64_t piece_bytes = 1U << 20U;  // ranges are cut, and checksums taken, at multiples of this
   unsigned max_attempts = 6;              // in a row without progress
   double backoff_s = 0.5;                 // mean of the first wait is half of it
   double max_backoff_s = 30;
@@ -41,16 +59,20 @@ enum class FileState { waiting, active, verified, failed, cancelled };
 struct FileProgress {
   FileState state = FileState::waiting;
   std::optional<std::uint64_t> size;
-  std::uint64_t done_bytes = 0;     // safely written
-  std::uint64_t resumed_bytes = 0;  // of these, found on disk at the start
-  std::string digest;               // once verified
-  std::optional<Error> error;       // once failed
+  std::uint64_t done_bytes = 0;              // safely written
+  std::uint64_t resumed_bytes = 0;           // of these, found on disk at the start
+  std::uint64_t repaired_bytes = 0;          // written anew because the hash was wrong
+  std::string digest;                        // once verified
+  std::optional<Error> error;                // once failed
+  bool link_wanted = false;                  // the address has ended or is about to: `renew` it
+  std::vector<std::string> dropped_sources;  // each with its reason
 };
 
 struct Progress {
   std::vector<FileProgress> files;  // in the order of the requests
   std::uint64_t wire_bytes = 0;     // body bytes received, wasted ones included
   unsigned connections = 0;         // transfers under way
+  unsigned level = 0;               // transfers that may be under way
   bool finished = false;
 };
 
@@ -66,6 +88,11 @@ class Download {
   // Wait at most `timeout_s`; true when finished.
   bool wait(double timeout_s);
   Progress progress() const;
+
+  // A fresh address for a file whose `link_wanted` is set; an empty one gives the file up. Throws
+  // Error(invalid_argument) for a file that there is not.
+  void renew(std::size_t file, const Address& address);
+
   void cancel();  // returns at once; the journals are saved
 
  private:

@@ -42,6 +42,9 @@ class File {
   // then empty.
   void preallocate(std::uint64_t size);
 
+  // Ask the system to begin writing these bytes to the disk; a hint that may do nothing.
+  void begin_writing_out(std::uint64_t offset, std::uint64_t length) const noexcept;
+
   // Return once the contents are on the disk.
   void sync();
 

@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace fastslm {
 
@@ -19,11 +21,20 @@ class Hasher {
 
   void update(std::span<const std::byte> data);
 
+  // The state so far as bytes that `restore` on any machine goes on from.
+  std::string save() const;
+
+  // Nothing for bytes that `save` of this algorithm does not write.
+  static std::optional<Hasher> restore(HashAlgorithm algorithm, std::string_view state);
+
   // Lower-case hex digest. The hasher is spent afterwards.
   std::string finish();
 
  private:
-  std::unique_ptr<void, void (*)(void*)> context_;
+  struct State;
+
+  HashAlgorithm algorithm_;
+  std::unique_ptr<State, void (*)(State*)> state_;
 };
 
 // CRC-32 (ISO 3309, the one of gzip and PNG).

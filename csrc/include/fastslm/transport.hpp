@@ -61,9 +61,10 @@ struct TransportOptions {
   double connect_timeout_s = 10;
   double stall_timeout_s = 15;  // longest time without a byte once connected
   std::string user_agent = "fastslm";
-  std::string proxy;     // none when empty; the environment is not read
-  std::string no_proxy;  // hosts that go without it, separated by commas
-  std::string ca_file;   // the system's when empty
+  std::string proxy;                // none when empty; the environment is not read
+  std::string no_proxy;             // hosts that go without it, separated by commas
+  std::string ca_file;              // the system's when empty
+  std::uint64_t paced_bytes_s = 0;  // a reader that keeps to this rate: the system shall not read far ahead
 };
 
 // HTTP/1.1 and TLS by libcurl. Throws Error(invalid_argument) for times outside (0, 86400] and

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from fastslm.config import Settings
     from fastslm.export.options import Precision as Choice
     from fastslm.export.options import Target as TargetChoice
 
@@ -59,3 +60,33 @@ Context = Annotated[
     int | None,
     typer.Option("--context", min=16, help="Positions of prompt and answer together (default: the model's own)"),
 ]
+
+LimitRate = Annotated[
+    str | None,
+    typer.Option("--limit-rate", metavar="RATE", help="Bytes per second of the download, such as 500K or 5M"),
+]
+MaxConnections = Annotated[
+    int | None, typer.Option("--max-connections", min=1, max=256, help="Most connections at a time (default: 16)")
+]
+Mirrors = Annotated[
+    list[str] | None,
+    typer.Option("--mirror", metavar="URL", help="Another hub with the same files, used at the same time (repeatable)"),
+]
+
+
+def download_settings(limit_rate: str | None, max_connections: int | None, mirrors: list[str] | None) -> Settings:
+    """The settings of the environment, with what the command line says about downloads.
+
+    Raises:
+        UsageError: a rate or an address that cannot be meant.
+    """
+    from dataclasses import replace
+
+    from fastslm.config import Settings, checked_endpoint, rate_of
+
+    settings = Settings.from_environment()
+    if limit_rate is not None:
+        settings = replace(settings, limit_rate=rate_of(limit_rate, "--limit-rate"))
+    if max_connections is not None:
+        settings = replace(settings, connections=max_connections)
+    return replace(settings, mirrors=tuple(checked_endpoint(mirror, "--mirror") for mirror in mirrors or ()))

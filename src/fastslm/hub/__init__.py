@@ -111,6 +111,7 @@ def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: Progr
         files=files,
         resumed_bytes=moved.resumed_bytes,
         wire_bytes=moved.wire_bytes,
+        dropped_sources=moved.dropped_sources,
     )
 
 

@@ -28,6 +28,7 @@ from fastslm.errors import (
     OfflineMode,
     ServerBusy,
     ServerRefused,
+    UsageError,
 )
 from fastslm.hub import cache
 from fastslm.hub.client import user_agent
@@ -58,7 +59,11 @@ def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback)
         OfflineMode, NetworkError: it is not here and cannot be had.
         FileMissing: the server does not know the address.
         DiskFull, FileSystemError: there is no room, or no right to write.
+        UsageError: mirrors were given.
     """
+    if settings.mirrors:
+        message = f"`{public_address(ref.name)}` has no published hash, without which a mirror cannot be trusted"
+        raise UsageError(message, name="mirror", value=settings.mirrors[0])
     folder = settings.downloads_dir / hashlib.sha256(ref.name.encode()).hexdigest()[:16]
     target = folder / ref.file
     known = recorded(folder, target)
@@ -78,6 +83,15 @@ def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback)
             return _fetched(ref, target, known, Moved())
         moved = transfer([_job(ref, source, link, target, settings)], settings, progress)
     return _fetched(ref, target, read_record(folder), moved)
+
+
+def missing_bytes_of(ref: ModelRef, settings: Settings) -> int | None:
+    """What ``fetch_address`` would download; None when the server does not tell. Raises the same."""
+    folder = settings.downloads_dir / hashlib.sha256(ref.name.encode()).hexdigest()[:16]
+    known, (source, _) = recorded(folder, folder / ref.file), probe(ref, settings)
+    if known is not None and known.identity == source.identity:
+        return 0
+    return source.size if source.size >= 0 else None
 
 
 def _fetched(ref: ModelRef, target: Path, source: Source | None, moved: Moved, *, from_cache: bool = False) -> Fetched:

@@ -117,16 +117,24 @@ class HubClient:
 
         return self._call(ask, subject, self._patience.locate_s)
 
+    def mirrored(self, repo: str, commit: str, path: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Address and headers of a file on every mirror; the token goes to the hub's own origins only."""
+        library = _library()
+        urls = [library.hf_hub_url(repo, path, revision=commit, endpoint=mirror) for mirror in self._settings.mirrors]
+        return tuple((url, self._headers(url)) for url in urls)
+
+    def _headers(self, url: str) -> tuple[str, ...]:
+        if self._settings.token and may_send_token(url, self._settings.endpoint):
+            return (f"Authorization: Bearer {self._settings.token}",)
+        return ()
+
     def _location(self, found: Any, subject: Subject) -> Location:
         etag, size, commit = found.etag, found.size, _checked_commit(found.commit_hash, subject)
         if not etag or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag):
             raise ServerRefused(f"the hub gave `{etag}` as hash of `{subject.path}`", url=subject.url)
         if not isinstance(size, int) or size < 0:
             raise ServerRefused(f"the hub gave no size of `{subject.path}`", url=subject.url)
-        headers: tuple[str, ...] = ()
-        if self._settings.token and may_send_token(found.location, self._settings.endpoint):
-            headers = (f"Authorization: Bearer {self._settings.token}",)
-        return Location(url=found.location, etag=etag, size=size, commit=commit, headers=headers)
+        return Location(found.location, etag, size, commit, self._headers(found.location))
 
     def _api(self) -> Any:
         return _library().HfApi(endpoint=self._settings.endpoint, token=self._settings.token or False, **_identity())

@@ -75,6 +75,7 @@ class _Work:
             identity=file.digest,
             resolve=lambda: self._locate(file),
             publish=lambda _: self._publish(file.digest),
+            mirrors=tuple(Link(*found) for found in self.client.mirrored(self.plan.repo, self.plan.commit, file.path)),
         )
 
     def _locate(self, file: PlannedFile) -> Link:

@@ -47,12 +47,18 @@ def _work(ask: Callable[[A], T], todo: SimpleQueue[tuple[A, Future[T]]]) -> None
                 answer.set_exception(error)
 
 
-def with_deadline(ask: Callable[[], T], timeout_s: float) -> T:
-    """The answer, or NoAnswer; then the thread is left behind, and ends when its question does."""
+def in_background(ask: Callable[[], T]) -> Future[T]:
+    """The answer to be; its thread is nobody's concern."""
     todo: SimpleQueue[tuple[None, Future[T]]] = SimpleQueue()
     answer: Future[T] = Future()
     todo.put((None, answer))
     threading.Thread(target=_work, args=(lambda _: ask(), todo), name="fastslm-ask", daemon=True).start()
+    return answer
+
+
+def with_deadline(ask: Callable[[], T], timeout_s: float) -> T:
+    """The answer, or NoAnswer; then the thread is left behind, and ends when its question does."""
+    answer = in_background(ask)
     if not wait([answer], timeout_s).done:
         raise NoAnswer
     return answer.result()

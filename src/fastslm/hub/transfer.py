@@ -1,12 +1,13 @@
 """Run the download engine on a list of jobs: resolve addresses, watch, publish each file as soon as it is verified.
 
-One failed file does not stop the others; an address that expired is resolved again, and the engine's journal keeps
-what was received. The only module of this folder that starts downloads.
+One failed file does not stop the others; an address that ends is resolved again while the others go on. The only
+module of this folder that starts downloads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +20,13 @@ from fastslm.errors import (
     FastSLMError,
     FileMissing,
     IntegrityError,
-    LinkExpired,
     NetworkError,
     ServerRefused,
     SizeMismatch,
 )
 from fastslm.hub.client import user_agent
 from fastslm.hub.layout import has_size
-from fastslm.hub.parallel import in_parallel
+from fastslm.hub.parallel import in_background, in_parallel
 from fastslm.hub.refs import ModelRef
 from fastslm.progress import Progress, ProgressCallback
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 POLL_S = 0.1
 RESOLVERS = 8
-IDLE_ROUNDS = 3
-"""Resolving again is given up after so many rounds without a new byte."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ class Fetched:
         files: what was chosen of a repository, relative to its snapshot; names in a local folder; a file's own name.
         resumed_bytes: found on disk from an earlier, interrupted call.
         wire_bytes: body bytes received now, wasted ones included.
+        dropped_sources: mirrors that lied, failed or crawled, each with its reason.
         from_cache: nobody was asked, or nobody answered: the newest that was here is what it is.
     """
 
@@ -60,6 +59,7 @@ class Fetched:
     resumed_bytes: int = 0
     wire_bytes: int = 0
     from_cache: bool = False
+    dropped_sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,16 @@ class Job:
     identity: str
     resolve: Callable[[], Link]
     publish: Callable[[str], None]
+    mirrors: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True)
 class Moved:
-    """What a transfer cost: body bytes received, and bytes that were found on disk instead."""
+    """What a transfer cost: body bytes received, bytes found on disk instead, and sources that were given up."""
 
     wire_bytes: int = 0
     resumed_bytes: int = 0
+    dropped_sources: tuple[str, ...] = ()
 
 
 @dataclass
@@ -101,9 +103,11 @@ class _Run:
     report: ProgressCallback
     total: int
     published: int = 0
+    shown: int = 0
     wire: int = 0
     resumed: dict[str, int] = field(default_factory=dict)
     failures: list[Exception] = field(default_factory=list)
+    dropped: dict[str, None] = field(default_factory=dict)
 
 
 def transfer(jobs: Sequence[Job], settings: Settings, progress: ProgressCallback) -> Moved:
@@ -114,19 +118,12 @@ def transfer(jobs: Sequence[Job], settings: Settings, progress: ProgressCallback
         KeyboardInterrupt: after the engine has stopped; journals and partial files stay for the next call.
     """
     run = _Run(settings, progress, sum(max(job.size, 0) for job in jobs))
-    pending, idle = [job for job in jobs if not _was_complete(job, run)], 0
-    while pending:
-        before = run.wire
-        links = _resolve_all(pending, run)
-        expired = _one_round([job for job in pending if job.name in links], links, run)
-        idle = idle + 1 if run.wire == before else 0
-        if expired and idle >= IDLE_ROUNDS:
-            run.failures += [_named(error, job) for job, error in expired]
-            break
-        pending = [job for job, _ in expired]
+    pending = [job for job in jobs if not _was_complete(job, run)]
+    links = _resolve_all(pending, run)
+    _move([job for job in pending if job.name in links], links, run)
     if run.failures:
         raise run.failures[0]
-    return Moved(run.wire, sum(run.resumed.values()))
+    return Moved(run.wire, sum(run.resumed.values()), tuple(run.dropped))
 
 
 def _was_complete(job: Job, run: _Run) -> bool:
@@ -155,20 +152,21 @@ def _resolve_all(jobs: Sequence[Job], run: _Run) -> dict[str, Link]:
     return links
 
 
-def _one_round(jobs: Sequence[Job], links: Mapping[str, Link], run: _Run) -> list[tuple[Job, LinkExpired]]:
-    """Run the engine once over ``jobs``; returns those whose address expired."""
+def _move(jobs: Sequence[Job], links: Mapping[str, Link], run: _Run) -> None:
+    """Run the engine over ``jobs``; failures are in ``run``."""
     if not jobs:
-        return []
+        return
     from fastslm import _native
 
     requests = [_request(job, links[job.name]) for job in jobs]
     download = _native.Download(requests, _options(run.settings, links[jobs[0].name].url))
-    waiting = dict(enumerate(jobs))
+    waiting, renewals = dict(enumerate(jobs)), _Renewals(download, run)
     try:
         while True:
             finished = download.wait(POLL_S)
             seen = download.progress()
             _publish_verified(waiting, seen, run)
+            renewals.look(waiting, seen)
             _report(jobs, seen, run)
             if finished:
                 break
@@ -176,8 +174,37 @@ def _one_round(jobs: Sequence[Job], links: Mapping[str, Link], run: _Run) -> lis
         _stop(download)
         run.wire += download.progress().wire_bytes
     for job, file in zip(jobs, seen.files, strict=True):
-        run.resumed.setdefault(job.name, file.resumed_bytes)  # later rounds resume what this call has received
-    return _sort_failures(waiting, seen, run)
+        run.resumed[job.name] = file.resumed_bytes
+        run.dropped.update(dict.fromkeys(file.dropped_sources))
+    _note_failures({index: job for index, job in waiting.items() if index not in renewals.refused}, seen, run)
+
+
+class _Renewals:
+    """Asks for fresh addresses in the background, one question for a file at a time."""
+
+    def __init__(self, download: _native.Download, run: _Run) -> None:
+        self.refused: set[int] = set()
+        self._download = download
+        self._run = run
+        self._asked: dict[int, Future[Link]] = {}
+
+    def look(self, waiting: Mapping[int, Job], seen: _native.Progress) -> None:
+        """Ask where an address has ended, hand over what was answered."""
+        for index, job in waiting.items():
+            if seen.files[index].link_wanted and index not in self._asked:
+                self._asked[index] = in_background(job.resolve)
+        for index in [index for index, answer in self._asked.items() if answer.done()]:
+            self._hand_over(index, self._asked.pop(index))
+
+    def _hand_over(self, index: int, answer: Future[Link]) -> None:
+        try:
+            link = answer.result()
+        except FastSLMError as error:
+            self.refused.add(index)
+            self._run.failures.append(error)
+            self._download.renew(index, "")
+        else:
+            self._download.renew(index, link.url, list(link.headers))
 
 
 def _stop(download: _native.Download) -> None:
@@ -200,19 +227,15 @@ def _publish_verified(waiting: dict[int, Job], seen: _native.Progress, run: _Run
             run.published += max(job.size, 0)
 
 
-def _sort_failures(waiting: Mapping[int, Job], seen: _native.Progress, run: _Run) -> list[tuple[Job, LinkExpired]]:
-    expired: list[tuple[Job, LinkExpired]] = []
+def _note_failures(waiting: Mapping[int, Job], seen: _native.Progress, run: _Run) -> None:
     for index, job in waiting.items():
         error = seen.files[index].error or Cancelled()
-        if isinstance(error, LinkExpired):
-            expired.append((job, error))
-        elif isinstance(error, ServerRefused) and error.status == 404:
+        if isinstance(error, ServerRefused) and error.status == 404:
             missing = FileMissing(f"`{job.name}` has vanished from the server (status 404)", what="file", name=job.name)
             missing.__cause__ = error
             run.failures.append(missing)
         else:
             run.failures.append(_named(error, job))
-    return expired
 
 
 def _named(error: FastSLMError, job: Job) -> FastSLMError:
@@ -235,7 +258,8 @@ def _report(jobs: Sequence[Job], seen: _native.Progress, run: _Run) -> None:
     pairs = list(zip(jobs, seen.files, strict=True))
     unfinished = sum(file.done_bytes for _, file in pairs if file.state != "verified")
     active = [job.name for job, file in pairs if file.state == "active"]
-    run.report(Progress("downloading", run.published + unfinished, run.total, "B", active[0] if active else ""))
+    run.shown = max(run.shown, run.published + unfinished)  # a repair writes again, a user sees no step back
+    run.report(Progress("downloading", run.shown, run.total, "B", active[0] if active else ""))
 
 
 def _request(job: Job, link: Link) -> _native.FileRequest:
@@ -250,6 +274,8 @@ def _request(job: Job, link: Link) -> _native.FileRequest:
         expected_hash=job.digest,
         identity=job.identity,
         headers=list(link.headers),
+        mirrors=[(mirror.url, list(mirror.headers)) for mirror in job.mirrors],
+        renewable=True,
     )
 
 
@@ -259,6 +285,8 @@ def _options(settings: Settings, url: str) -> _native.DownloadOptions:
     scheme = url.partition(":")[0].lower()
     return _native.DownloadOptions(
         connections=settings.connections,
+        adaptive=settings.adaptive,
+        limit_rate_bytes_s=settings.limit_rate,
         user_agent=user_agent(),
         proxy=settings.proxies.get(scheme) or settings.proxies.get("all") or "",
         no_proxy=settings.proxies.get("no") or "",

@@ -1,4 +1,4 @@
-#include "fetch/retry.hpp"
+#include "fetch/policy/retry.hpp"
 
 #include <algorithm>
 #include <cmath>
