@@ -10,6 +10,20 @@ import typer
 if TYPE_CHECKING:
     from fastslm.config import Settings
     from fastslm.export.options import Precision as Choice
+    from fastslm.export.options import Target as TargetChoice
+
+
+class Target(str, Enum):
+    """Targets that a user may ask for."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    PORTABLE = "portable"
+
+    @property
+    def choice(self) -> TargetChoice:
+        """The word that the library takes."""
+        return self.value
 
 
 class Precision(str, Enum):
@@ -32,6 +46,10 @@ PRECISION_HELP = (
 )
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="org/name[@revision], a short name, a path, a URL, or demo")]
+TargetOption = Annotated[
+    Target,
+    typer.Option("--target", help="native (our own operators), portable (stock ones), or auto: native where it runs"),
+]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help=PRECISION_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks")]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastslm.export.decoder.shape import Activation, Linear
 from fastslm.export.graph import MICROSOFT, Graph
 from fastslm.export.matrices import MatrixWriter, StoredMatrix
 from fastslm.export.quantize import BLOCK
@@ -71,6 +72,20 @@ class Layers:
         rows = self.graph.node("GatherBlockQuantized", operands, f"{name}/rows", domain=MICROSOFT, **options)
         return self._add_gathered_offsets(name, stored, ids, rows) if stored.encoding.has_offsets else rows
 
+    def store(self, *names: str, is_embedding: bool = False) -> StoredMatrix:
+        """Write tensors below each other as one matrix, see ``MatrixWriter``."""
+        return self.matrices.store(*names, is_embedding=is_embedding)
+
+    def project(self, linear: Linear, x: str) -> str:
+        """The product of x with a linear layer, [tokens, rows]."""
+        stored = self.store(*(weight.key for weight in linear.weights))
+        return self.linear(linear.name, stored, x, self.bias(linear))
+
+    def gated(self, kind: Activation, gate: Linear, up: Linear, x: str) -> str:
+        """activation(gate(x)) * up(x), the inner half of a feed-forward layer: [tokens, width]."""
+        gates, values = self.project(gate, x), self.project(up, x)
+        return self.graph.node("Mul", [self.activation(kind, gates), values], f"{values}/gated")
+
     def linear(self, name: str, stored: StoredMatrix, x: str, bias: str = "") -> str:
         """Multiply by the transposed matrix and add a bias: [tokens, rows of the matrix], a value of the given name.
 
@@ -100,7 +115,7 @@ class Layers:
         self.graph.nodes(operator, operands, results, domain=MICROSOFT, epsilon=weights.epsilon)
         return results[0], results[3]
 
-    def activation(self, kind: str, x: str) -> str:
+    def activation(self, kind: Activation, x: str) -> str:
         """``silu``, ``gelu`` (exact), ``gelu_tanh`` or ``relu`` of x; QuickGelu with alpha 1 is silu."""
         name = f"{x}/{kind}"
         if kind == "silu":
@@ -172,6 +187,10 @@ class Layers:
     def vector(self, *names: str) -> str:
         """An initializer of one or more concatenated vectors."""
         return self.graph.weight(names[0], self.matrices.vector(*names))
+
+    def bias(self, linear: Linear) -> str:
+        """The bias of a linear layer; no name when it has none."""
+        return self.vector(*(each.key for each in linear.biases)) if linear.biases else ""
 
     def _product(self, name: str, stored: StoredMatrix, x: str, bias: str) -> str:
         bits, blocks = stored.encoding.bits, stored.columns // BLOCK

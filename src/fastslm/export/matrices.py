@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -87,9 +88,13 @@ class MatrixWriter:
         """Encode and write the tensors of a matrix that has its place. Raises as ``store``."""
         first = 0
         for info in infos:
-            _finish([self.pool.submit(self._write, info, stored, first, rows) for rows in _chunks(*info.shape)])
+            self.spread(partial(self._write, info, stored, first), _chunks(*info.shape))
             self.report(info.name)
             first += info.shape[0]
+
+    def spread(self, work: Callable[[slice], None], chunks: Iterable[slice]) -> None:
+        """Do the work for every range of rows on the pool's threads, and raise what the first failure raises."""
+        _finish([self.pool.submit(work, chunk) for chunk in chunks])
 
     def vector(self, *names: str) -> npt.NDArray[np.float32]:
         """Norm weights or biases, one after the other.

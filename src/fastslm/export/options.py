@@ -10,6 +10,9 @@ from fastslm.machine import usable_cpus
 
 Precision = Literal["auto", "fp32", "int8", "int4", "exact"]
 
+Target = Literal["auto", "native", "portable"]
+"""What runs the graph: operators of our own, or those that every ONNX Runtime has."""
+
 MAX_CONTEXT = 32768
 """Most positions a converted model takes unless told otherwise.
 
@@ -27,6 +30,7 @@ class ConvertOptions:
             ``exact`` for a quantised source, else ``int4``.
         context_length: most positions of prompt and answer together; more than the model's own are refused.
             None for the model's own, but at most ``MAX_CONTEXT``.
+        target: ``native``, for the operators of this package, ``portable``, or ``auto``: ``native`` where they load.
         threads: threads that quantise, 0 for one per CPU that we may use (at most 8).
     """
 
@@ -34,13 +38,12 @@ class ConvertOptions:
     commit: str
     precision: Precision = "auto"
     context_length: int | None = None
+    target: Target = "auto"
     threads: int = 0
 
     def __post_init__(self) -> None:
-        allowed = get_args(Precision)
-        if self.precision not in allowed:
-            message = f"precision is `{self.precision}`, expected one of {', '.join(allowed)}"
-            raise UsageError(message, name="precision", value=self.precision, allowed=allowed)
+        _demand("precision", self.precision, get_args(Precision))
+        _demand("target", self.target, get_args(Target))
         length = self.context_length
         if length is not None and (type(length) is not int or length < 1):
             message = f"context length is `{length}`, expected a whole number of at least 1"
@@ -52,3 +55,9 @@ class ConvertOptions:
     def worker_count(self) -> int:
         """Threads to start."""
         return self.threads or min(8, usable_cpus())
+
+
+def _demand(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        message = f"{name} is `{value}`, expected one of {', '.join(allowed)}"
+        raise UsageError(message, name=name, value=value, allowed=allowed)

@@ -36,7 +36,7 @@ class Estimate:
     @property
     def precision(self) -> str:
         """``fp32``, ``int8``, ``int4`` or ``exact``."""
-        return self.footprint.precision
+        return self.footprint.kind.precision
 
 
 @dataclass(frozen=True)
