@@ -13,7 +13,7 @@ from fastslm.export.footprint import Footprint
 from fastslm.store.machine_file import MachineFile, Run, measure_bandwidth
 
 LAYER_S = 1.0e-4
-SHARE = {"fp32": 1.0, "int8": 0.85, "int4": 0.85, "exact": 0.85}
+SHARE = {"fp32": 1.0, "int8": 0.85, "mixed": 0.85, "int4": 0.85, "int4-fast": 0.85, "exact": 0.85}
 """Share of the read bandwidth that decoding reaches, by precision."""
 
 SIMILAR = 4.0
