@@ -71,8 +71,8 @@ def pull(
     Args:
         name: ``org/name[@revision]``, a short name, a path, an address of a GGUF file, or ``demo``.
         revision: branch, tag or commit, when it is not part of the name.
-        precision: ``fp32``, ``int8``, ``mixed``, ``int4``, ``int4-fast``, ``exact``, or ``auto``: ``exact`` for a quantised
-            GGUF, else ``int4``.
+        precision: ``fp32``, ``int8``, ``mixed``, ``int4``, ``int4-fast``, ``exact``, or ``auto``: ``exact`` for a
+            quantised GGUF, else ``int4``.
         context_length: positions of prompt and answer together; None for the model's own.
         include, exclude: a file pattern, or several, instead of the choice that a conversion needs.
         convert: False stops after the verified download.

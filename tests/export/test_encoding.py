@@ -14,10 +14,10 @@ from fastslm.export.encoding import (
     INT8,
     Encoding,
     check_finite,
-    last_layer_of,
-    role_of,
     choose_encoding,
     encode_rows,
+    last_layer_of,
+    role_of,
 )
 from fastslm.formats.source import TensorInfo
 from support.memory_source import MemoryTensors
