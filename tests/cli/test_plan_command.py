@@ -156,7 +156,7 @@ def test_an_answer_teaches_the_next_plan(fastslm: Run, tiny_file: str, tmp_path:
     for _ in range(3):
         shown = fastslm("run", tiny_file, "hello", "-n", "24", "--temperature", "0", "--raw", "--json")
     assert shown.data["usage"]["completion_tokens"] >= 8, "the tiny model stopped early"
-    assert len(json.loads(path.read_text())["runs"]["llama/exact"]) == 3
+    assert len(json.loads(path.read_text())["runs"]["llama/exact/native"]) == 3
     assert fastslm("plan", tiny_file, "--json").data["estimates"][-1]["tokens_per_s"] != first
 
 

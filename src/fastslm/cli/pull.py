@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fastslm.cli.options import Context, Force, Json, Name, Precision, PrecisionOption, Quiet
+from fastslm.cli.options import Context, Force, Json, Name, Precision, PrecisionOption, Quiet, Target, TargetOption
 from fastslm.cli.output import Output, amount
 from fastslm.cli.records import entry_record
 
@@ -23,6 +23,7 @@ def command(
     ] = None,
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
+    target: TargetOption = Target.AUTO,
     no_convert: Annotated[bool, typer.Option("--no-convert", help="Stop after the verified download")] = False,
     force: Force = False,
     as_json: Json = False,
@@ -40,6 +41,7 @@ def command(
             exclude=tuple(exclude or ()),
             precision=precision.choice,
             context_length=context,
+            target=target.choice,
             convert=not no_convert,
             force=force,
             progress=progress,

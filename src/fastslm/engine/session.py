@@ -150,6 +150,7 @@ def _load(path: Path, threads: int, *, with_ours: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # else the arena holds every shape of a prompt twice
     options.log_severity_level = 4  # what goes wrong is raised, not printed
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     if with_ours:

@@ -25,7 +25,7 @@ from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
 from fastslm.export.matrices import MatrixWriter, check_tensors
 from fastslm.export.options import MAX_CONTEXT, PLAIN, ConvertOptions, Precision
-from fastslm.export.targets import TARGETS
+from fastslm.export.targets import TARGETS, resolve_target
 from fastslm.export.weights import WeightsFile
 from fastslm.formats.source import ModelSource, TensorSource
 from fastslm.progress import Progress, ProgressCallback, silent
@@ -54,14 +54,14 @@ def convert(
     family = family_of(config)
     shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options.context_length)
     check_tensors(source.tensors, family.wanted_tensors(shape))
-    precision = resolve_precision(options.precision, source.tensors)
+    precision, target = resolve_precision(options.precision, source.tensors), resolve_target(options.target)
     with _file_errors(target_dir), WeightsFile(target_dir / WEIGHTS_NAME) as weights:
         graph = Graph(weights)
         with ThreadPoolExecutor(options.worker_count, "convert") as pool:
             matrices = MatrixWriter(source.tensors, weights, precision, pool, _counter(shape.tensor_count, progress))
-            family.build(shape, graph, matrices, TARGETS[options.target])
+            family.build(shape, graph, matrices, TARGETS[target])
         graph.save(target_dir / GRAPH_NAME)
-    manifest = _manifest(source, shape, replace(options, precision=precision))
+    manifest = _manifest(source, shape, replace(options, precision=precision, target=target))
     manifest = replace(manifest, streamed_bytes=streamed_bytes(graph.model()))
     with _file_errors(target_dir):
         return _write_texts(source, target_dir, manifest)

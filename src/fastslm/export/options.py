@@ -10,7 +10,7 @@ from fastslm.machine import usable_cpus
 
 Precision = Literal["auto", "fp32", "int8", "mixed", "int4", "int4-fast", "exact"]
 
-Target = Literal["native", "portable"]
+Target = Literal["auto", "native", "portable"]
 """What runs the graph: operators of our own, or those that every ONNX Runtime has."""
 
 PLAIN: tuple[Precision, ...] = ("fp32", "int8", "mixed", "int4", "int4-fast")
@@ -29,11 +29,11 @@ class ConvertOptions:
 
     Attributes:
         name, commit: written to the manifest: what was asked for, and which version of it.
-        precision: ``fp32``, ``int8``, ``mixed``, ``int4``, ``int4-fast`` (see ``encoding``), ``exact`` (keep the numbers
-            of a quantised GGUF) or ``auto``: ``exact`` for a quantised source, else ``int4``.
+        precision: ``fp32``, ``int8``, ``mixed``, ``int4``, ``int4-fast`` (see ``encoding``), ``exact`` (keep the
+            numbers of a quantised GGUF) or ``auto``: ``exact`` for a quantised source, else ``int4``.
         context_length: most positions of prompt and answer together; more than the model's own are refused.
             None for the model's own, but at most ``MAX_CONTEXT``.
-        target: ``native``, for the operators of this package, or ``portable``.
+        target: ``native``, for the operators of this package, ``portable``, or ``auto``: ``native`` where they load.
         threads: threads that quantise, 0 for one per CPU that we may use (at most 8).
     """
 
@@ -41,7 +41,7 @@ class ConvertOptions:
     commit: str
     precision: Precision = "auto"
     context_length: int | None = None
-    target: Target = "native"
+    target: Target = "auto"
     threads: int = 0
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ class Estimate:
     @property
     def precision(self) -> str:
         """As in ``ConvertOptions``, never ``auto``."""
-        return self.footprint.precision
+        return self.footprint.kind.precision
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,15 @@ _MAPPINGS: dict[str, tuple[type, ...]] = {
 
 
 @dataclass(frozen=True)
+class ModelKind:
+    """What decides how fast the bytes of a model are used; the words are those of ``ModelManifest``."""
+
+    architecture: str
+    precision: str
+    target: str
+
+
+@dataclass(frozen=True)
 class ModelManifest:
     """Facts of one converted model.
 
@@ -73,6 +82,11 @@ class ModelManifest:
     fastslm_version: str = ""
     created: str = ""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def kind(self) -> ModelKind:
+        """What it has in common with other models."""
+        return ModelKind(self.architecture, self.precision, self.target)
 
     def write(self, folder: Path) -> None:
         """Write ``fastslm.json`` into a folder that is not yet visible to anybody."""
