@@ -42,7 +42,10 @@ class Precision(str, Enum):
         return self.value
 
 
-PRECISION_HELP = "fp32, int8, mixed, int4, int4-fast, exact (the source's own quantised blocks), or auto: exact for a quantised GGUF, else int4"
+PRECISION_HELP = (
+    "fp32, int8, mixed, int4, int4-fast, exact (the source's own quantised blocks), or auto: exact for a quantised "
+    "GGUF, else int4"
+)
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="org/name[@revision], a short name, a path, a URL, or demo")]
 TargetOption = Annotated[
