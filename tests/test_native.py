@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -411,8 +412,8 @@ def test_the_stub_gives_arguments_as_the_module_does() -> None:
             assert f"{argument.arg}: " in (function.__doc__ or "")
         for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
             if default is not None and ast.unparse(default) != "()":
-                assert f"{argument.arg}: " in function.__doc__
-                assert f"= {ast.unparse(default)}" in function.__doc__.split(f"{argument.arg}: ")[1].split(", ")[0]
+                shown = rf"\b{argument.arg}: [^:]*= {re.escape(ast.unparse(default))}"
+                assert re.search(shown, function.__doc__), argument.arg
 
 
 def test_the_version_is_the_one_of_the_package() -> None:

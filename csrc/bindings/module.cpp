@@ -9,4 +9,5 @@ PYBIND11_MODULE(_native, module) {
   fastslm::python::bind_files(module);
   fastslm::python::bind_download(module);
   fastslm::python::bind_ops(module);
+  fastslm::python::bind_quant(module);
 }

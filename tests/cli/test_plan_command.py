@@ -36,7 +36,7 @@ def test_a_plan_fetches_headers_only(fastslm: Run, hub: FakeHub) -> None:
     plan = shown.data
     assert plan["download"]["cached_bytes"] == 0
     assert plan["precision"] == "exact"
-    assert {each["precision"] for each in plan["estimates"]} == {"fp32", "int8", "int4", "exact"}
+    assert {each["precision"] for each in plan["estimates"]} == {"fp32", "int8", "mixed", "int4", "int4-fast", "exact"}
     sizes = {each["precision"]: each["disk_bytes"] for each in plan["estimates"]}
     assert sizes["int4"] < sizes["int8"] < sizes["fp32"]
     assert all(each["tokens_per_s"] > 0 for each in plan["estimates"])

@@ -32,7 +32,9 @@ class Precision(str, Enum):
     AUTO = "auto"
     FP32 = "fp32"
     INT8 = "int8"
+    MIXED = "mixed"
     INT4 = "int4"
+    INT4_FAST = "int4-fast"
     EXACT = "exact"
 
     @property
@@ -42,7 +44,8 @@ class Precision(str, Enum):
 
 
 PRECISION_HELP = (
-    "fp32, int8, int4, exact (the source's own quantised blocks), or auto: exact for a quantised GGUF, else int4"
+    "fp32, int8, mixed, int4, int4-fast, exact (the source's own quantised blocks), or auto: exact for a quantised "
+    "GGUF, else int4"
 )
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="org/name[@revision], a short name, a path, a URL, or demo")]

@@ -24,7 +24,7 @@ from fastslm.export.footprint import streamed_bytes
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
 from fastslm.export.matrices import MatrixWriter, check_tensors
-from fastslm.export.options import MAX_CONTEXT, ConvertOptions, Precision
+from fastslm.export.options import MAX_CONTEXT, PLAIN, ConvertOptions, Precision
 from fastslm.export.targets import TARGETS, resolve_target
 from fastslm.export.weights import WeightsFile
 from fastslm.formats.source import ModelSource, TensorSource
@@ -75,8 +75,8 @@ def resolve_precision(wanted: Precision, tensors: TensorSource) -> Precision:
     """
     is_quantized = any(tensors.info(name).is_quantized for name in tensors)
     if wanted == "exact" and not is_quantized:
-        message = "precision is `exact`, expected fp32, int8 or int4 for a model of plain floats"
-        raise UsageError(message, name="precision", value=wanted, allowed=("fp32", "int8", "int4"))
+        message = f"precision is `exact`, expected one of {', '.join(PLAIN)} for a model of plain floats"
+        raise UsageError(message, name="precision", value=wanted, allowed=PLAIN)
     if wanted == "auto":
         return "exact" if is_quantized else "int4"
     return wanted

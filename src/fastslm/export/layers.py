@@ -68,7 +68,7 @@ class Layers:
         codes = self.graph.external(f"{stored.name}/codes/rows", np.uint8, sizes[0], stored.planes[0])
         scales = self.graph.external(f"{stored.name}/scales/rows", np.float32, sizes[1], stored.planes[1])
         options = {"bits": bits, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
-        operands = [codes, ids, scales]
+        operands = [codes, ids, scales, *self._row_zeros(stored)]
         rows = self.graph.node("GatherBlockQuantized", operands, f"{name}/rows", domain=MICROSOFT, **options)
         return self._add_gathered_offsets(name, stored, ids, rows) if stored.encoding.has_offsets else rows
 
@@ -226,6 +226,13 @@ class Layers:
     def _zeros(self, stored: StoredMatrix) -> str:
         size = stored.planes[2].size_bytes
         return self.graph.external(f"{stored.name}/zeros", np.uint8, [size], stored.planes[2])
+
+    def _row_zeros(self, stored: StoredMatrix) -> list[str]:
+        """The zero points once more, as a table of rows to gather from."""
+        if not stored.encoding.has_zeros:
+            return []
+        shape = [stored.rows, stored.planes[2].size_bytes // stored.rows]
+        return [self.graph.external(f"{stored.name}/zeros/rows", np.uint8, shape, stored.planes[2])]
 
     def _offsets(self, stored: StoredMatrix) -> str:
         shape = [stored.rows, stored.columns // BLOCK]

@@ -8,10 +8,13 @@ from typing import Literal, get_args
 from fastslm.errors import UsageError
 from fastslm.machine import usable_cpus
 
-Precision = Literal["auto", "fp32", "int8", "int4", "exact"]
+Precision = Literal["auto", "fp32", "int8", "mixed", "int4", "int4-fast", "exact"]
 
 Target = Literal["auto", "native", "portable"]
 """What runs the graph: operators of our own, or those that every ONNX Runtime has."""
+
+PLAIN: tuple[Precision, ...] = ("fp32", "int8", "mixed", "int4", "int4-fast")
+"""What any model can be converted to, from the most bits to the fewest."""
 
 MAX_CONTEXT = 32768
 """Most positions a converted model takes unless told otherwise.
@@ -26,8 +29,8 @@ class ConvertOptions:
 
     Attributes:
         name, commit: written to the manifest: what was asked for, and which version of it.
-        precision: ``fp32``, ``int8``, ``int4``, ``exact`` (keep the numbers of a quantised GGUF) or ``auto``:
-            ``exact`` for a quantised source, else ``int4``.
+        precision: ``fp32``, ``int8``, ``mixed``, ``int4``, ``int4-fast`` (see ``encoding``), ``exact`` (keep the
+            numbers of a quantised GGUF) or ``auto``: ``exact`` for a quantised source, else ``int4``.
         context_length: most positions of prompt and answer together; more than the model's own are refused.
             None for the model's own, but at most ``MAX_CONTEXT``.
         target: ``native``, for the operators of this package, ``portable``, or ``auto``: ``native`` where they load.

@@ -17,7 +17,7 @@ from fastslm import machine
 from fastslm.config import Settings
 from fastslm.errors import FastSLMError, NetworkError, ServerRefused, StoreError, UsageError
 from fastslm.export.footprint import Footprint, measure, read_footprint
-from fastslm.export.options import ConvertOptions, Precision
+from fastslm.export.options import PLAIN, ConvertOptions, Precision
 from fastslm.formats import open_outline
 from fastslm.formats.source import Outline
 from fastslm.hub import ModelRef, Wishes, fetch_model
@@ -152,7 +152,7 @@ def _outline(seen: Glance) -> Outline:
 
 def _possible(outline: Outline) -> tuple[Precision, ...]:
     quantized = any(outline.tensors.info(name).is_quantized for name in outline.tensors)
-    return ("fp32", "int8", "int4", "exact") if quantized else ("fp32", "int8", "int4")
+    return (*PLAIN, "exact") if quantized else PLAIN
 
 
 def _measure(outline: Outline, precision: Precision, options: PlanOptions) -> Footprint:

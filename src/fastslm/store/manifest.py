@@ -44,7 +44,7 @@ class ModelManifest:
         name: canonical name it was pulled by.
         commit: commit or content hash of the source.
         architecture: Hugging Face ``model_type``.
-        precision: ``fp32``, ``int8``, ``int4`` or ``exact`` (the source's own quantised blocks).
+        precision: as in ``ConvertOptions``, never ``auto``.
         context_length: most positions of prompt and answer together.
         vocab_size: width of the logits.
         num_layers, num_kv_heads, head_dim: shape of the KV cache, one pair of

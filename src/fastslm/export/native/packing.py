@@ -120,7 +120,9 @@ def _pack(writer: MatrixWriter, infos: Sequence[TensorInfo], encoding: Encoding,
     for info in infos:
         start, stop = max(chunk.start - first, 0), min(chunk.stop - first, info.shape[0])
         if start < stop:
-            parts.append(_plain(encode_rows(writer.source, info, encoding, slice(start, stop)), encoding))
+            weight = writer.importance.get(info.name)
+            planes = encode_rows(writer.source, info, encoding, slice(start, stop), weight)
+            parts.append(_plain(planes, encoding))
             _check_range(info.name, *parts[-1][1:])
         first += info.shape[0]
     codes, scales = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
