@@ -76,7 +76,7 @@ def measure(outline: Outline, options: ConvertOptions) -> Footprint:
     family = family_of(config)
     shape = family.read_shape(config, frozenset(outline.tensors))
     shape = replace(shape, context_length=min(shape.context_length, options.context_length or MAX_CONTEXT))
-    check_tensors(outline.tensors, family.wanted_tensors(shape))
+    check_tensors(outline.tensors, family.wanted_tensors(shape), family.ignored(shape))
     weights = _Counter()
     graph = Graph(weights)
     with ThreadPoolExecutor(1) as idle:
@@ -110,7 +110,8 @@ def examine(model: Any, *, architecture: str, precision: str, context_length: in
     weights = _external(model)
     caches = [value for value in model.graph.input if value.name.startswith("past_key_values.")]
     uses = [_Use(node, weights) for node in model.graph.node]
-    layers = max(1, len(caches) // 2)
+    encoding = sum(node.op_type == "MultiHeadAttention" for node in model.graph.node)
+    layers = max(1, len(caches) // 2, encoding)
     kept = _mapped(uses)
     return Footprint(
         architecture=architecture,

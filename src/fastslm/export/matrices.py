@@ -110,10 +110,11 @@ class MatrixWriter:
             self.weights.write(region, (first + rows.start) * size, plane)
 
 
-def check_tensors(source: TensorSource, wanted: Iterable[WantedTensor]) -> int:
+def check_tensors(source: TensorSource, wanted: Iterable[WantedTensor], ignored: tuple[str, ...] = ()) -> int:
     """Compare the tensors of a model with what its family needs, before anything is written.
 
-    ``wanted`` is consumed only up to the first tensor that is missing, so it may claim to be endless.
+    ``wanted`` is consumed only up to the first tensor that is missing, so it may claim to be endless. Tensors whose
+    names begin as ``ignored`` says may be there unread.
 
     Returns:
         How many tensors will be read.
@@ -132,7 +133,7 @@ def check_tensors(source: TensorSource, wanted: Iterable[WantedTensor]) -> int:
             raise FormatError(message, subject=tensor.name, expected=tensor.shape, found=found)
         known.add(tensor.name)
     for name in source:
-        if name not in known and not name.endswith(IGNORED_SUFFIXES):
+        if name not in known and not name.endswith(IGNORED_SUFFIXES) and not name.startswith(ignored):
             raise UnsupportedModel(f"tensor `{name}` has no place in this architecture", feature=name)
     return len(known)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.formats import checked_json
 from fastslm.formats.folder_text import FolderText, read_text_files
 from fastslm.formats.safetensors import open_safetensors
+from fastslm.formats.sentence import read_encoder_facts
 from fastslm.formats.source import ModelSource, TensorSource
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -38,6 +40,9 @@ def open_folder(folder: Path) -> ModelSource:
         add_bos=text.add_bos,
         generation=_sampling(generation, str(folder / "generation_config.json")),
         files={**_small_files(folder), **weights},
+        encoder_facts=partial(
+            read_encoder_facts, folder, config, text.ids.get(text.special_tokens.get("pad_token", ""))
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from fastslm.encoder_facts import EncoderFacts
 from fastslm.errors import FileMissing, FormatError
 
 FORMAT_VERSION = 1
@@ -43,6 +44,7 @@ class ModelManifest:
         source_files: relative path to size in bytes.
         hashes: file name in this folder to SHA-256.
         streamed_bytes: weights that are read for every token of an answer, 0 when it is not known.
+        encoder: how an encoder is used, None for a model that generates text.
         fastslm_version: what wrote it.
         created: UTC time, ISO 8601.
     """
@@ -64,6 +66,7 @@ class ModelManifest:
     source_files: Mapping[str, int] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     streamed_bytes: int = 0
+    encoder: EncoderFacts | None = None
     fastslm_version: str = ""
     created: str = ""
     format_version: int = FORMAT_VERSION
@@ -101,6 +104,8 @@ def _checked(data: Any, path: Path) -> ModelManifest:
     values = {f.name: data[f.name] for f in fields(ModelManifest) if f.name in data}
     try:
         _check_types(values)
+        if values.get("encoder") is not None:
+            values["encoder"] = EncoderFacts.from_json(values["encoder"])
         return ModelManifest(**{**values, "eos_token_ids": tuple(values["eos_token_ids"])})
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"`{path}` lacks or misspells a field: {error}", subject=str(path)) from error
