@@ -5,7 +5,7 @@ Read from a repository by ``formats``, kept in the manifest by ``export``, appli
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -47,7 +47,7 @@ class EncoderFacts:
         if not isinstance(data, dict):
             raise ValueError(f"`encoder` is `{data}`, expected an object")
         known = {each.name: data[each.name] for each in fields(EncoderFacts) if each.name in data}
-        checks = {
+        checks: Mapping[str, Callable[[Any], object]] = {
             "task": lambda value: value in ("embed", "classify"),
             "pooling": lambda value: isinstance(value, list) and value and set(value) <= set(POOLINGS),
             "max_tokens": _is_count,
@@ -56,9 +56,13 @@ class EncoderFacts:
             "default_prompt": lambda value: isinstance(value, str),
         }
         for name, value in known.items():
-            if not checks.get(name, lambda value: isinstance(value, bool))(value):
+            if not checks.get(name, _is_flag)(value):
                 raise ValueError(f"`encoder.{name}` is `{value}`")
         return EncoderFacts(**{**known, "pooling": tuple(known.get("pooling", ("mean",)))})
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
 
 
 def _is_count(value: object) -> bool:

@@ -4,8 +4,9 @@
 
 Needs ``torch`` and ``transformers``; the tests do not. ``<variant>.json`` holds the configuration in the wording of
 the hub (``config``) and as transformers 5 saves it (``newer``). ``<variant>.npz`` holds ``input_ids``,
-``attention_mask`` and ``token_type_ids`` of a batch that is padded on the right, and ``expected``: float32 hidden states
-[batch, sequence, width], or scores [batch, labels]. ``<variant>/`` has the weights. The tokenizer is that of ``llama/``.
+``attention_mask`` and ``token_type_ids`` of a batch that is padded on the right, and ``expected``: float32 hidden
+states [batch, sequence, width], or scores [batch, labels]. ``<variant>/`` has the weights. The tokenizer is that of
+``llama/``.
 """
 
 from __future__ import annotations

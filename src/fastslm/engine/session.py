@@ -179,3 +179,13 @@ def _check_interface(session: Any, manifest: ModelManifest, folder: Path) -> Non
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+
+
+def open_graph(path: Path, threads: int) -> Any:
+    """A session of ONNX Runtime for any graph of ours. Raises FileMissing, FormatError."""
+    return _load(path, threads)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of ONNX Runtime says, short enough for one sentence."""
+    return _first_line(error)

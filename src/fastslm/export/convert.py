@@ -16,8 +16,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from fastslm._native import __version__, hash_file
-from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
 from fastslm.encoder_facts import EncoderFacts
+from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
 from fastslm.export.encoder.shape import EncoderShape
 from fastslm.export.families import Shape, family_of
 from fastslm.export.footprint import streamed_bytes

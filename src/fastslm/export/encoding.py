@@ -9,6 +9,8 @@ Which encoding a matrix gets is decided here and nowhere else:
     exact       Q4_0, Q4_1: 4 bits, Q8_0: 8 bits, with the numbers of the file; every other block format, and a
                 matrix of plain floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
 
+Encoders keep 8 bits in more matrices under int4, see ``encoder.linear``.
+
 Blocks of a GGUF file that have the wanted number of bits keep their numbers under int4 and int8 too. A matrix whose
 rows are not a multiple of 32 stays float.
 """

@@ -28,6 +28,9 @@ TEXT_PATTERNS = (
     "vocab.txt",
     "merges.txt",
     "chat_template.*",
+    "modules.json",
+    "sentence_*_config.json",
+    "config_sentence_transformers.json",
     "README.md",
     "LICENSE*",
     "LICENCE*",
@@ -35,6 +38,9 @@ TEXT_PATTERNS = (
     "USE_POLICY*",
 )
 """Small files of the top folder that a conversion reads or a user must be shown."""
+
+MODULE_CONFIG = re.compile(r"[0-9]+_[A-Za-z]+/config\.json")
+"""What sentence-transformers keeps of the steps behind an encoder."""
 
 GGUF_PREFERENCE = (
     *("Q4_0", "Q4_1", "Q4_K_M", "Q4_K_S", "IQ4_NL", "IQ4_XS", "Q5_K_M", "Q5_K_S", "Q5_0", "Q5_1"),
@@ -79,7 +85,7 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
 
 
 def _is_text(path: str) -> bool:
-    return "/" not in path and _matches(path, TEXT_PATTERNS)
+    return ("/" not in path and _matches(path, TEXT_PATTERNS)) or bool(MODULE_CONFIG.fullmatch(path))
 
 
 def _one_file(paths: Sequence[str], file: str) -> set[str]:

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from fastslm.export.decoder.attention import Tables, add_linear
+from fastslm.export.decoder.attention import Tables
 from fastslm.export.decoder.shape import Attention
+from fastslm.export.encoder.linear import add_linear
 from fastslm.export.encoder.shape import EncoderShape
 from fastslm.export.graph import MICROSOFT
 from fastslm.export.layers import Layers
@@ -27,7 +28,7 @@ class AttentionBuilder:
         self._tables: dict[Rope, Tables] = {}
 
     def add(self, index: int, attention: Attention, x: str) -> str:
-        """Attention of one layer before its output projection: [tokens, heads * head_dim].
+        """Attention of one layer, its output projection included: [tokens, width].
 
         Args:
             x: hidden states [tokens, width].
@@ -39,7 +40,8 @@ class AttentionBuilder:
             operands[:2] = [self._turned(each, attention.rope, sizes.heads) for each in operands[:2]]
         operands += ["", "attention_mask/int32", self._bias(sizes.window)]
         graph.node("MultiHeadAttention", operands, name, domain=MICROSOFT, num_heads=sizes.heads)
-        return graph.node("Reshape", [name, graph.shape(-1, sizes.query_rows)], f"{name}/2d")
+        flat = graph.node("Reshape", [name, graph.shape(-1, sizes.query_rows)], f"{name}/2d")
+        return add_linear(self.layers, attention.output, flat)
 
     def _turned(self, x: str, rope: Rope, heads: int) -> str:
         graph = self.layers.graph

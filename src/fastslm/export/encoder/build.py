@@ -1,8 +1,8 @@
 """From the description of an encoder to its graph, the same way for every family.
 
 Inputs ``input_ids``, ``attention_mask`` and, where the model has kinds of text, ``token_type_ids``, all int64 [batch,
-sequence], padded on the right; output ``last_hidden_state`` [batch, sequence, width], or ``logits`` [batch, labels] of a
-classifier. These are the names that Optimum uses.
+sequence], padded on the right; output ``last_hidden_state`` [batch, sequence, width], or ``logits`` [batch, labels] of
+a classifier. These are the names that Optimum uses.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastslm.export.decoder.attention import add_linear, add_norm_weights
+from fastslm.export.decoder.attention import add_norm_weights
 from fastslm.export.decoder.shape import FeedForward, Norm
 from fastslm.export.decoder.tensors import ArrangedTensors
 from fastslm.export.encoder.attention import AttentionBuilder
+from fastslm.export.encoder.linear import add_linear
 from fastslm.export.encoder.shape import Classifier, Embedding, EncoderShape, Layer
 from fastslm.export.layers import Layers
 
@@ -83,12 +84,12 @@ def _add_layer(layer: Layer, index: int, attention: AttentionBuilder, x: str) ->
     layers = attention.layers
     if layer.before:
         normed = _norm(layers, layer.attention_norm, x) if layer.attention_norm else x
-        attended = add_linear(layers, layer.attention.output, attention.add(index, layer.attention, normed))
+        attended = attention.add(index, layer.attention, normed)
         x = layers.graph.node("Add", [x, attended], f"layers.{index}/attended")
         fed = _feed_forward(layer.feed_forward, layers, _norm(layers, layer.feed_forward_norm, x))
         return layers.graph.node("Add", [x, fed], f"layers.{index}/out")
     assert layer.attention_norm is not None  # a layer with norms behind has both
-    attended = add_linear(layers, layer.attention.output, attention.add(index, layer.attention, x))
+    attended = attention.add(index, layer.attention, x)
     x = _add_and_norm(layers, layer.attention_norm, attended, x)
     return _add_and_norm(layers, layer.feed_forward_norm, _feed_forward(layer.feed_forward, layers, x), x)
 
@@ -99,7 +100,7 @@ def _feed_forward(parts: FeedForward, layers: Layers, x: str) -> str:
     else:
         gate, up = (add_linear(layers, each, x) for each in (parts.gate, parts.up))
         inner = layers.graph.node("Mul", [layers.activation(parts.activation, gate), up], f"{up}/gated")
-    return add_linear(layers, parts.down, inner)
+    return add_linear(layers, parts.down, inner, is_sturdy=True)
 
 
 def _norm(layers: Layers, norm: Norm, x: str) -> str:
