@@ -1,0 +1,65 @@
+"""`fastslm embed` and `fastslm rerank`, as a person or a script sees them."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Run
+from support.tiny_encoder import encoder_source
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> str:
+    return str(encoder_source(tmp_path / "encoder"))
+
+
+def test_embed_prints_a_line_for_each_text(fastslm: Run, encoder: str) -> None:
+    """The model is converted on first use; numbers go to stdout."""
+    shown = fastslm("embed", encoder, "the cat", "a dog")
+    assert shown.code == 0, shown.err
+    assert [len(line.split()) for line in shown.out.splitlines()] == [32, 32]
+    data = fastslm("embed", encoder, "the cat", "a dog", "--json").data
+    assert (data["width"], [row["text"] for row in data["vectors"]]) == (32, ["the cat", "a dog"])
+    assert [float(number) for number in shown.out.splitlines()[1].split()] == pytest.approx(
+        data["vectors"][1]["vector"]
+    )
+
+
+def test_embed_reads_lines_from_stdin(fastslm: Run, encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty lines are passed over."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the cat\n\na dog\n"))
+    assert len(fastslm("embed", encoder, "-", "-q").out.splitlines()) == 2
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    nothing = fastslm("embed", encoder, "-")
+    assert nothing.code == 2
+    assert "there are no texts" in nothing.err
+
+
+def test_rerank_puts_the_best_first(fastslm: Run, encoder: str) -> None:
+    """Score and text on each line; the text itself is its best answer."""
+    shown = fastslm("rerank", encoder, "a dog", "the cat sat", "a dog", "-q")
+    assert shown.out.splitlines()[0] == "1.0000  a dog"
+    data = fastslm("rerank", encoder, "a dog", "the cat sat", "a dog", "--top", "1", "--json").data
+    assert [(result["index"], result["text"]) for result in data["results"]] == [(1, "a dog")]
+
+
+def test_each_model_says_what_it_is_for(fastslm: Run, encoder: str, tiny_file: str) -> None:
+    """Usage errors, exit code 2."""
+    asked = fastslm("run", encoder, "hello")
+    assert (asked.code, "is an encoder, expected a model that generates text" in asked.err) == (2, True)
+    for words in (("embed", tiny_file, "x"), ("rerank", tiny_file, "x", "y")):
+        shown = fastslm(*words)
+        assert (shown.code, "generates text, expected an encoder" in shown.err) == (2, True)
+
+
+def test_an_encoder_can_be_planned_listed_and_shown(fastslm: Run, encoder: str) -> None:
+    """The other commands know it too."""
+    assert fastslm("plan", encoder, "--json").code == 0
+    assert fastslm("can-convert", encoder, "--json").data["architecture"] == "bert"
+    assert fastslm("pull", encoder, "--precision", "int8").code == 0
+    assert fastslm("show", encoder, "--json").data["manifest"]["encoder"]["pooling"] == ["mean"]
+    assert fastslm("verify", encoder).code == 0
