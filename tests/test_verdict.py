@@ -80,7 +80,7 @@ def test_only_the_configuration_is_fetched(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({"pytorch_model.bin": b"x", **TEXTS}, "the only weights are pickled (`pytorch_model.bin`)"),
+        ({"model.pt": b"x", **TEXTS}, "the only weights are pickled (`model.pt`)"),
         ({"model.safetensors": b"x", "vocab.json": b"{}"}, "`org/tiny` has no `tokenizer.json`"),
     ],
 )

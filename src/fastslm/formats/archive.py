@@ -27,6 +27,9 @@ CHUNK_BYTES = 1 << 20
 MAX_MEMBERS = 100_000
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflate"}
 _ENCRYPTED_FLAG = 0x1
+_LOCAL_BYTES = 30
+"""Of the header before a member, without its name and extra field."""
+
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, ValueError, OverflowError)
 """What the standard library raises on damaged archives; ValueError includes text that is not UTF-8."""
 
@@ -73,6 +76,28 @@ def stored_members(archive: Path, most: int) -> dict[str, int]:
     if len(names) != len(infos):
         raise FormatError(f"`{archive}` has a member twice", subject=str(archive), expected=len(infos))
     return names
+
+
+def stored_ranges(archive: Path) -> dict[str, tuple[int, int]]:
+    """Where the bytes of every member lie in an archive that only stores: name to first byte and end.
+
+    Raises:
+        FileMissing, FileSystemError, FormatError: as ``stored_members``, or a member lies outside the file.
+    """
+    sizes = stored_members(archive, MAX_MEMBERS)
+    with _opened(archive) as opened, archive.open("rb") as file:
+        length, found = archive.stat().st_size, {}
+        for info in opened.infolist():
+            file.seek(info.header_offset)
+            head = file.read(_LOCAL_BYTES)
+            if len(head) < _LOCAL_BYTES or not head.startswith(b"PK\x03\x04"):
+                _refuse(info, archive, "has no header", expected="PK", found=head[:4])
+            begin = info.header_offset + _LOCAL_BYTES + sum(struct.unpack_from("<HH", head, _LOCAL_BYTES - 4))
+            end = begin + sizes[info.filename]
+            if end > length:
+                _refuse(info, archive, "ends behind the archive", expected=length, found=end)
+            found[info.filename] = (begin, end)
+    return found
 
 
 def extract_member(

@@ -10,6 +10,7 @@ from typing import Any
 from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.formats import checked_json
 from fastslm.formats.folder_text import FolderText, read_text_files
+from fastslm.formats.pickled.tensors import has_pickled, open_pickled
 from fastslm.formats.safetensors import open_safetensors
 from fastslm.formats.sentence import read_encoder_facts
 from fastslm.formats.source import ModelSource, TensorSource
@@ -28,7 +29,7 @@ def open_folder(folder: Path) -> ModelSource:
     config = _read_config(folder)
     generation = _optional(folder / "generation_config.json")
     text = read_text_files(folder)
-    tensors, weights = open_safetensors(folder)
+    tensors, weights = _open_weights(folder)
     return ModelSource(
         config=classic_rope(config),
         tensors=tensors,
@@ -48,7 +49,14 @@ def open_folder(folder: Path) -> ModelSource:
 
 def outline_folder(folder: Path) -> tuple[dict[str, Any], TensorSource]:
     """Configuration and tensors without any text file. Raises as ``open_folder``."""
-    return classic_rope(_read_config(folder)), open_safetensors(folder)[0]
+    return classic_rope(_read_config(folder)), _open_weights(folder)[0]
+
+
+def _open_weights(folder: Path) -> tuple[TensorSource, dict[str, int]]:
+    """Safetensors; pickled tensors where there are none."""
+    if any(folder.glob("*.safetensors")) or not has_pickled(folder):
+        return open_safetensors(folder)
+    return open_pickled(folder)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,10 @@ import numpy.typing as npt
 from fastslm.encoder_facts import EncoderFacts
 
 FLOAT_TYPES = frozenset({"F32", "F16", "BF16", "F64"})
-"""Tensor types that hold plain floats; every other type is a block format of GGUF."""
+"""Tensor types that hold plain floats."""
+
+OTHER_PLAIN_TYPES = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
+"""Whole numbers, such as positions that an old model carries along. Every other type is a block format."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class TensorInfo:
     @property
     def is_quantized(self) -> bool:
         """Whether the elements come in quantised blocks."""
-        return self.dtype not in FLOAT_TYPES
+        return self.dtype not in FLOAT_TYPES and self.dtype not in OTHER_PLAIN_TYPES
 
 
 class TensorSource(Protocol):

@@ -2,8 +2,8 @@
 
 Without wishes it is what a conversion needs: configuration, tokenizer, chat template, licence, and one copy of the
 weights, in this order of preference: ``model.safetensors``; the shards of ``model.safetensors.index.json``; any other
-safetensors of the top folder; one GGUF file (``GGUF_PREFERENCE``). Weights that can only be read by running pickled
-code (``.bin``, ``.pt``) are never fetched unasked.
+safetensors of the top folder; one GGUF file (``GGUF_PREFERENCE``); ``pytorch_model.bin`` or its shards, which are read
+without running what is pickled in them. Other pickles (``.pt``, ``.ckpt``) are never fetched unasked.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _one_file(paths: Sequence[str], file: str) -> set[str]:
 
 def _weights(paths: Sequence[str]) -> set[str]:
     top = {path for path in paths if "/" not in path}
-    return _safetensors(top) or _gguf(paths) or _no_weights(paths)
+    return _safetensors(top) or _gguf(paths) or _pickled(top) or _no_weights(paths)
 
 
 def _safetensors(top: set[str]) -> set[str]:
@@ -109,6 +109,14 @@ def _safetensors(top: set[str]) -> set[str]:
         return {index} | shards
     doubles = ("consolidated", "adapter_model")
     return {path for path in top if path.endswith(".safetensors") and not path.startswith(doubles)}
+
+
+def _pickled(top: set[str]) -> set[str]:
+    index = "pytorch_model.bin.index.json"
+    shards = {path for path in top if re.fullmatch(r"pytorch_model-\d+-of-\d+\.bin", path)}
+    if "pytorch_model.bin" in top:
+        return {"pytorch_model.bin"}
+    return {index} | shards if index in top and shards else set()
 
 
 def _gguf(paths: Sequence[str]) -> set[str]:
@@ -132,7 +140,7 @@ def _no_weights(paths: Sequence[str]) -> set[str]:
         raise UnsupportedModel("the repository holds an adapter (LoRA), not a whole model", feature="adapter")
     pickled = sorted(path for path in paths if path.lower().endswith(PICKLED) and "training_args" not in path)
     if pickled:
-        message = f"the only weights are pickled (`{pickled[0]}`), expected safetensors or GGUF"
+        message = f"the only weights are pickled (`{pickled[0]}`), expected safetensors, GGUF or `pytorch_model.bin`"
         raise UnsupportedModel(message, feature="pickled weights")
     raise _nothing_fits(paths)
 
