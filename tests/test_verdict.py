@@ -47,7 +47,11 @@ def test_every_family_is_known_by_its_configuration(variant: str, wording: str, 
         ({"model_type": None}, "`model_type` is `None`"),
         ({"hidden_size": None}, "the model's configuration has no `hidden_size`"),
         ({"hidden_act": "mish"}, "`hidden_act` is `mish`"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "`quantization_config.quant_method` is `gptq`"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "the weights are quantised by `'bitsandbytes'`"),
+        (
+            {"quantization_config": {"quant_method": "gptq", "desc_act": True}},
+            "`quantization_config.desc_act` is `True`",
+        ),
         ({"rope_parameters": 3}, "`rope_parameters`"),
     ],
 )

@@ -108,6 +108,6 @@ def _from_hub(ref: ModelRef, settings: Settings) -> Mapping[str, Any]:
 
 def _read_config(path: Path) -> Mapping[str, Any]:
     from fastslm.formats import checked_json
-    from fastslm.formats.model_folder import classic_rope
+    from fastslm.formats.model_folder import readable_config
 
-    return classic_rope(checked_json.read_object(path))
+    return readable_config(checked_json.read_object(path))

@@ -170,11 +170,11 @@ def test_a_tokenizer_in_another_form_is_named(folder):
 
 
 @pytest.mark.parametrize(
-    ("found", "named"), [({"quant_method": "gptq", "bits": 4}, "`'gptq'`"), ({"bits": 4}, "unknown")]
+    ("found", "named"), [({"quant_method": "hqq", "bits": 4}, "`'hqq'`"), ({"bits": 4}, "unknown")]
 )
 def test_weights_packed_by_other_tools_are_refused_by_name(folder, found, named):
     put(folder, "config.json", {"model_type": "llama", "quantization_config": found})
-    with pytest.raises(UnsupportedModel, match=f"quantised by .*{named}.*, expected plain floats or GGUF"):
+    with pytest.raises(UnsupportedModel, match=f"quantised by .*{named}.*, expected plain floats, GPTQ, AWQ or GGUF"):
         open_model(folder)
 
 

@@ -6,12 +6,12 @@ Which encoding a matrix gets is decided here and nowhere else:
     fp32        float    float                float
     int8        8 bits   8 bits               float
     int4        4 bits   8 bits               float
-    exact       Q4_0, Q4_1: 4 bits, Q8_0: 8 bits, with the numbers of the file; every other block format, and a
-                matrix of plain floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
+    exact       Q4_0, Q4_1, Q4Z (GPTQ, AWQ): 4 bits, Q8_0: 8 bits, with the numbers of the file; every other block
+                format, and a matrix of plain floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
 
 Encoders keep 8 bits in more matrices under int4, see ``encoder.linear``.
 
-Blocks of a GGUF file that have the wanted number of bits keep their numbers under int4 and int8 too. A matrix whose
+Blocks of a file that have the wanted number of bits keep their numbers under int4 and int8 too. A matrix whose
 rows are not a multiple of 32 stays float.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastslm.errors import ConversionFailed
-from fastslm.export.blocks import import_q4_0, import_q4_1, import_q8_0
+from fastslm.export.blocks import import_q4_0, import_q4_1, import_q4z, import_q8_0
 from fastslm.export.quantize import BLOCK, Bytes, Floats, quantize4, quantize8
 from fastslm.formats.source import TensorInfo, TensorSource
 
@@ -71,6 +71,7 @@ IMPORTED: Mapping[str, tuple[Encoding, Callable[[Bytes], Planes]]] = MappingProx
         "Q8_0": (INT8, import_q8_0),
         "Q4_0": (INT4_SYMMETRIC, import_q4_0),
         "Q4_1": (INT4_OFFSETS, import_q4_1),
+        "Q4Z": (INT4, import_q4z),
     }
 )
 """Block formats whose numbers are kept under ``exact``."""

@@ -133,9 +133,16 @@ def check_tensors(source: TensorSource, wanted: Iterable[WantedTensor], ignored:
             raise FormatError(message, subject=tensor.name, expected=tensor.shape, found=found)
         known.add(tensor.name)
     for name in source:
-        if name not in known and not name.endswith(IGNORED_SUFFIXES) and not name.startswith(ignored):
+        needless = name in known or name.endswith(IGNORED_SUFFIXES) or name.startswith(ignored)
+        if not needless and _counts(source, name):
             raise UnsupportedModel(f"tensor `{name}` has no place in this architecture", feature=name)
     return len(known)
+
+
+def _counts(source: TensorSource, name: str) -> bool:
+    """Whether a tensor changes anything: quantised models often carry a bias of zeros for layers that have none."""
+    is_bias = name.endswith(".bias") and len(source.info(name).shape) == 1
+    return not is_bias or bool(source.read(name).any())
 
 
 def _chunks(rows: int, columns: int) -> Iterator[slice]:

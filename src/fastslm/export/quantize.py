@@ -75,7 +75,7 @@ def quantize4(rows: Floats) -> tuple[Bytes, Floats, Bytes]:
     zeros = _round_to_grid(blocks, steps_of_best, middle, codes)
     packed = pack4((codes + zeros).astype(np.uint8).T)
     shape = (len(rows), -1)
-    return packed.reshape(shape), scales.reshape(shape), _pack_zeros(zeros.astype(np.uint8).reshape(shape))
+    return packed.reshape(shape), scales.reshape(shape), pack_zeros(zeros.astype(np.uint8).reshape(shape))
 
 
 def pack4(codes: Bytes) -> Bytes:
@@ -101,5 +101,6 @@ def _round_to_grid(blocks: Floats, steps: Floats, middle: Floats, codes: Floats)
     return zeros
 
 
-def _pack_zeros(zeros: Bytes) -> Bytes:
+def pack_zeros(zeros: Bytes) -> Bytes:
+    """Zero points [rows, blocks] packed like codes, with half a byte to spare if their number is odd."""
     return pack4(np.pad(zeros, ((0, 0), (0, zeros.shape[1] % 2))))

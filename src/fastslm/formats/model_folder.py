@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastslm.errors import FileMissing, FormatError, UnsupportedModel
+from fastslm.errors import FileMissing, FormatError
 from fastslm.formats import checked_json
 from fastslm.formats.folder_text import FolderText, read_text_files
 from fastslm.formats.pickled.tensors import has_pickled, open_pickled
+from fastslm.formats.prequantized.settings import plain, read_settings
+from fastslm.formats.prequantized.tensors import PrequantizedTensors
 from fastslm.formats.safetensors import open_safetensors
 from fastslm.formats.sentence import read_encoder_facts
 from fastslm.formats.source import ModelSource, TensorSource
@@ -24,14 +26,14 @@ def open_folder(folder: Path) -> ModelSource:
     Raises:
         FileMissing: ``config.json``, ``tokenizer.json`` or a weights file is not there.
         FormatError: a file is damaged; the message names file, key, what was found and what was expected.
-        UnsupportedModel: the weights are quantised, or there is only a ``tokenizer.model``.
+        UnsupportedModel: the weights are packed in a way that we do not read, or there is only a ``tokenizer.model``.
     """
     config = _read_config(folder)
     generation = _optional(folder / "generation_config.json")
     text = read_text_files(folder)
-    tensors, weights = _open_weights(folder)
+    tensors, weights = _open_weights(folder, config)
     return ModelSource(
-        config=classic_rope(config),
+        config=classic_rope(plain(config)),
         tensors=tensors,
         tokenizer_json=text.tokenizer_json,
         chat_template=text.chat_template,
@@ -49,14 +51,26 @@ def open_folder(folder: Path) -> ModelSource:
 
 def outline_folder(folder: Path) -> tuple[dict[str, Any], TensorSource]:
     """Configuration and tensors without any text file. Raises as ``open_folder``."""
-    return classic_rope(_read_config(folder)), _open_weights(folder)[0]
+    config = _read_config(folder)
+    return classic_rope(plain(config)), _open_weights(folder, config)[0]
 
 
-def _open_weights(folder: Path) -> tuple[TensorSource, dict[str, int]]:
-    """Safetensors; pickled tensors where there are none."""
-    if any(folder.glob("*.safetensors")) or not has_pickled(folder):
-        return open_safetensors(folder)
-    return open_pickled(folder)
+def readable_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``config.json`` as a conversion sees it, without what only tells how its weights are packed.
+
+    Raises:
+        UnsupportedModel: they are packed in a way that we do not read.
+    """
+    read_settings(config)
+    return classic_rope(plain(config))
+
+
+def _open_weights(folder: Path, config: Mapping[str, Any]) -> tuple[TensorSource, dict[str, int]]:
+    """Safetensors; pickled tensors where there are none. Packed modules are put together."""
+    pickled = has_pickled(folder) and not any(folder.glob("*.safetensors"))
+    tensors, files = open_pickled(folder) if pickled else open_safetensors(folder)
+    settings = read_settings(config)
+    return (PrequantizedTensors(tensors, settings) if settings else tensors), files
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -64,17 +78,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not checked_json.get(config, "model_type", str, str(folder / "config.json")):
         message = f"`{folder / 'config.json'}`: `model_type` is missing, expected a string"
         raise FormatError(message, subject="config.json", expected="model_type")
-    _refuse_quantized(config)
+    read_settings(config)  # refuses what we do not read
     return config
-
-
-def _refuse_quantized(config: Mapping[str, Any]) -> None:
-    """Weights packed by GPTQ, AWQ, bitsandbytes and the like are not tensors of the plain model."""
-    found = config.get("quantization_config")
-    if found:
-        method = found.get("quant_method", "unknown") if isinstance(found, dict) else "unknown"
-        message = f"the weights are quantised by {checked_json.shorten(method)}, expected plain floats or GGUF"
-        raise UnsupportedModel(message, feature=str(method)[:60])
 
 
 def classic_rope(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.formats import checked_json
-from fastslm.formats.floats import ITEM_TYPES, row_range, to_float32
+from fastslm.formats.floats import ITEM_TYPES, WHOLE_TYPES, row_range, to_float32
 from fastslm.formats.mapping import let_go, map_file
 from fastslm.formats.shards import ShardedTensors, open_indexed
 from fastslm.formats.source import TensorInfo
@@ -90,6 +90,20 @@ class SafetensorsFile:
         result = to_float32(values[first:last], info.dtype)
         let_go(values[first:last])
         return result
+
+    def raw(self, name: str) -> npt.NDArray[Any]:
+        """All elements where they lie in the file, of their own type; bfloat16 as 16 bits.
+
+        Raises:
+            FormatError: there is no such tensor.
+            UnsupportedModel: numpy has no such type.
+        """
+        entry = self._entry(name)
+        kind = {**ITEM_TYPES, **WHOLE_TYPES}.get(entry.info.dtype)
+        if kind is None:
+            message = f"tensor `{name}` has type `{entry.info.dtype}`, expected plain numbers"
+            raise UnsupportedModel(message, feature=entry.info.dtype)
+        return self._data[entry.begin : entry.end].view(kind).reshape(entry.info.shape)
 
     def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
         """Always raises FormatError: safetensors holds no quantised blocks."""

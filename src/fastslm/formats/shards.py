@@ -23,6 +23,9 @@ class TensorFile(TensorSource, Protocol):
     def size_bytes(self) -> int:
         """Length of the file."""
 
+    def raw(self, name: str) -> npt.NDArray[Any]:
+        """All elements of a tensor where they lie in the file, of its own type."""
+
 
 class ShardedTensors:
     """Tensors spread over several files, as one source."""
@@ -47,6 +50,10 @@ class ShardedTensors:
     def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
         """See ``TensorSource``."""
         return self.file(name).blocks(name, start, stop)
+
+    def raw(self, name: str) -> npt.NDArray[Any]:
+        """All elements of a tensor as they lie in its file, see ``TensorFile``."""
+        return self.file(name).raw(name)
 
     def file(self, name: str) -> TensorFile:
         """The file that holds a tensor. Raises FormatError when there is no such tensor."""

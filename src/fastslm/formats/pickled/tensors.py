@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.formats.checked_json import quoted
-from fastslm.formats.floats import ITEM_TYPES, row_range, to_float32
+from fastslm.formats.floats import ITEM_TYPES, WHOLE_TYPES, row_range, to_float32
 from fastslm.formats.mapping import let_go, map_file
 from fastslm.formats.pickled.container import ITEM_BYTES, read_container
 from fastslm.formats.pickled.machine import Strided
@@ -22,6 +22,7 @@ from fastslm.formats.source import TensorInfo
 SINGLE = "pytorch_model.bin"
 INDEX = "pytorch_model.bin.index.json"
 MAX_RANK = 16
+TYPES = {**ITEM_TYPES, **WHOLE_TYPES}
 
 
 class PickledFile:
@@ -75,6 +76,10 @@ class PickledFile:
         let_go(values[first:last])
         return result
 
+    def raw(self, name: str) -> npt.NDArray[Any]:
+        """All elements where they lie in the file, of their own type. Raises FormatError."""
+        return self._view(self._tensor(name))
+
     def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
         """Always raises FormatError: there are no quantised blocks."""
         message = f"tensor `{name}` has type `{self.info(name).dtype}`, expected quantised blocks"
@@ -90,7 +95,7 @@ class PickledFile:
         """The numbers where they lie in the file; checked when the file was opened."""
         begin, end = self._ranges[tensor.storage.key]
         size = ITEM_BYTES[tensor.storage.dtype]
-        flat = self._data[begin + size * tensor.offset : end].view(ITEM_TYPES[tensor.storage.dtype])
+        flat = self._data[begin + size * tensor.offset : end].view(TYPES[tensor.storage.dtype])
         contiguous = tensor.strides == tuple(math.prod(tensor.shape[i + 1 :]) for i in range(len(tensor.shape)))
         if contiguous:
             return flat[: math.prod(tensor.shape)].reshape(tensor.shape)
