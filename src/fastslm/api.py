@@ -22,7 +22,7 @@ from fastslm.store.registry import Registry
 if TYPE_CHECKING:
     from fastslm.engine.model import Model
     from fastslm.engine.stats import Timings
-    from fastslm.export.options import ConvertOptions, Precision
+    from fastslm.export.options import Backend, ConvertOptions, Precision
     from fastslm.hub import Fetched, ModelRef
     from fastslm.plan.estimate import Plan
 
@@ -141,6 +141,7 @@ def convert(
     precision: Precision = "auto",
     context_length: int | None = None,
     output: Path | str | None = None,
+    backend: Backend = "native",
     settings: Settings | None = None,
     progress: ProgressCallback = silent,
     notice: Notice = ignore,
@@ -148,6 +149,7 @@ def convert(
     """Convert a model whose files are on this machine; the network is not used.
 
     Args:
+        backend: ``native``, or ``optimum`` for architectures that we do not write ourselves (extra ``export``).
         output: a folder to write to, new or empty, instead of the store; then the registry is left alone.
 
     Returns:
@@ -156,17 +158,18 @@ def convert(
     Raises:
         FileMissing: the model has not been pulled.
         UsageError: ``output`` is not empty.
+        MissingExtra: the backend is not installed.
         UnsupportedModel, FormatError, ConversionFailed, DiskFull: the files cannot be converted.
     """
-    _options("", "", precision, context_length)
+    wanted = replace(_options("", "", precision, context_length), backend=backend)
     settings = settings or Settings.from_environment()
     ref = _reference(name, None, settings)
     fetched = _at_hand(ref, settings, progress)
     if output is not None:
-        return _convert_into(Path(output), fetched, precision, context_length, progress)
+        return _convert_into(Path(output), fetched, wanted, progress)
     with _registry(settings, notice) as registry:
         entry = _downloaded(registry, registry.begin(ref.name, precision, revision=ref.revision), fetched)
-        return _converted(registry, entry, settings, context_length, progress)
+        return _converted(registry, entry, settings, context_length, progress, backend)
 
 
 def plan(
@@ -361,44 +364,43 @@ def fingerprint(path: Path) -> str:
 
 
 def _converted(
-    registry: Registry, entry: Entry, settings: Settings, context_length: int | None, progress: ProgressCallback
+    registry: Registry,
+    entry: Entry,
+    settings: Settings,
+    context_length: int | None,
+    progress: ProgressCallback,
+    backend: Backend = "native",
 ) -> Path:
     """Convert a downloaded model into the store, unless the same conversion is there already."""
-    from fastslm.export.convert import convert as write_model
-    from fastslm.export.convert import resolve_precision
-    from fastslm.formats import open_model
+    from fastslm.export.prepare import prepare
     from fastslm.store import models
 
     entry = registry.advance(entry, "converting")
     with _recorded(registry, entry, "conversion"):
         models.remove_leftovers(settings.models_dir)
-        source = open_model(Path(entry.snapshot))
-        options = _options(entry.name, entry.commit, entry.precision, context_length)
-        resolved = resolve_precision(options.precision, source.tensors)
+        options = replace(_options(entry.name, entry.commit, entry.precision, context_length), backend=backend)
+        work = prepare(Path(entry.snapshot), options)
+        resolved = work.precision
         folder = models.folder_path(settings.models_dir, entry.name, entry.commit, resolved)
         with models.exclusive(folder, lambda: progress(_WAITING)):
             if not _is_same(folder, context_length):
                 with models.building(folder) as scratch:
-                    write_model(source, scratch, options, progress)
+                    work.write(scratch, progress)
             size = models.size_bytes(folder)
         registry.advance(entry, "ready", folder=folder, resolved_precision=resolved, size_bytes=size)
     return folder
 
 
-def _convert_into(
-    output: Path, fetched: Fetched, precision: str, context_length: int | None, progress: ProgressCallback
-) -> Path:
-    from fastslm.export.convert import convert as write_model
-    from fastslm.formats import open_model
+def _convert_into(output: Path, fetched: Fetched, wanted: ConvertOptions, progress: ProgressCallback) -> Path:
+    from fastslm.export.prepare import prepare
     from fastslm.store import models
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"`{output}` is not empty, expected a new or empty folder", name="output", value=str(output))
     commit = fetched.commit or fingerprint(fetched.path)
+    work = prepare(fetched.path, replace(wanted, name=fetched.ref.name, commit=commit))
     with models.building(output.absolute()) as scratch:
-        write_model(
-            open_model(fetched.path), scratch, _options(fetched.ref.name, commit, precision, context_length), progress
-        )
+        work.write(scratch, progress)
     return output
 
 

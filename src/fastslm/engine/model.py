@@ -125,7 +125,7 @@ class Model:
         if manifest.encoder is not None:
             return _open_encoder(folder, manifest, count, context_length)
         with ThreadPoolExecutor(1, "load") as other:  # the graph loads without the GIL
-            session = other.submit(OrtSession, folder, manifest, threads=count, context_length=length)
+            session = other.submit(_session_class(manifest), folder, manifest, threads=count, context_length=length)
             tokenizer, template = Tokenizer.open(folder / TOKENIZER_NAME), _template(folder, manifest)
             return Model(session.result(), tokenizer, manifest, template)
 
@@ -341,6 +341,15 @@ class Model:
         if self._loaded is None:
             raise UsageError("the model is closed", name="model")
         return self._loaded
+
+
+def _session_class(manifest: ModelManifest) -> Callable[..., Session]:
+    """What runs a decoder's graph, ours or one that others exported."""
+    if manifest.graph == "fastslm":
+        return OrtSession
+    from fastslm.engine.growing import GrowingSession
+
+    return GrowingSession
 
 
 def _open_encoder(folder: Path, manifest: ModelManifest, threads: int, max_tokens: int | None) -> Model:

@@ -10,6 +10,9 @@ from fastslm.machine import usable_cpus
 
 Precision = Literal["auto", "fp32", "int8", "int4", "exact"]
 
+Backend = Literal["native", "optimum"]
+"""Who writes the graph: this package, or Optimum's exporter."""
+
 MAX_CONTEXT = 32768
 """Most positions a converted model takes unless told otherwise.
 
@@ -27,6 +30,7 @@ class ConvertOptions:
             ``exact`` for a quantised source, else ``int4``.
         context_length: most positions of prompt and answer together; more than the model's own are refused.
             None for the model's own, but at most ``MAX_CONTEXT``.
+        backend: ``native``, or ``optimum`` for architectures that we do not write ourselves.
         threads: threads that quantise, 0 for one per CPU that we may use (at most 8).
     """
 
@@ -35,12 +39,16 @@ class ConvertOptions:
     precision: Precision = "auto"
     context_length: int | None = None
     threads: int = 0
+    backend: Backend = "native"
 
     def __post_init__(self) -> None:
         allowed = get_args(Precision)
         if self.precision not in allowed:
             message = f"precision is `{self.precision}`, expected one of {', '.join(allowed)}"
             raise UsageError(message, name="precision", value=self.precision, allowed=allowed)
+        if self.backend not in get_args(Backend):
+            message = f"backend is `{self.backend}`, expected one of {', '.join(get_args(Backend))}"
+            raise UsageError(message, name="backend", value=self.backend, allowed=get_args(Backend))
         length = self.context_length
         if length is not None and (type(length) is not int or length < 1):
             message = f"context length is `{length}`, expected a whole number of at least 1"

@@ -7,7 +7,10 @@ from pathlib import Path
 from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.formats.source import ModelSource, Outline
 
-__all__ = ["open_model", "open_outline"]
+__all__ = ["has_weights", "open_model", "open_outline"]
+
+WEIGHT_PATTERNS = ("*.safetensors", "*.gguf", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Files of a folder that ``open_model`` takes weights from."""
 
 
 def open_model(path: Path) -> ModelSource:
@@ -41,6 +44,11 @@ def open_outline(path: Path) -> Outline:
     from fastslm.formats.gguf.model import outline_gguf
 
     return Outline(*outline_gguf(entrance))
+
+
+def has_weights(path: Path) -> bool:
+    """Whether there is something that ``open_model`` takes weights from."""
+    return path.is_file() or any(found for pattern in WEIGHT_PATTERNS for found in path.glob(pattern))
 
 
 def _entrance(path: Path) -> Path:

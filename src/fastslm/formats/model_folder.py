@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fastslm.encoder_facts import EncoderFacts
 from fastslm.errors import FileMissing, FormatError
 from fastslm.formats import checked_json
 from fastslm.formats.folder_text import FolderText, read_text_files
@@ -20,6 +22,46 @@ from fastslm.formats.source import ModelSource, TensorSource
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
+@dataclass(frozen=True)
+class ReadTexts:
+    """What a folder says beside its weights; see ``ModelSource``."""
+
+    config: Mapping[str, Any]
+    tokenizer_json: str
+    chat_template: str | None
+    special_tokens: Mapping[str, str]
+    bos_token_id: int | None
+    eos_token_ids: tuple[int, ...]
+    add_bos: bool
+    generation: Mapping[str, float]
+    encoder_facts: Callable[[], EncoderFacts]
+
+
+def read_texts(folder: Path) -> ReadTexts:
+    """Configuration, tokenizer and what is set beside them, of a folder whose weights are nobody's business here.
+
+    Raises:
+        FileMissing: ``config.json`` or ``tokenizer.json`` is not there.
+        FormatError: a file is damaged; the message names file, key, what was found and what was expected.
+        UnsupportedModel: there is only a ``tokenizer.model``.
+    """
+    config = _read_config(folder)
+    generation = _optional(folder / "generation_config.json")
+    text = read_text_files(folder)
+    pad = text.ids.get(text.special_tokens.get("pad_token", ""))
+    return ReadTexts(
+        config=classic_rope(plain(config)),
+        tokenizer_json=text.tokenizer_json,
+        chat_template=text.chat_template,
+        special_tokens=text.special_tokens,
+        bos_token_id=_bos(config, text, str(folder / "config.json")),
+        eos_token_ids=_ends(folder, config, generation, text),
+        add_bos=text.add_bos,
+        generation=_sampling(generation, str(folder / "generation_config.json")),
+        encoder_facts=partial(read_encoder_facts, folder, config, pad),
+    )
+
+
 def open_folder(folder: Path) -> ModelSource:
     """Open a folder.
 
@@ -28,25 +70,10 @@ def open_folder(folder: Path) -> ModelSource:
         FormatError: a file is damaged; the message names file, key, what was found and what was expected.
         UnsupportedModel: the weights are packed in a way that we do not read, or there is only a ``tokenizer.model``.
     """
-    config = _read_config(folder)
-    generation = _optional(folder / "generation_config.json")
-    text = read_text_files(folder)
-    tensors, weights = _open_weights(folder, config)
-    return ModelSource(
-        config=classic_rope(plain(config)),
-        tensors=tensors,
-        tokenizer_json=text.tokenizer_json,
-        chat_template=text.chat_template,
-        special_tokens=text.special_tokens,
-        bos_token_id=_bos(config, text, str(folder / "config.json")),
-        eos_token_ids=_ends(folder, config, generation, text),
-        add_bos=text.add_bos,
-        generation=_sampling(generation, str(folder / "generation_config.json")),
-        files={**_small_files(folder), **weights},
-        encoder_facts=partial(
-            read_encoder_facts, folder, config, text.ids.get(text.special_tokens.get("pad_token", ""))
-        ),
-    )
+    texts = read_texts(folder)
+    tensors, weights = _open_weights(folder, _read_config(folder))
+    facts = {field.name: getattr(texts, field.name) for field in fields(ReadTexts)}
+    return ModelSource(tensors=tensors, files={**_small_files(folder), **weights}, **facts)
 
 
 def outline_folder(folder: Path) -> tuple[dict[str, Any], TensorSource]:

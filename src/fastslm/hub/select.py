@@ -3,7 +3,8 @@
 Without wishes it is what a conversion needs: configuration, tokenizer, chat template, licence, and one copy of the
 weights, in this order of preference: ``model.safetensors``; the shards of ``model.safetensors.index.json``; any other
 safetensors of the top folder; one GGUF file (``GGUF_PREFERENCE``); ``pytorch_model.bin`` or its shards, which are read
-without running what is pickled in them. Other pickles (``.pt``, ``.ckpt``) are never fetched unasked.
+without running what is pickled in them; one ready-made ONNX graph (``hub.graphs``) with its weights. Other pickles
+(``.pt``, ``.ckpt``) are never fetched unasked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from fastslm.errors import FileMissing, UnsupportedModel
+from fastslm.hub.graphs import one_graph
 
 TEXT_PATTERNS = (
     "config.json",
@@ -97,7 +99,7 @@ def _one_file(paths: Sequence[str], file: str) -> set[str]:
 
 def _weights(paths: Sequence[str]) -> set[str]:
     top = {path for path in paths if "/" not in path}
-    return _safetensors(top) or _gguf(paths) or _pickled(top) or _no_weights(paths)
+    return _safetensors(top) or _gguf(paths) or _pickled(top) or one_graph(paths) or _no_weights(paths)
 
 
 def _safetensors(top: set[str]) -> set[str]:

@@ -17,6 +17,7 @@ GRAPH_NAME = "model.onnx"
 WEIGHTS_NAME = "model.onnx.data"
 TOKENIZER_NAME = "tokenizer.json"
 TEMPLATE_NAME = "chat_template.jinja"
+GRAPHS = ("fastslm", "optimum")
 
 _MAPPINGS: dict[str, tuple[type, ...]] = {
     "special_tokens": (str,),
@@ -45,6 +46,7 @@ class ModelManifest:
         hashes: file name in this folder to SHA-256.
         streamed_bytes: weights that are read for every token of an answer, 0 when it is not known.
         encoder: how an encoder is used, None for a model that generates text.
+        graph: ``fastslm`` for one of ours, ``optimum`` for one that others exported.
         fastslm_version: what wrote it.
         created: UTC time, ISO 8601.
     """
@@ -67,6 +69,7 @@ class ModelManifest:
     hashes: Mapping[str, str] = field(default_factory=dict)
     streamed_bytes: int = 0
     encoder: EncoderFacts | None = None
+    graph: str = "fastslm"
     fastslm_version: str = ""
     created: str = ""
     format_version: int = FORMAT_VERSION
@@ -129,6 +132,8 @@ def _check_types(values: Mapping[str, Any]) -> None:
     for key in ("name", "commit", "architecture", "precision", "fastslm_version", "created"):
         if not isinstance(values.get(key, ""), str):
             raise ValueError(f"`{key}` is `{values[key]}`, expected a string")
+    if values.get("graph", "fastslm") not in GRAPHS:
+        raise ValueError(f"`graph` is `{values['graph']}`, expected {' or '.join(GRAPHS)}")
     for key, kinds in _MAPPINGS.items():
         _check_mapping(key, values.get(key, {}), kinds)
     for name in values.get("hashes", {}):
