@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import Run
+from support.hub_server import FakeHub
+from support.optimum import optimum_source, with_external_data
 from support.tiny_encoder import encoder_source
 
 
@@ -63,3 +65,34 @@ def test_an_encoder_can_be_planned_listed_and_shown(fastslm: Run, encoder: str) 
     assert fastslm("pull", encoder, "--precision", "int8").code == 0
     assert fastslm("show", encoder, "--json").data["manifest"]["encoder"]["pooling"] == ["mean"]
     assert fastslm("verify", encoder).code == 0
+
+
+def test_a_repository_of_graphs_is_pulled_in_one_precision_and_run(
+    fastslm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An Optimum decoder of the hub: one graph is fetched, generates, and is verified by its hashes."""
+    source = with_external_data(optimum_source(tmp_path / "source", "llama"))
+    files = {path.relative_to(source).as_posix(): path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    with FakeHub() as hub:
+        hub.add_repo("org/onnx", {**files, "onnx/model_fp16.onnx": b"x" * 1000})
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        pulled = fastslm("pull", "org/onnx")
+        assert pulled.code == 0, pulled.err
+        assert not any("fp16" in request.path for request in hub.log(method="GET"))
+    folder = Path(pulled.out.strip())
+    assert sorted(path.name for path in folder.glob("model.*")) == ["model.onnx", "model.onnx_data"]
+    shown = fastslm("run", "org/onnx", "hello", "--raw", "--temperature", "0", "-n", "3", "--json")
+    assert shown.code == 0, shown.err
+    assert shown.data["usage"]["completion_tokens"] <= 3
+    assert fastslm("show", "org/onnx", "--json").data["manifest"]["graph"] == "optimum"
+    assert fastslm("verify", "org/onnx").code == 0
+    assert fastslm("plan", str(folder), "--json").code == 0
+
+
+def test_a_missing_extra_is_named(fastslm: Run, encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to install."""
+    monkeypatch.setattr("fastslm.export.optimum.MODULES", ("a_module_that_nobody_has",))
+    shown = fastslm("convert", encoder, "--backend", "optimum")
+    assert shown.code == 1
+    assert "needs `a_module_that_nobody_has`, which comes with the extra `export`" in shown.err
+    assert "pip install fastslm[export]" in shown.err
