@@ -167,6 +167,15 @@ void bind_download(py::module_& module) {
   bind_options(module);
   bind_progress(module);
   bind_handle(module);
+  module.def(
+      "unfinished_bytes",
+      [](const std::string& partial_path,
+         const std::string& journal_path) -> std::optional<std::pair<std::uint64_t, std::uint64_t>> {
+        const auto found = find_unfinished(partial_path, journal_path);
+        if (!found) return std::nullopt;
+        return std::pair(found->size, found->done_bytes);
+      },
+      py::arg("partial_path"), py::arg("journal_path"), py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace fastslm::python

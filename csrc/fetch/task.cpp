@@ -260,7 +260,7 @@ void FileTask::set_location(const Target& target, const std::string& url) {
 
 bool FileTask::renews(const Target& target, const Error& error) {
   const std::lock_guard lock(mutex_);
-  return sources_.expire(target.source, error, done_.total(), unix_s());
+  return sources_.expire(target, error, done_.total(), unix_s());
 }
 
 bool FileTask::does_without(const Target& target, const Error& error) {

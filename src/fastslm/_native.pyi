@@ -133,6 +133,9 @@ class Download:
     def cancel(self) -> None:
         """Ask all transfers to stop; the journals are saved. Returns at once, ``wait`` tells when it is done."""
 
+def unfinished_bytes(partial_path: str, journal_path: str) -> tuple[int, int] | None:
+    """Size of an unfinished file and how much of it is good; None without a sound journal of just this file."""
+
 def hash_file(path: str, algorithm: Literal["sha256", "git-sha1"]) -> str:
     """Hex digest of a whole file. Raises FileSystemError."""
 

@@ -34,6 +34,15 @@ struct FileRequest {
   bool renewable = false;            // the caller answers `link_wanted` with `renew`
 };
 
+// What an earlier process left of a file, by its journal.
+struct Unfinished {
+  std::uint64_t size = 0;
+  std::uint64_t done_bytes = 0;
+};
+
+// Nothing when there is no sound journal, or no partial file of the journal's size.
+std::optional<Unfinished> find_unfinished(const std::string& partial_path, const std::string& journal_path);
+
 struct DownloadOptions {
   unsigned connections = 16;              // at most
   bool adaptive = true;                   // as many of them as raise the total rate; else all, always
