@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import Run
+from fastslm.formats.safetensors import SafetensorsFile
 from support.hub_server import FakeHub
 from support.optimum import optimum_source, with_external_data
+from support.pickles import write_model
 from support.tiny_encoder import encoder_source
 
 
@@ -96,3 +98,20 @@ def test_a_missing_extra_is_named(fastslm: Run, encoder: str, monkeypatch: pytes
     assert shown.code == 1
     assert "needs `a_module_that_nobody_has`, which comes with the extra `export`" in shown.err
     assert "pip install fastslm[export]" in shown.err
+
+
+def test_pickled_weights_are_planned_and_pulled(fastslm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their shapes come from the configuration; the result is that of the same weights in safetensors."""
+    source = encoder_source(tmp_path / "source")
+    expected = fastslm("embed", str(source), "the cat", "--precision", "fp32", "-q").out
+    write_model(source / "pytorch_model.bin", SafetensorsFile(source / "model.safetensors"))
+    (source / "model.safetensors").unlink()
+    files = {path.name: path.read_bytes() for path in source.iterdir()}
+    with FakeHub() as hub:
+        hub.add_repo("org/pickled", files)
+        hub.add_repo("org/onnx", {"config.json": files["config.json"], "onnx/model.onnx": b"x"})
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        plan = fastslm("plan", "org/pickled", "--json")
+        assert plan.code == 0, plan.err
+        assert fastslm("plan", "org/onnx").code == 3
+        assert fastslm("embed", "org/pickled", "the cat", "--precision", "fp32", "-q").out == expected
