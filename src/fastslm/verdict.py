@@ -54,15 +54,27 @@ def can_convert(name: str, *, settings: Settings | None = None) -> Verdict:
     Raises:
         FastSLMError: nothing could be found out: there is no such model, or nobody answers.
     """
-    from fastslm.naming import reference
-
     settings = settings or Settings.from_environment()
-    ref = reference(name, settings)
+    ref = _meant(name, settings)
     try:
         known = _from_hub(ref, settings) if ref.kind == "hub" and not ref.file else _at_hand(ref, settings)
         return replace(known, name=ref.name)
     except (UnsupportedModel, FormatError) as error:
         return Verdict(ref.name, convertible=False, reason=error.message)
+
+
+def _meant(name: str, settings: Settings) -> ModelRef:
+    """What ``run`` would take: what is on this machine under this name comes before the hub."""
+    from fastslm.hub import ModelRef
+    from fastslm.naming import reference
+    from fastslm.store.registry import Registry
+
+    ref = reference(name, settings)
+    if ref.kind != "hub" or ref.revision or ref.file:
+        return ref
+    entry = Registry(settings.registry_file).find(ref.name)
+    place = Path((entry.snapshot or entry.folder) if entry else "")
+    return ModelRef("local", ref.name, path=place) if entry and place.exists() else ref
 
 
 def judge(config: Mapping[str, Any]) -> Verdict:
