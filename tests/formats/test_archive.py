@@ -15,7 +15,7 @@ from tests.support.tiny_files import bounded_memory
 
 from fastslm.errors import Cancelled, DiskFull, FileMissing, FileSystemError, FormatError
 from fastslm.formats import archive as archive_module
-from fastslm.formats.archive import extract_member, list_members
+from fastslm.formats.archive import extract_member, list_members, stored_ranges
 
 CONTENT = bytes(range(256)) * 9000
 LIMIT = 1 << 26
@@ -209,3 +209,14 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(wheel, tmp_path, monkeypa
     with pytest.raises(DiskFull, match="the disk is full"):
         extract_member(wheel, "pkg/model.bin", tmp_path / "m", max_bytes=LIMIT)
     assert only_the_archive_is_left(tmp_path)
+
+
+def test_a_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    """A name that begins with a zero byte is no name, to the standard library either."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("xyz", b"content")
+    path = tmp_path / "b.zip"
+    path.write_bytes((tmp_path / "a.zip").read_bytes().replace(b"xyz", b"\0yz"))
+    for read in (list_members, stored_ranges):
+        with pytest.raises(FormatError, match="has a member without a name"):
+            read(path)

@@ -154,6 +154,8 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
             if len(opened.infolist()) > MAX_MEMBERS:
                 message = f"`{archive}` has {len(opened.infolist())} members, expected at most {MAX_MEMBERS}"
                 raise FormatError(message, subject=str(archive), expected=MAX_MEMBERS)
+            if not all(info.filename for info in opened.infolist()):  # the standard library trips over it
+                raise FormatError(f"`{archive}` has a member without a name", subject=str(archive))
             yield opened
 
 

@@ -88,7 +88,10 @@ class _Bounded:
         return self._counted(self._file.read(min(size, self._left + 1)))
 
     def readline(self) -> bytes:
-        return self._counted(self._file.readline(self._left + 1))
+        line = self._counted(self._file.readline(self._left + 1))
+        if b"\\" in line:  # no name has one, and ``pickletools`` would take it for an escape and warn
+            raise ValueError("a name has a backslash")
+        return line
 
     def tell(self) -> int:
         return self._file.tell()
