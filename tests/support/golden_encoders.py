@@ -46,7 +46,11 @@ def run_graph(folder: Path, batch: dict[str, np.ndarray]) -> np.ndarray:
     """The first output of a converted encoder, for the inputs that it takes."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    from fastslm import ops
+
+    options = onnxruntime.SessionOptions()
+    ops.register(options)
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
     wanted = {value.name: batch[value.name] for value in session.get_inputs()}
     return np.asarray(session.run(None, wanted)[0])
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption, Quiet
+from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption, Quiet, Target, TargetOption
 from fastslm.cli.output import Output
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def command(
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
     backend: Annotated[Backend, typer.Option("--backend", help=BACKEND_HELP)] = Backend.NATIVE,
+    target: TargetOption = Target.AUTO,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -51,6 +52,7 @@ def command(
             model,
             precision=precision.choice,
             context_length=context,
+            target=target.choice,
             output=output_folder,
             backend=backend.choice,
             progress=progress,

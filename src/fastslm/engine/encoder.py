@@ -64,7 +64,8 @@ class Encoder(Model):
         """Load a folder whose manifest describes an encoder. Raises FileMissing, FormatError."""
         facts = manifest.encoder or EncoderFacts()
         facts = replace(facts, max_tokens=min(max_tokens or facts.max_tokens, facts.max_tokens))
-        session = OrtEncoder(folder / GRAPH_NAME, threads=threads, classifies=facts.task == "classify")
+        classifies, with_ours = facts.task == "classify", manifest.target == "native"
+        session = OrtEncoder(folder / GRAPH_NAME, threads=threads, classifies=classifies, with_ours=with_ours)
         path = folder / TOKENIZER_NAME
         parts = EncoderParts(session, Tokenizer.open(path), PairTokenizer.open(path, facts.max_tokens), facts)
         return Encoder(parts, manifest)

@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastslm.engine.session import first_line, open_graph
+from fastslm import runtime
+from fastslm.engine.session import open_graph
 from fastslm.errors import FormatError, GenerationFailed
 from fastslm.text.pairs import Encoded
 
@@ -42,14 +43,15 @@ class EncoderSession(Protocol):
 class OrtEncoder:
     """ONNX Runtime on the CPU."""
 
-    def __init__(self, path: Path, *, threads: int, classifies: bool) -> None:
+    def __init__(self, path: Path, *, threads: int, classifies: bool, with_ours: bool) -> None:
         """Load a graph.
 
         Raises:
             FileMissing: there is none.
+            UnsupportedModel: it needs our operators, which do not load here.
             FormatError: ONNX Runtime does not accept it, or it is no encoder's.
         """
-        self._inner = open_graph(path, threads)
+        self._inner = open_graph(path, threads, with_ours=with_ours)
         self._inputs = [value.name for value in self._inner.get_inputs()]
         outputs = [value.name for value in self._inner.get_outputs()]
         wanted = SCORES if classifies else TOKENS
@@ -71,5 +73,5 @@ class OrtEncoder:
         try:
             (found,) = self._inner.run([self._output], {name: arrays[name] for name in self._inputs})
         except Exception as error:  # whatever class ONNX Runtime raises
-            raise GenerationFailed(f"ONNX Runtime failed on {shape} tokens: {first_line(error)}") from error
+            raise GenerationFailed(f"ONNX Runtime failed on {shape} tokens: {runtime.first_line(error)}") from error
         return np.asarray(found, np.float32), arrays["attention_mask"].astype(np.float32)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastslm import runtime
 from fastslm.engine.kv_cache import CacheShape, KVCache
-from fastslm.engine.session import Logits, first_line, open_graph
+from fastslm.engine.session import Logits, open_graph
 from fastslm.errors import FormatError, GenerationFailed
 from fastslm.store.manifest import GRAPH_NAME, ModelManifest
 
@@ -71,7 +72,7 @@ class GrowingSession:
         try:
             logits, *presents = self._inner.run(self._outputs, feeds)
         except Exception as error:  # whatever class ONNX Runtime raises
-            raise GenerationFailed(f"ONNX Runtime failed at position {past}: {first_line(error)}") from error
+            raise GenerationFailed(f"ONNX Runtime failed at position {past}: {runtime.first_line(error)}") from error
         if every_position and logits.shape[1] != len(ids):
             raise GenerationFailed(f"the graph gives logits of {logits.shape[1]} positions, expected {len(ids)}")
         self._held[cache] = dict(zip(self._pasts, presents, strict=True))

@@ -74,7 +74,7 @@ def test_every_weight_is_kept_bit_for_bit(method: str, group_size: int, inputs: 
     np.testing.assert_array_equal(source.read("x.weight"), expected)
     np.testing.assert_array_equal(source.read("x.weight", 3, 11), expected[3:11])
     info = source.info("x.weight")
-    assert choose_encoding("exact", info, is_embedding=False) == INT4
+    assert choose_encoding("exact", info, "layer") == INT4
     packed, kept_scales, kept_zeros = encode_rows(source, info, INT4, slice(5, 16))
     values = np.stack([packed & 15, packed >> 4], axis=-1).reshape(11, inputs)
     points = np.stack([kept_zeros & 15, kept_zeros >> 4], axis=-1).reshape(11, -1)[:, : inputs // 32]

@@ -17,16 +17,18 @@ from fastslm.export.decoder.tensors import ArrangedTensors
 from fastslm.export.encoder.attention import AttentionBuilder
 from fastslm.export.encoder.linear import add_linear
 from fastslm.export.encoder.shape import Classifier, Embedding, EncoderShape, Layer
+from fastslm.export.graph import Graph
 from fastslm.export.layers import Layers
+from fastslm.export.matrices import MatrixWriter
 
 FLOAT = 1
 """ONNX's number for the element type."""
 
 
-def build(shape: EncoderShape, layers: Layers) -> None:
-    """Add the whole encoder, from token ids to vectors or scores, to a graph."""
-    arranged = ArrangedTensors(layers.matrices.source, shape.tensors())
-    layers = replace(layers, matrices=replace(layers.matrices, source=arranged))
+def build(shape: EncoderShape, graph: Graph, matrices: MatrixWriter, kind: type[Layers]) -> None:
+    """Add the whole encoder, from token ids to vectors or scores, to a graph; ``kind`` builds its layers."""
+    arranged = ArrangedTensors(matrices.source, shape.tensors())
+    layers = kind(graph, replace(matrices, source=arranged))
     x = _embed(shape.embedding, layers, _inputs(layers))
     attention = AttentionBuilder(layers, shape)
     for index, layer in enumerate(shape.layers):
@@ -53,7 +55,7 @@ def _inputs(layers: Layers) -> str:
 
 def _embed(embedding: Embedding, layers: Layers, ids: str) -> str:
     graph = layers.graph
-    x = layers.embed("embedding", layers.matrices.store(embedding.words.key, is_embedding=True), ids)
+    x = layers.embed("embedding", layers.store(embedding.words.key, is_embedding=True), ids)
     if embedding.types:
         x = graph.node("Add", [x, _types(embedding, layers)], "embedding/typed")
     if embedding.positions:

@@ -13,6 +13,6 @@ from fastslm.export.layers import Layers
 
 def add_linear(layers: Layers, linear: Linear, x: str, *, is_sturdy: bool = False) -> str:
     """The product of x with a linear layer, [tokens, rows]."""
-    stored = layers.matrices.store(*(weight.key for weight in linear.weights), is_embedding=not is_sturdy)
+    stored = layers.store(*(weight.key for weight in linear.weights), is_embedding=not is_sturdy)
     bias = layers.vector(*(each.key for each in linear.biases)) if linear.biases else ""
     return layers.linear(linear.name, stored, x, bias)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from fastslm.export.decoder import build as decoder
+from fastslm.export.decoder.build import Operators
 from fastslm.export.decoder.shape import DecoderShape
 from fastslm.export.encoder import build as encoder
 from fastslm.export.encoder.shape import EncoderShape
@@ -29,9 +30,9 @@ from fastslm.export.families.decoders import (
     starcoder2,
 )
 from fastslm.export.families.encoders import bert, distilbert, modernbert, mpnet, nomic, roberta
+from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams, unsupported
-from fastslm.export.layers import Layers
-from fastslm.export.matrices import WantedTensor
+from fastslm.export.matrices import MatrixWriter, WantedTensor
 
 Shape = DecoderShape | EncoderShape
 
@@ -58,12 +59,12 @@ class Family:
         """Beginnings of tensor names that may be there unread."""
         return shape.ignored if isinstance(shape, EncoderShape) else ()
 
-    def build(self, shape: Shape, layers: Layers) -> None:
+    def build(self, shape: Shape, graph: Graph, matrices: MatrixWriter, operators: Operators) -> None:
         """Add the whole model, from token ids to logits, vectors or scores, to a graph."""
         if isinstance(shape, EncoderShape):
-            encoder.build(shape, layers)
+            encoder.build(shape, graph, matrices, operators.layers)
         else:
-            decoder.build(shape, layers)
+            decoder.build(shape, graph, matrices, operators)
 
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
