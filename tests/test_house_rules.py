@@ -16,6 +16,7 @@ FLOORS = {
     "errors": 0,
     "config": 1,
     "progress": 1,
+    "encoder_facts": 1,
     "machine": 1,
     "runtime": 1,
     "_native": 1,

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.support.tiny_files import bounded_memory
 
 from fastslm.errors import Cancelled, FileMissing, FileSystemError, FormatError
-from fastslm.formats.archive import is_archive, plain_name, stored_members, unpack
+from fastslm.formats.archive import is_archive, plain_name, stored_members, stored_ranges, unpack
 
 LIMIT = 1 << 26
 FILES = {
@@ -374,3 +374,13 @@ def test_members_of_a_bundle_are_listed_and_nothing_else(tmp_path: Path) -> None
         stored_members(archive, 9)
     with pytest.raises(FileMissing):
         stored_members(tmp_path / "none", 9)
+
+
+def test_a_stored_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    """A name that begins with a zero byte is no name, to the standard library either."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("xyz", b"content")
+    path = tmp_path / "b.zip"
+    path.write_bytes((tmp_path / "a.zip").read_bytes().replace(b"xyz", b"\0yz"))
+    with pytest.raises(FormatError, match="has a member without a name"):
+        stored_ranges(path)

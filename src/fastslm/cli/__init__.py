@@ -15,6 +15,8 @@ COMMANDS = {
     "cancel": "Give up a download, wherever it runs",
     "plan": "Tell what a model needs before it is downloaded",
     "run": "Ask a model once, or talk to it",
+    "embed": "Turn texts into vectors with an encoder",
+    "rerank": "Put texts in the order in which they answer a query",
     "convert": "Make an ONNX folder of a model that is on this machine",
     "can-convert": "Say whether a model can be converted, from its configuration alone",
     "list": "Show the models on this machine and their state",

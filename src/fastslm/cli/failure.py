@@ -33,6 +33,7 @@ OUTCOMES: dict[type[errors.FastSLMError], Outcome] = {
     errors.ChecksumMismatch: Outcome(6, "nothing damaged was kept; run the same command to fetch it again"),
     errors.AccessDenied: Outcome(7, "accept the terms on the model's page and put a token in `HF_TOKEN`"),
     errors.UnsupportedModel: Outcome(1),
+    errors.MissingExtra: Outcome(1, "`pip install fastslm[export]`"),
     errors.StoreError: Outcome(1, "`fastslm doctor` checks the folders"),
     errors.FileSystemError: Outcome(1, "`fastslm doctor` checks the folders"),
     errors.Cancelled: Outcome(130, "run the same command again: it goes on where it stopped"),

@@ -172,3 +172,8 @@ def _check_interface(session: Any, manifest: ModelManifest, folder: Path) -> Non
     if any(isinstance(f, int) and f != e for f, e in zip(found, expected, strict=True)) or not caches:
         message = f"the graph in `{folder}` has (caches, heads, head size, vocabulary) {found}, expected {expected}"
         raise FormatError(message, subject=str(folder / GRAPH_NAME), expected=expected, found=found)
+
+
+def open_graph(path: Path, threads: int, *, with_ours: bool = False) -> Any:
+    """A session of ONNX Runtime for any graph. Raises FileMissing, FormatError, UnsupportedModel."""
+    return _load(path, threads, with_ours=with_ours)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from fastslm import _native
 
 POLL_S = 0.1
+MAX_MEMBERS = 100_000
+_LOCAL_BYTES = 30
+"""Of the header before a member, without its name and extra field."""
+
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, ValueError, OverflowError)
 """What the standard library raises on damaged archives; ValueError includes text that is not UTF-8."""
 
@@ -149,6 +153,8 @@ def stored_members(archive: Path, most: int) -> dict[str, int]:
         message = f"`{archive}` has {len(infos)} members, expected at most {most}"
         raise FormatError(message, subject=str(archive), expected=most, found=len(infos))
     for info in infos:
+        if not info.filename or info.header_offset < 0:
+            raise FormatError(f"`{archive}` has a member without a name or a place", subject=str(archive))
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
             message = f"member `{info.filename}` of `{archive}` is compressed, expected stored"
             raise FormatError(message, subject=info.filename, expected="stored", found=info.compress_type)
@@ -160,3 +166,27 @@ def stored_members(archive: Path, most: int) -> dict[str, int]:
     if len(names) != len(infos):
         raise FormatError(f"`{archive}` has a member twice", subject=str(archive), expected=len(infos))
     return names
+
+
+def stored_ranges(archive: Path) -> dict[str, tuple[int, int]]:
+    """Where the bytes of every member lie in an archive that only stores: name to first byte and end.
+
+    Raises:
+        FileMissing, FormatError: as ``stored_members``, or a member has no name or lies outside the file.
+    """
+    sizes = stored_members(archive, MAX_MEMBERS)
+    with zipfile.ZipFile(archive) as opened, archive.open("rb") as file:
+        length, found = archive.stat().st_size, {}
+        for info in opened.infolist():
+            file.seek(max(info.header_offset, 0))
+            head = file.read(_LOCAL_BYTES)
+            if len(head) < _LOCAL_BYTES or not head.startswith(b"PK\x03\x04"):
+                message = f"member `{info.filename}` of `{archive}` has no header: found `{head[:4]!r}`, expected PK"
+                raise FormatError(message, subject=info.filename, expected="PK", found=head[:4])
+            begin = info.header_offset + _LOCAL_BYTES + sum(struct.unpack_from("<HH", head, _LOCAL_BYTES - 4))
+            end = begin + sizes[info.filename]
+            if end > length:
+                message = f"member `{info.filename}` of `{archive}` ends at byte {end}, expected at most {length}"
+                raise FormatError(message, subject=info.filename, expected=length, found=end)
+            found[info.filename] = (begin, end)
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fastslm.export.decoder.shape import DecoderShape
-from fastslm.export.families import llama
+from fastslm.export.families.decoders import llama
 from fastslm.export.hparams import Hparams
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fastslm.export.decoder.shape import Attention, Block, DecoderShape, Norm
 from fastslm.export.decoder.standard import rms_norm
-from fastslm.export.families import llama
+from fastslm.export.families.decoders import llama
 from fastslm.export.hparams import Hparams
 
 EPSILON = 1e-5

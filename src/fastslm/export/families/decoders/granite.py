@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from fastslm.export.decoder.shape import DecoderShape
-from fastslm.export.families import llama
+from fastslm.export.families.decoders import llama
 from fastslm.export.hparams import Hparams
 
 
