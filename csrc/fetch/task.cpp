@@ -339,8 +339,10 @@ FileProgress FileTask::progress() const {
   result.state = state_;
   if (size_ != kUnknownSize) result.size = size_;
   result.done_bytes = done_.total();
+  result.ready_bytes = done_.prefix();
   result.resumed_bytes = resumed_;
   result.repaired_bytes = repair_.changed_bytes();
+  result.doubted = doubted_;
   result.digest = digest_;
   result.error = error_;
   result.link_wanted = sources_.link_wanted() && !is_over();

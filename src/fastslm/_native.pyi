@@ -78,9 +78,11 @@ class DownloadOptions:
 
 @final
 class FileProgress:
-    """Where one file stands. ``done_bytes`` counts bytes safely written, ``resumed_bytes`` those found on disk
-    at the start, ``repaired_bytes`` those replaced because the hash was wrong; ``digest`` is the hex hash once verified
-    (SHA-256 when the request's algorithm is ``none``). ``dropped_sources`` gives each with its reason."""
+    """Where one file stands. ``done_bytes`` counts bytes safely written, ``ready_bytes`` those of them that follow the
+    file's beginning without a gap, ``resumed_bytes`` those found on disk at the start,
+    ``repaired_bytes`` those replaced because the hash was wrong; ``digest`` is the hex hash once verified
+    (SHA-256 when the request's algorithm is ``none``). ``doubted``: the hash was wrong once, so that bytes which were
+    read before may be wrong. ``dropped_sources`` gives each with its reason."""
 
     @property
     def state(self) -> FileState: ...
@@ -89,7 +91,11 @@ class FileProgress:
     @property
     def done_bytes(self) -> int: ...
     @property
+    def ready_bytes(self) -> int: ...
+    @property
     def resumed_bytes(self) -> int: ...
+    @property
+    def doubted(self) -> bool: ...
     @property
     def repaired_bytes(self) -> int: ...
     @property

@@ -71,8 +71,23 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """How much of a partial file's beginning is there; ``doubted`` when what was read before may be wrong."""
+
+    ready_bytes: int
+    doubted: bool = False
+
+
+def unwatched(arrival: Arrival) -> None:
+    """For a job that nobody reads before it is done."""
+
+
+@dataclass(frozen=True)
 class Job:
-    """One file to move: ``resolve`` gives a fresh address, ``publish`` takes the digest and puts it into place."""
+    """One file to move: ``resolve`` gives a fresh address, ``publish`` takes the digest and puts it into place.
+
+    ``watch`` is told ten times a second how far the file has come.
+    """
 
     name: str
     partial: Path
@@ -84,6 +99,7 @@ class Job:
     resolve: Callable[[], Link]
     publish: Callable[[str], None]
     mirrors: tuple[Link, ...] = ()
+    watch: Callable[[Arrival], None] = unwatched
 
 
 @dataclass(frozen=True)
@@ -165,6 +181,7 @@ def _move(jobs: Sequence[Job], links: Mapping[str, Link], run: _Run) -> None:
         while True:
             finished = download.wait(POLL_S)
             seen = download.progress()
+            _tell_watchers(jobs, seen)
             _publish_verified(waiting, seen, run)
             renewals.look(waiting, seen)
             _report(jobs, seen, run)
@@ -213,6 +230,11 @@ def _stop(download: _native.Download) -> None:
     for _ in range(100):
         if download.wait(POLL_S):
             return
+
+
+def _tell_watchers(jobs: Sequence[Job], seen: _native.Progress) -> None:
+    for job, file in zip(jobs, seen.files, strict=True):
+        job.watch(Arrival(file.ready_bytes, file.doubted))
 
 
 def _publish_verified(waiting: dict[int, Job], seen: _native.Progress, run: _Run) -> None:
