@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include <fastslm/error.hpp>
 #include <fastslm/hash.hpp>
 #include <fastslm/transport.hpp>
+#include <fastslm/unpack.hpp>
 
 namespace fastslm {
 
@@ -32,6 +34,9 @@ struct FileRequest {
   std::vector<std::string> headers;  // as in Address
   std::vector<Address> mirrors{};    // of the same bytes; only with a hash, which alone is trusted
   bool renewable = false;            // the caller answers `link_wanted` with `renew`
+  // With this the bytes are unpacked while they arrive, and in the end there is no partial file. It is called
+  // again, once the last one is gone, when bytes turned out to be wrong.
+  std::function<std::unique_ptr<Unpacker>()> unpack{};
 };
 
 struct DownloadOptions {
@@ -56,6 +61,7 @@ struct FileProgress {
   std::uint64_t repaired_bytes = 0;          // written anew because the hash was wrong
   bool doubted = false;                      // the hash was wrong once: what was read before may be
   std::string digest;                        // once verified
+  std::vector<UnpackedFile> unpacked;        // once verified
   std::optional<Error> error;                // once failed
   bool link_wanted = false;                  // the address has ended or is about to: `renew` it
   std::vector<std::string> dropped_sources;  // each with its reason
