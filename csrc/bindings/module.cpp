@@ -7,4 +7,5 @@ PYBIND11_MODULE(_native, module) {
   fastslm::python::bind_cpu(module);
   fastslm::python::bind_files(module);
   fastslm::python::bind_download(module);
+  fastslm::python::bind_planes(module);
 }

@@ -159,3 +159,18 @@ def error_codes() -> list[str]:
 
 def error_class(code: str) -> type[FastSLMError]:
     """The class that a C++ error code becomes; every code has one."""
+
+PLANES_ENCODING: str
+"""Name of the layout of packed frames, in the headers of both sides."""
+
+PLANES_FRAME_BYTES: int
+"""Most bytes of a file in one frame."""
+
+def pack_frame(raw: bytes, *, offset: int, width: int, lead: int) -> bytes:
+    """The bytes at ``offset`` of a file as one frame, packed without loss.
+
+    They are numbers of ``width`` bytes (1, 2 or 4), the first of which begins ``lead`` bytes in. Raises UsageError.
+    """
+
+def unpack_frame(frame: bytes, *, offset: int) -> bytes:
+    """The bytes of one whole frame that begins at ``offset`` of its file. Raises FormatError."""

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, parse_qsl, quote
 
 from fastslm.errors import FastSLMError, FileMissing
-from fastslm.hub.client import RemoteFile
+from fastslm.formats.safetensors import Region
 from fastslm.mirror import answers
 from fastslm.mirror.answers import Answer
 from fastslm.mirror.flights import Flight
+from fastslm.mirror.frames import FrameKeeper, frame_blocks, regions_of
 from fastslm.mirror.ranges import Span, Unsatisfiable, asked_span, is_unchanged
 from fastslm.mirror.routes import Route, parse_route
 from fastslm.mirror.sending import Message, Receive, Send, flight_blocks, send_body, stored_blocks, until_readable
@@ -33,6 +34,9 @@ READING_THREADS = 4
 MOST_BODY_BYTES = 1 << 20
 PATIENCE_S = 5.0
 """How long a range of a growing file is waited for; then the whole file is sent from its beginning."""
+
+ACCEPT_HEADER = "x-fastslm-accept"
+"""Names the packing that a client understands; only fastslm sends it."""
 
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:\d{1,5})?", re.ASCII)
 
@@ -50,11 +54,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Body:
-    """An answer whose body is a file, or a part of one."""
+    """An answer whose body is a file, or a part of one; packed when there are ``regions``."""
 
     content: Stored | Flight
     span: Span
     commit: str
+    regions: tuple[Region, ...] = ()
 
 
 class MirrorApp:
@@ -63,6 +68,7 @@ class MirrorApp:
     def __init__(self, stock: Stock, *, loopback: bool = False) -> None:
         self._stock = stock
         self._loopback = loopback
+        self._keeper = FrameKeeper()
         self._asking = ThreadPoolExecutor(ASKING_THREADS, "fastslm-mirror-ask")
         self._reading = ThreadPoolExecutor(READING_THREADS, "fastslm-mirror-read")
 
@@ -159,23 +165,44 @@ class MirrorApp:
             return Answer(416, {**headers, "content-range": f"bytes */{file.size}"})
         if request.method == "HEAD":
             return _head(headers, span)
-        return await self._body(route, commit, file, span)
-
-    async def _body(self, route: Route, commit: str, file: RemoteFile, span: Span) -> Body:
         content = await self._ask(lambda: self._stock.content(route.repo, commit, file))
-        if isinstance(content, Stored):
-            return Body(content, span, commit)
-        if span.partial and not await until_readable(content, span.begin, PATIENCE_S):
-            span = Span(0, file.size, file.size, partial=False)
-        await until_readable(content, span.begin, float("inf"))
-        return Body(content, span, commit)
+        if isinstance(content, Flight):
+            return await _on_its_way(content, span, commit)
+        packed = request.headers.get(ACCEPT_HEADER) == await self._ask(_encoding)
+        regions = await self._ask(lambda: regions_of(content)) if packed else ()
+        return Body(content, span, commit, regions)
 
     async def _send_file(self, body: Body, receive: Receive, send: Send) -> None:
         head = _head(answers.file_headers(body.content.file, body.commit), body.span)
-        make = stored_blocks if isinstance(body.content, Stored) else flight_blocks
-        blocks = make(body.content, body.span, self._reading)  # type: ignore[arg-type]
+        if isinstance(body.content, Flight):
+            blocks = flight_blocks(body.content, body.span, self._reading)
+        elif body.regions:
+            head = _packed(head)
+            blocks = frame_blocks(body.content, body.span, self._reading, self._keeper, body.regions)
+        else:
+            blocks = stored_blocks(body.content, body.span, self._reading)
         await send(_start(head))
         await send_body(send, receive, blocks)
+
+
+async def _on_its_way(flight: Flight, span: Span, commit: str) -> Body:
+    """A growing file: from where it was asked for if that is soon there, else from its beginning."""
+    if span.partial and not await until_readable(flight, span.begin, PATIENCE_S):
+        span = Span(0, span.size, span.size, partial=False)
+    await until_readable(flight, span.begin, float("inf"))
+    return Body(flight, span, commit)
+
+
+def _encoding() -> str:
+    from fastslm import _native
+
+    return _native.PLANES_ENCODING
+
+
+def _packed(head: Answer) -> Answer:
+    """The same with frames for a body, whose length nobody knows before they are made."""
+    plain = {name: value for name, value in head.headers.items() if name != "content-length"}
+    return Answer(head.status, {**plain, "x-fastslm-encoding": _encoding(), "vary": ACCEPT_HEADER})
 
 
 def _request(scope: Mapping[str, Any], *, loopback: bool) -> Request | Answer:
