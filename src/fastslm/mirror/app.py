@@ -112,7 +112,9 @@ class MirrorApp:
         if request.method == "POST":
             if route.kind != "paths-info":
                 return answers.refused(405, "a mirror is read-only", more={"allow": "GET, HEAD"})
-            return await self._chosen(route, await _form(receive))
+            form = await _form(receive)
+            too_large = answers.refused(413, f"the form has more than {MOST_BODY_BYTES} bytes")
+            return too_large if form is None else await self._chosen(route, form)
         if request.method not in {"GET", "HEAD"} or route.kind == "paths-info":
             return answers.refused(405, "this address is not for that method")
         if route.kind == "resolve":
@@ -212,7 +214,7 @@ def _request(scope: Mapping[str, Any], *, loopback: bool) -> Request | Answer:
     if not _HOST.fullmatch(host) or (loopback and not _is_near(host)):
         return answers.refused(400, f"the mirror is not known as `{host}`")
     path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1").partition("?")[0]
-    query = dict(parse_qsl(scope["query_string"].decode("latin-1")[:8192], max_num_fields=50))
+    query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
     return Request(scope["method"], path, headers, query, f"{scope.get('scheme', 'http')}://{host}{path}")
 
 
@@ -226,16 +228,16 @@ def _is_near(host: str) -> bool:
     return True
 
 
-async def _form(receive: Receive) -> Mapping[str, list[str]]:
-    """The fields of a form; a body that is too large counts as empty."""
+async def _form(receive: Receive) -> Mapping[str, list[str]] | None:
+    """The fields of a form; nothing when there are too many."""
     body = b""
     while True:
         message = await receive()
         body += message.get("body", b"")
-        if len(body) > MOST_BODY_BYTES or message["type"] == "http.disconnect":
-            return {}
+        if len(body) > MOST_BODY_BYTES:
+            return None
         if not message.get("more_body", False):
-            return parse_qs(body.decode("utf-8", errors="replace"), max_num_fields=10_000)
+            return parse_qs(body.decode("utf-8", errors="replace"))
 
 
 def _head(headers: Mapping[str, str], span: Span) -> Answer:

@@ -42,11 +42,13 @@ UNKNOWN = Route("unknown")
 def parse_route(raw_path: bytes) -> Route:
     """The meaning of an undecoded path; ``UNKNOWN`` for everything that is not in the table above."""
     try:
-        text = raw_path.partition(b"?")[0].decode("ascii")
+        text = raw_path.decode("ascii")
         parts = [unquote(part, errors="strict") for part in text.split("/")[1:]]
     except UnicodeDecodeError:
         return UNKNOWN
-    if len(text) > MOST_PATH_CHARS or any(ord(letter) < 32 for part in parts for letter in part):
+    if not text.startswith("/") or len(text) > MOST_PATH_CHARS:
+        return UNKNOWN
+    if any(ord(letter) < 32 for part in parts for letter in part):
         return UNKNOWN
     if parts[:2] == ["api", "models"]:
         return _api(parts[2:])

@@ -7,6 +7,7 @@ from anybody is not served from the cache either. When it cannot be reached, the
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -86,6 +87,7 @@ class UpstreamStock:
         self._settings = replace(settings, token=None, hub_cache=shelf.root)
         self._client = HubClient(self._settings)
         self._commits: Memo[str] = Memo(BRANCH_S)
+        self._access: Memo[None] = Memo(LISTING_S)
         self._listings: Memo[tuple[RemoteFile, ...]] = Memo(LISTING_S)
         self._flights = Flights()
         self._revisions: dict[tuple[str, str], str] = {}
@@ -122,8 +124,8 @@ class UpstreamStock:
         found = next((file for file in self.files(repo, commit) if file.path == path), None)
         if found is None:
             raise FileMissing(f"`{repo}` has no file `{path}`", what="file", name=path)
-        if found.masked:  # hidden from anybody: the upstream's refusal is the answer
-            self._client.locate(repo, commit, path)
+        self._access.get((repo, commit), lambda: self._ask_access(repo, commit, path))
+        if found.masked:
             raise ServerRefused(f"`{self._settings.endpoint}` hides the hash of `{path}`")
         return found
 
@@ -150,6 +152,11 @@ class UpstreamStock:
         return self._or_shelf(
             lambda: self._client.resolve_revision(repo, revision), lambda: self._shelf.commit_of(repo, revision)
         )
+
+    def _ask_access(self, repo: str, commit: str, path: str) -> None:
+        """Whether anybody may have a file of this commit; a listing can be public where the files are not."""
+        with suppress(NetworkError, FileMissing):
+            self._client.locate(repo, commit, path)
 
     def _or_shelf(self, ask: Callable[[], T], look: Callable[[], T]) -> T:
         """The upstream's answer; without one, the cache's."""
