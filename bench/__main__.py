@@ -1,17 +1,17 @@
-"""``python -m bench download [--case NAME] [--peer NAME] [--repeat N] [--scale X] [--output FILE]``."""
+"""``python -m bench download|mirror [--case NAME] [--peer NAME] [--repeat N] [--scale X] [--output FILE]``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench.download import CASES, Wishes, main
+from bench import download, mirror
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", choices=["download"])
-    parser.add_argument("--case", action="append", choices=list(CASES), help="repeatable; all by default")
+    parser.add_argument("what", choices=["download", "mirror"])
+    parser.add_argument("--case", action="append", choices=list(download.CASES), help="of download; all by default")
     parser.add_argument("--peer", action="append", help="repeatable; all by default")
     parser.add_argument("--repeat", type=int, default=3, help="how often each peer runs")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the files, as a share of the usual one")
@@ -21,4 +21,7 @@ def _arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     given = _arguments()
-    main(given.case or [], Wishes(given.repeat, given.scale, given.peer or ()), given.output)
+    if given.what == "mirror":
+        mirror.main(given.repeat, given.scale, given.peer or (), given.output)
+    else:
+        download.main(given.case or [], download.Wishes(given.repeat, given.scale, given.peer or ()), given.output)

@@ -73,7 +73,7 @@ class Run:
 
 
 @contextmanager
-def _program(*command: str) -> Iterator[int]:
+def program(*command: str) -> Iterator[int]:
     """A helper process that prints its port and ends with its input."""
     with subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as made:
         assert made.stdout is not None
@@ -106,7 +106,7 @@ def make_files(folder: Path, sizes: Sequence[float]) -> list[tuple[str, str, int
     return made
 
 
-def _wait(child: subprocess.Popen[str], timeout_s: float) -> tuple[bool, resource.struct_rusage]:
+def wait(child: subprocess.Popen[str], timeout_s: float) -> tuple[bool, resource.struct_rusage]:
     """Wait with a limit; whether it ended well, and what it used."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -132,7 +132,7 @@ def _measure(name: str, case: Case, peer: str, order: Order) -> Run:
     killed_at = _kill_half_way(peer, order, case.kill_at * total) if case.kill_at else 0
     began = time.monotonic()
     child = _start(peer, order)
-    good, used = _wait(child, case.timeout_s)
+    good, used = wait(child, case.timeout_s)
     seconds = time.monotonic() - began
     out, err = child.communicate()
     facts = json.loads(out.splitlines()[-1]) if good and out.strip().endswith("}") else {}
@@ -202,11 +202,11 @@ def run_case(name: str, scratch: Path, wishes: Wishes) -> Iterator[Run]:
 
 def _one(name: str, peer: str, options: str, source: Path, files: Sequence[tuple[str, str, int]]) -> Run:
     case = CASES[name]
-    with tempfile.TemporaryDirectory(dir=source.parent) as folder, _program("-m", "bench.server", str(source)) as port:
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder, program("-m", "bench.server", str(source)) as port:
         target = Path(folder)
         if not case.line:
             return _measure(name, case, peer, Order(port, files, target, options))
-        with _program(str(RELAY), f"127.0.0.1:{port}", json.dumps(case.line)) as relay:
+        with program(str(RELAY), f"127.0.0.1:{port}", json.dumps(case.line)) as relay:
             return _measure(name, case, peer, Order(relay, files, target, options))
 
 

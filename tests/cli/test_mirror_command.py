@@ -24,9 +24,8 @@ def test_it_says_where_it_is_and_ends_with_ctrl_c() -> None:
         assert mirror.stdout is not None
         address = mirror.stdout.readline().strip()
         assert address.startswith("http://127.0.0.1:")
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            f"{address}/api/models", timeout=10
-        ) as it:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"{address}/api/models", timeout=10) as it:
             assert json.load(it) == []
         os.kill(mirror.pid, signal.SIGINT)
         _, err = mirror.communicate(timeout=20)

@@ -21,6 +21,7 @@ def mirroring(stock: Stock) -> Iterator[str]:
     config = uvicorn.Config(
         MirrorApp(stock, loopback=True),
         log_config=None,
+        log_level="critical",
         access_log=False,
         lifespan="on",
         loop="asyncio",

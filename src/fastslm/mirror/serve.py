@@ -61,6 +61,7 @@ def serve(settings: Settings, wishes: Wishes, opened: Callable[[Opening], None])
         config = uvicorn.Config(
             app,
             log_config=None,
+            log_level="critical",  # a body that is cut off on purpose is no news
             access_log=False,
             lifespan="on",
             loop="asyncio",
