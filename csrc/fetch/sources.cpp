@@ -29,7 +29,7 @@ std::optional<Target> Sources::begin_transfer(double now_s) {
   if (!best) return std::nullopt;
   look_at_expiry(*best, now_s);
   ++list_[*best].transfers;
-  return Target{*best, list_[*best].address, list_[*best].location};
+  return Target{*best, list_[*best].address, list_[*best].location, renewals_};
 }
 
 // An address that a redirect gave is asked for again where it came from; one that the caller gave is wanted
@@ -54,9 +54,9 @@ void Sources::set_location(std::size_t index, const std::string& url, double now
   source.received_s = now_s;
 }
 
-bool Sources::expire(std::size_t source, const Error& error, std::uint64_t done_bytes, double now_s) {
-  if (source != 0 || !renewable_) return false;
-  if (link_dead_) return true;  // another connection found out first
+bool Sources::expire(const Target& target, const Error& error, std::uint64_t done_bytes, double now_s) {
+  if (target.source != 0 || !renewable_) return false;
+  if (link_dead_ || target.renewals != renewals_) return true;  // another connection found out first
   idle_renewals_ = done_bytes > bytes_at_renewal_ ? 0 : idle_renewals_ + 1;
   if (idle_renewals_ > kMostIdleRenewals) return false;
   bytes_at_renewal_ = done_bytes;
@@ -72,6 +72,7 @@ void Sources::renew(const Address& address, double now_s) {
   list_[0].location = address.url;
   list_[0].received_s = now_s;
   link_wanted_ = link_dead_ = false;
+  ++renewals_;
 }
 
 bool Sources::is_forsaken(double now_s) const noexcept {

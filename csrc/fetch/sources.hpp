@@ -17,7 +17,8 @@ namespace fastslm {
 struct Target {
   std::size_t source = 0;
   Address address;
-  std::string location;  // where redirects from the address led the last time
+  std::string location;   // where redirects from the address led the last time
+  unsigned renewals = 0;  // how often the address had been renewed
 };
 
 class Sources {
@@ -32,7 +33,7 @@ class Sources {
   void set_location(std::size_t source, const std::string& url, double now_s);
 
   // The server refused the address: whether another one may come. `done_bytes` tells progress from a circle.
-  bool expire(std::size_t source, const Error& error, std::uint64_t done_bytes, double now_s);
+  bool expire(const Target& target, const Error& error, std::uint64_t done_bytes, double now_s);
   void renew(const Address& address, double now_s);
   bool link_wanted() const noexcept { return link_wanted_; }
   const std::optional<Error>& link_error() const noexcept { return link_error_; }
@@ -74,6 +75,7 @@ class Sources {
   bool link_wanted_ = false;
   bool link_dead_ = false;  // nothing can be had from the first source until it is renewed
   double wanted_since_s_ = 0;
+  unsigned renewals_ = 0;
   std::uint64_t bytes_at_renewal_ = 0;
   unsigned idle_renewals_ = 0;
   std::optional<Error> link_error_;

@@ -260,7 +260,7 @@ void FileTask::set_location(const Target& target, const std::string& url) {
 
 bool FileTask::renews(const Target& target, const Error& error) {
   const std::lock_guard lock(mutex_);
-  return sources_.expire(target.source, error, done_.total(), unix_s());
+  return sources_.expire(target, error, done_.total(), unix_s());
 }
 
 bool FileTask::does_without(const Target& target, const Error& error) {
@@ -299,7 +299,8 @@ void FileTask::fail(const Error& error) noexcept {
   }
   changed_.notify_all();
   const bool unproven = error.code() == ErrorCode::size_mismatch && request_.expected_hash.empty();
-  tidy(unproven || error.code() == ErrorCode::checksum_mismatch);
+  const bool wrong = error.code() == ErrorCode::checksum_mismatch || error.code() == ErrorCode::bad_format;
+  tidy(unproven || wrong);
   news_();
 }
 
@@ -324,6 +325,7 @@ bool FileTask::is_resumable() const {
 
 void FileTask::close() noexcept {
   if (follower_thread_.joinable()) follower_thread_.join();
+  if (unpack_thread_.joinable()) unpack_thread_.join();
   {
     const std::lock_guard lock(mutex_);
     file_.reset();
@@ -343,7 +345,8 @@ FileProgress FileTask::progress() const {
   result.resumed_bytes = resumed_;
   result.repaired_bytes = repair_.changed_bytes();
   result.doubted = doubted_;
-  result.digest = digest_;
+  if (state_ == FileState::verified) result.digest = digest_;
+  if (state_ == FileState::verified) result.unpacked = unpacked_;
   result.error = error_;
   result.link_wanted = sources_.link_wanted() && !is_over();
   result.dropped_sources = sources_.dropped();

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from fastslm.config import Settings
 from fastslm.errors import Cancelled, FastSLMError, FileMissing, NotFoundError, OfflineMode, StoreError, UsageError
 from fastslm.progress import Progress, ProgressCallback, silent
+from fastslm.store.cancel import heeding
 from fastslm.store.entry import CANCELLED, Entry
 from fastslm.store.manifest import MANIFEST_NAME, ModelManifest
 from fastslm.store.registry import Registry
@@ -91,6 +92,7 @@ def pull(
     wishes = Wishes(_patterns("include", include), _patterns("exclude", exclude))
     settings = settings or Settings.from_environment()
     ref = _reference(name, revision, settings)
+    progress = heeding(ref.name, settings, progress)
     with _registry(settings, notice) as registry:
         entry = registry.begin(ref.name, precision, revision=ref.revision)
         with _recorded(registry, entry, "download"):
@@ -98,10 +100,7 @@ def pull(
             gate = None if force or not convert else gates.before_download(ref, settings, options)
             fetched = fetch_model(ref, settings, wishes, progress, gate=gate)
             entry = _downloaded(registry, entry, fetched)
-        for source in fetched.dropped_sources:
-            notice(f"{source} and was not used any more")
-        if fetched.from_cache and ref.kind == "hub" and not settings.offline:
-            notice(f"`{settings.endpoint}` does not answer; `{ref.name}` is what was here before")
+        _tell_how(fetched, settings, notice)
         path = fetched.path
         if convert:
             with _recorded(registry, entry, "plan"):
@@ -112,6 +111,14 @@ def pull(
         else:
             entry = _ready_again(registry, entry)
     return Pulled(entry, path, fetched.wire_bytes, fetched.resumed_bytes)
+
+
+def _tell_how(fetched: Fetched, settings: Settings, notice: Notice) -> None:
+    """Say what was not as usual about a download."""
+    for source in fetched.dropped_sources:
+        notice(f"{source} and was not used any more")
+    if fetched.from_cache and fetched.ref.kind == "hub" and not settings.offline:
+        notice(f"`{settings.endpoint}` does not answer; `{fetched.ref.name}` is what was here before")
 
 
 def download_size(

@@ -2,6 +2,8 @@
 #include <future>
 #include <thread>
 
+#include <fastslm/download.hpp>
+
 #include "check.hpp"
 #include "fetch/state/journal.hpp"
 #include "samples.hpp"
@@ -110,6 +112,22 @@ void a_transfer_does_not_run_away_from_a_slow_save() {
   CHECK_EQUAL(decode(*saved)->notes.spans.at(0).range.end, size / 2);
 }
 
+void what_is_left_of_a_file_can_be_told_without_its_identity() {
+  const check::TemporaryFolder folder;
+  const auto partial = folder.file("partial");
+  const auto journal = folder.file("journal");
+  CHECK(!fastslm::find_unfinished(partial, journal));
+  fastslm::save_journal(journal, sample());
+  CHECK(!fastslm::find_unfinished(partial, journal));
+  write_text(partial, std::string(1000, 'x'));
+  const auto found = fastslm::find_unfinished(partial, journal);
+  CHECK(found.has_value());
+  CHECK_EQUAL(found->size, 1000U);
+  CHECK_EQUAL(found->done_bytes, 201U);
+  write_text(partial, "another size");
+  CHECK(!fastslm::find_unfinished(partial, journal));
+}
+
 }  // namespace
 
 int main() {
@@ -119,6 +137,8 @@ int main() {
        {"a flipped bit anywhere is noticed", a_flipped_bit_anywhere_is_noticed},
        {"trailing bytes are noticed", trailing_bytes_are_noticed},
        {"ranges outside of the file are refused", ranges_outside_of_the_file_are_refused},
+       {"what is left of a file can be told without its identity",
+        what_is_left_of_a_file_can_be_told_without_its_identity},
        {"a transfer does not run away from a slow save", a_transfer_does_not_run_away_from_a_slow_save},
        {"only the right journal of a whole partial file counts",
         only_the_right_journal_of_a_whole_partial_file_counts}});

@@ -47,10 +47,11 @@ void a_repair_asks_one_source_only() {
 
 void a_dead_address_waits_for_a_fresh_one() {
   Sources sources(request(true));
-  CHECK(sources.expire(0, kExpired, 0, kNow));
+  const auto old = *sources.begin_transfer(kNow);
+  CHECK(sources.expire(old, kExpired, 0, kNow));
   CHECK(sources.link_wanted());
   CHECK(!sources.begin_transfer(kNow));
-  CHECK(sources.expire(0, kExpired, 0, kNow));  // a second connection found the same
+  CHECK(sources.expire(old, kExpired, 0, kNow));  // a second connection found the same
   CHECK(!sources.is_forsaken(kNow + 10));
   CHECK(sources.is_forsaken(kNow + 1000));
   sources.renew({"http://hub/f?new", {"A: c"}}, kNow);
@@ -61,17 +62,20 @@ void a_dead_address_waits_for_a_fresh_one() {
 
 void addresses_that_never_work_are_not_renewed_for_ever() {
   Sources sources(request(true));
+  const auto first = *sources.begin_transfer(kNow);
   for (int i = 0; i < 2; ++i) {
-    CHECK(sources.expire(0, kExpired, 0, kNow));
+    CHECK(sources.expire(*sources.begin_transfer(kNow), kExpired, 0, kNow));
     sources.renew({"http://hub/f", {}}, kNow);
   }
-  CHECK(!sources.expire(0, kExpired, 0, kNow));
-  CHECK(sources.expire(0, kExpired, 1, kNow));  // a byte is progress
+  CHECK(!sources.expire(*sources.begin_transfer(kNow), kExpired, 0, kNow));
+  CHECK(sources.expire(first, kExpired, 0, kNow));  // it speaks of an address of long ago
+  CHECK(!sources.link_wanted());
+  CHECK(sources.expire(*sources.begin_transfer(kNow), kExpired, 1, kNow));  // a byte is progress
 }
 
 void without_a_caller_to_renew_it_an_address_is_final() {
   Sources sources(request(false));
-  CHECK(!sources.expire(0, kExpired, 0, kNow));
+  CHECK(!sources.expire(*sources.begin_transfer(kNow), kExpired, 0, kNow));
   CHECK(!sources.link_wanted());
 }
 

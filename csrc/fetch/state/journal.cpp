@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include <fastslm/download.hpp>
 #include <fastslm/files.hpp>
 #include <fastslm/hash.hpp>
 
@@ -180,6 +181,13 @@ Notes load_notes(const std::string& path, const std::string& partial_path, const
   auto journal = bytes ? decode(*bytes) : std::nullopt;
   if (!journal || journal->identity != identity || journal->size != size) return {};
   return std::move(journal->notes);
+}
+
+std::optional<Unfinished> find_unfinished(const std::string& partial_path, const std::string& journal_path) {
+  const auto bytes = read_file(journal_path, kMostBytes);
+  const auto journal = bytes ? decode(*bytes) : std::nullopt;
+  if (!journal || file_size(partial_path) != journal->size) return std::nullopt;
+  return Unfinished{journal->size, total(journal->notes.spans)};
 }
 
 std::vector<Span> damaged(const File& file, const std::vector<Span>& spans,

@@ -34,10 +34,20 @@ struct FileRequest {
   std::vector<std::string> headers;  // as in Address
   std::vector<Address> mirrors{};    // of the same bytes; only with a hash, which alone is trusted
   bool renewable = false;            // the caller answers `link_wanted` with `renew`
-  // With this the bytes are unpacked while they arrive, and in the end there is no partial file. It is called
-  // again, once the last one is gone, when bytes turned out to be wrong.
+  // With this the bytes are unpacked while they arrive, and the file is verified once that is done as well;
+  // partial file and journal then stay, until the caller has put what was unpacked into its place. Called
+  // again, when the last one is gone, if bytes turned out to be wrong.
   std::function<std::unique_ptr<Unpacker>()> unpack{};
 };
+
+// What an earlier process left of a file, by its journal.
+struct Unfinished {
+  std::uint64_t size = 0;
+  std::uint64_t done_bytes = 0;
+};
+
+// Nothing when there is no sound journal, or no partial file of the journal's size.
+std::optional<Unfinished> find_unfinished(const std::string& partial_path, const std::string& journal_path);
 
 struct DownloadOptions {
   unsigned connections = 16;              // at most

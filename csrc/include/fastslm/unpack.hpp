@@ -13,7 +13,6 @@
 #include <vector>
 
 #include <fastslm/files.hpp>
-#include <fastslm/stop.hpp>
 
 namespace fastslm {
 
@@ -62,8 +61,31 @@ class Unpacker {
 // Throws Error(invalid_argument) for options that cannot be meant, Error(file_system).
 std::unique_ptr<Unpacker> make_unpacker(const UnpackOptions& options);
 
-// Unpack a file that is all there. Throws as Unpacker, and Error(cancelled) soon after `stop` was requested.
-std::vector<UnpackedFile> unpack_file(const std::string& path, const UnpackOptions& options,
-                                      const StopFlag& stop);
+// A file that is all there being unpacked by a thread; who drops it cancels and waits.
+class Unpacking {
+ public:
+  // Throws as make_unpacker.
+  Unpacking(const std::string& path, const UnpackOptions& options);
+  Unpacking(const Unpacking&) = delete;
+  Unpacking& operator=(const Unpacking&) = delete;
+  ~Unpacking();
+
+  // Wait at most `timeout_s`; true when finished.
+  bool wait(double timeout_s);
+
+  std::uint64_t size() const;        // of the packed file
+  std::uint64_t done_bytes() const;  // of it
+  void cancel();
+
+  // What came out, once finished. Throws as Unpacker, and Error(cancelled).
+  std::vector<UnpackedFile> files();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// The same at once.
+std::vector<UnpackedFile> unpack_file(const std::string& path, const UnpackOptions& options);
 
 }  // namespace fastslm

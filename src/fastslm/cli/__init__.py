@@ -12,6 +12,7 @@ from itertools import takewhile
 
 COMMANDS = {
     "pull": "Download a model, check it and make it ready to run",
+    "cancel": "Give up a download, wherever it runs",
     "plan": "Tell what a model needs before it is downloaded",
     "run": "Ask a model once, or talk to it",
     "convert": "Make an ONNX folder of a model that is on this machine",

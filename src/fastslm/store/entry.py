@@ -80,6 +80,11 @@ class Entry:
         """Whether the user stopped the last work on it, and nothing usable is there."""
         return self.state == "failed" and self.cause == CANCELLED
 
+    @property
+    def resumable(self) -> bool:
+        """Whether a pull began and did not end: its process is gone, or its download failed or was stopped."""
+        return self.interrupted or (self.state == "failed" and self.stage == "download")
+
     def to_json(self) -> dict[str, Any]:
         """The entry as a JSON object."""
         return asdict(self)

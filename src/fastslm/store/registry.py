@@ -100,6 +100,13 @@ class Registry:
 
         return self._put(record)
 
+    def drop_work(self, entry: Entry) -> None:
+        """Take back what was begun: the entry goes, or is ``ready`` where an older conversion is. Raises StoreError."""
+        if not entry.folder:
+            self.remove(entry.name, entry.precision)
+            return
+        self._put(lambda entries: replace(entries.get(entry.key, entry), state="ready"))
+
     def copy(self, entry: Entry, name: str) -> Entry:
         """Register the same files under another name.
 

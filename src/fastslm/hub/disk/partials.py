@@ -1,7 +1,4 @@
-"""Downloads that are not complete: the files with holes that the engine leaves, and where they belong.
-
-How much of a partial file is good only its journal knows, which the engine alone reads; here its size on disk is told.
-"""
+"""Downloads that are not complete: the files with holes that the engine leaves, and where they belong."""
 
 from __future__ import annotations
 
@@ -22,6 +19,7 @@ class Partial:
         owner: repository, or the folder's name for a file from an address.
         file, journal: what there is; one of them may be missing.
         size_bytes: length of the file, holes included.
+        done_bytes: of these, received and in good order, by the journal.
         disk_bytes: room that it takes.
         lock: held while somebody works on it.
     """
@@ -30,6 +28,7 @@ class Partial:
     file: Path
     journal: Path
     size_bytes: int
+    done_bytes: int
     disk_bytes: int
     lock: Path
 
@@ -49,11 +48,14 @@ def partials(settings: Settings) -> Iterator[Partial]:
 
 
 def _in_folder(owner: str, folder: Path, lock: Path) -> Iterator[Partial]:
+    from fastslm._native import unfinished_bytes
+
     stems = {path.with_suffix("") for kind in ("*.partial", "*.journal") for path in folder.glob(kind)}
     for stem in sorted(stems):
         file, journal = (stem.with_name(f"{stem.name}.{kind}") for kind in ("partial", "journal"))
         size, disk = _sizes(file)
-        yield Partial(owner, file, journal, size, disk + _sizes(journal)[1], lock)
+        done = (unfinished_bytes(str(file), str(journal)) or (0, 0))[1]
+        yield Partial(owner, file, journal, size, done, disk + _sizes(journal)[1], lock)
 
 
 def _sizes(path: Path) -> tuple[int, int]:
