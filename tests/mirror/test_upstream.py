@@ -142,6 +142,7 @@ def test_what_the_hub_hides_is_not_given_from_the_cache(hub: FakeHub, teacher: S
         hub.requests.clear()
         with pytest.raises(AccessDenied):
             fetch_model(parse("org/gated"), dataclasses.replace(pupil, endpoint=address))
+        assert _read(f"{address}/api/models") == b"[]", "names may be hidden as well"
     assert {request.authorization for request in hub.requests} == {""}
 
 

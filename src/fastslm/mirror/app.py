@@ -29,7 +29,7 @@ from fastslm.mirror.stock import Stock
 
 T = TypeVar("T")
 
-ASKING_THREADS = 32
+ASKING_THREADS = 64
 READING_THREADS = 4
 MOST_BODY_BYTES = 1 << 20
 PATIENCE_S = 5.0

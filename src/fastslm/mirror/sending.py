@@ -75,18 +75,18 @@ async def until_readable(flight: Flight, position: int, timeout_s: float) -> boo
 async def flight_blocks(flight: Flight, span: Span, pool: Executor) -> AsyncIterator[bytes]:
     """The bytes of a span as they arrive. Raises CutOff when the file fails, or was wrong while it was read."""
     loop = asyncio.get_running_loop()
-    doubted_before = flight.doubted
+    began_in_doubt = flight.doubted
     while flight.readable <= span.begin < span.end and not flight.over:
         await asyncio.sleep(GLANCE_S)
     descriptor = await loop.run_in_executor(pool, flight.open)
     try:
         position = span.begin
         while position < span.end:
-            while flight.readable <= position and not flight.over:
+            while flight.readable <= position and not flight.over and flight.doubted == began_in_doubt:
                 await asyncio.sleep(GLANCE_S)
             here = min(flight.readable, span.end)
             block = await _read(loop, pool, descriptor, position, here) if here > position else b""
-            if not block or (flight.doubted and not doubted_before):
+            if not block or flight.doubted != began_in_doubt:
                 raise CutOff
             position += len(block)
             yield block

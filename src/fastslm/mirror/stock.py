@@ -35,7 +35,7 @@ class Stock(Protocol):
     """Where answers come from. Calls may block; every method raises NotFoundError and what the hub's client raises."""
 
     def repos(self) -> tuple[str, ...]:
-        """Models that are on this machine."""
+        """Models on this machine whose names may be told."""
 
     def commit_of(self, repo: str, revision: str) -> str:
         """The commit of a revision; empty for the default branch."""
@@ -82,7 +82,6 @@ class UpstreamStock:
     """The cache, filled from the hub at ``settings.endpoint``."""
 
     def __init__(self, shelf: Shelf, settings: Settings) -> None:
-        self.repos = shelf.repos
         self._shelf = shelf
         self._settings = replace(settings, token=None, hub_cache=shelf.root)
         self._client = HubClient(self._settings)
@@ -91,6 +90,10 @@ class UpstreamStock:
         self._listings: Memo[tuple[RemoteFile, ...]] = Memo(LISTING_S)
         self._flights = Flights()
         self._revisions: dict[tuple[str, str], str] = {}
+
+    def repos(self) -> tuple[str, ...]:
+        """None: a name may be what the upstream hides."""
+        return ()
 
     def commit_of(self, repo: str, revision: str) -> str:
         """See ``Stock``."""
@@ -124,7 +127,8 @@ class UpstreamStock:
         found = next((file for file in self.files(repo, commit) if file.path == path), None)
         if found is None:
             raise FileMissing(f"`{repo}` has no file `{path}`", what="file", name=path)
-        self._access.get((repo, commit), lambda: self._ask_access(repo, commit, path))
+        with suppress(NetworkError):  # nobody answered: the cache decides, until somebody does
+            self._access.get((repo, commit), lambda: self._ask_access(repo, commit, path))
         if found.masked:
             raise ServerRefused(f"`{self._settings.endpoint}` hides the hash of `{path}`")
         return found
@@ -155,7 +159,7 @@ class UpstreamStock:
 
     def _ask_access(self, repo: str, commit: str, path: str) -> None:
         """Whether anybody may have a file of this commit; a listing can be public where the files are not."""
-        with suppress(NetworkError, FileMissing):
+        with suppress(FileMissing):
             self._client.locate(repo, commit, path)
 
     def _or_shelf(self, ask: Callable[[], T], look: Callable[[], T]) -> T:
