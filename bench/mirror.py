@@ -23,12 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.download import RELAY, program, wait
+from bench.download import RELAY, Wishes, finish_process, program, start_process
 from bench.machine import describe
 from bench.peers import Command, environment, python
 
 MB = 1_000_000
 LINK = {"link": 60 * MB, "delay_s": 0.001}
+CASES = {"classroom": LINK}
 REPO, COMMIT, FILE = "bench/bf16", "0123456789abcdef0123456789abcdef01234567", "model.safetensors"
 SIDE = 2048
 
@@ -157,10 +158,8 @@ def _measure(peer: str, cache: Path, expected: tuple[str, int]) -> Run:
     ):
         command, changes = PEERS[peer](f"http://127.0.0.1:{relay}", Path(folder))
         began = time.monotonic()
-        child = subprocess.Popen(
-            command, env=environment(changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        good, used = wait(child, 300)
+        child = start_process(command, changes)
+        good, used = finish_process(child, 300)
         seconds = time.monotonic() - began
         out, err = child.communicate()
         facts = json.loads(out.splitlines()[-1]) if good and out.strip() else {}
@@ -203,16 +202,16 @@ def _middle(runs: Sequence[Run], name: str) -> float:
     return statistics.median(getattr(run, name) for run in runs)
 
 
-def main(repeat: int, scale: float, peers: Sequence[str], output: Path | None) -> None:
-    """Every peer in turn, again and again; JSON lines to ``output`` or stdout, a table to stderr."""
+def main(cases: Sequence[str], wishes: Wishes, output: Path | None) -> None:
+    """Every peer in turn, again and again (there is one case); JSON lines to ``output`` or stdout, a table to stderr."""
     scratch = Path(tempfile.mkdtemp(prefix="fastslm-bench-"))
     runs: list[Run] = []
     out = output.open("a", encoding="utf-8") if output else sys.stdout
     try:
-        expected = make_cache(scratch / "hub", 600 * scale)
+        expected = make_cache(scratch / "hub", 600 * wishes.scale)
         print(json.dumps({"machine": describe(), "line": LINK, "bytes": expected[1]}), file=out, flush=True)
-        for _ in range(repeat):
-            for peer in [peer for peer in PEERS if not peers or peer in peers]:
+        for _ in range(wishes.repeat):
+            for peer in [peer for peer in PEERS if not wishes.peers or peer in wishes.peers]:
                 runs.append(_measure(peer, scratch / "hub", expected))
                 print(json.dumps(asdict(runs[-1])), file=out, flush=True)
         print("\n".join(summary(runs)), file=sys.stderr)

@@ -96,6 +96,16 @@ def test_a_packed_model_is_pulled_ready_to_open(here: Settings, model: bytes, ki
         assert off.path == fetched.path
 
 
+@pytest.mark.parametrize("top", ["", "org--name/", "a/b/"])
+def test_a_folder_of_safetensors_is_opened_wherever_it_lies(here: Settings, top: str) -> None:
+    """People pack folders from inside and from outside."""
+    files = {f"{top}config.json": b"{}", f"{top}model.safetensors": b"x", "LICENSE": b"free"}
+    with FileServer(packed("tar.gz", files), name="m.tar.gz") as server:
+        fetched = pull(server, here)
+        assert (fetched.path / "model.safetensors").read_bytes() == b"x"
+        assert sorted(fetched.files) == sorted(files)
+
+
 def test_a_changed_archive_takes_the_place_of_the_old_one(here: Settings, model: bytes) -> None:
     """As a whole: what is not in the new one goes."""
     with FileServer(packed("tar", {"a.gguf": model, "old": b"1"}), name="m.tar") as server:

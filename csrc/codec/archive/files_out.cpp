@@ -13,6 +13,14 @@ constexpr std::size_t kMostWaiting = 16U << 20U;
 constexpr std::uint64_t kWriteOutBytes = 16U << 20U;
 constexpr std::uint64_t kReserveFrom = 1U << 20U;
 
+void give_up_folder(const std::string& path) noexcept {
+  try {
+    remove_tree(path);
+  } catch (const Error&) {
+    // The error before is the one to report.
+  }
+}
+
 }  // namespace
 
 struct FilesOut::Current {
@@ -29,7 +37,12 @@ FilesOut::FilesOut(const UnpackOptions& options, Meter& meter)
       names_(options.limits.members),
       only_(options.only.begin(), options.only.end()) {
   make_folder(options_.folder);
-  thread_ = std::thread([this] { work(); });
+  try {
+    thread_ = std::thread([this] { work(); });
+  } catch (...) {
+    give_up_folder(options_.folder);
+    throw;
+  }
 }
 
 FilesOut::~FilesOut() {
@@ -39,12 +52,7 @@ FilesOut::~FilesOut() {
   }
   stop();
   current_.reset();
-  if (finished_) return;
-  try {
-    remove_tree(options_.folder);
-  } catch (const Error&) {
-    // The error before is the one to report.
-  }
+  if (!finished_) give_up_folder(options_.folder);
 }
 
 void FilesOut::add_folder(std::string_view name) {

@@ -27,17 +27,16 @@ constexpr std::size_t kTaste = 32U << 10U;  // a plane whose beginning does not 
 template <class Number>
 void put(std::vector<std::byte>& out, Number value) {
   for (std::size_t k = 0; k < sizeof(Number); ++k) {
-    out.push_back(static_cast<std::byte>((value >> (8 * k)) & 0xFFU));
+    out.push_back(static_cast<std::byte>((std::uint64_t{value} >> (8 * k)) & 0xFFU));
   }
 }
 
 template <class Number>
 Number get(const std::byte* from) {
-  Number value = 0;
-  for (std::size_t k = 0; k < sizeof(Number); ++k) {
-    value = static_cast<Number>(value | static_cast<Number>(std::to_integer<Number>(from[k]) << (8 * k)));
-  }
-  return value;
+  std::uint64_t value = 0;
+  for (std::size_t k = 0; k < sizeof(Number); ++k)
+    value |= std::to_integer<std::uint64_t>(from[k]) << (8 * k);
+  return static_cast<Number>(value);
 }
 
 [[noreturn]] void damaged(const std::string& what) {

@@ -18,12 +18,11 @@ namespace {
 template <class Number>
 void split_from(const std::byte* numbers, const PlanesOut& planes, std::size_t first, std::size_t count) {
   for (std::size_t i = first; i < count; ++i) {
-    Number rotated = 0;
+    std::uint32_t number = 0;
     for (std::size_t k = 0; k < sizeof(Number); ++k) {
-      const auto byte = std::to_integer<Number>(numbers[i * sizeof(Number) + k]);
-      rotated = static_cast<Number>(rotated | static_cast<Number>(byte << (8 * k)));
+      number |= std::to_integer<std::uint32_t>(numbers[i * sizeof(Number) + k]) << (8 * k);
     }
-    rotated = std::rotl(rotated, 1);
+    const std::uint32_t rotated = std::rotl(static_cast<Number>(number), 1);
     for (std::size_t k = 0; k < sizeof(Number); ++k) {
       planes[k][i] = static_cast<std::byte>((rotated >> (8 * k)) & 0xFFU);
     }
@@ -33,14 +32,13 @@ void split_from(const std::byte* numbers, const PlanesOut& planes, std::size_t f
 template <class Number>
 void merge_from(const PlanesIn& planes, std::byte* numbers, std::size_t first, std::size_t count) {
   for (std::size_t i = first; i < count; ++i) {
-    Number rotated = 0;
+    std::uint32_t rotated = 0;
     for (std::size_t k = 0; k < sizeof(Number); ++k) {
-      const auto byte = std::to_integer<Number>(planes[k][i]);
-      rotated = static_cast<Number>(rotated | static_cast<Number>(byte << (8 * k)));
+      rotated |= std::to_integer<std::uint32_t>(planes[k][i]) << (8 * k);
     }
-    rotated = std::rotr(rotated, 1);
+    const std::uint32_t number = std::rotr(static_cast<Number>(rotated), 1);
     for (std::size_t k = 0; k < sizeof(Number); ++k) {
-      numbers[i * sizeof(Number) + k] = static_cast<std::byte>((rotated >> (8 * k)) & 0xFFU);
+      numbers[i * sizeof(Number) + k] = static_cast<std::byte>((number >> (8 * k)) & 0xFFU);
     }
   }
 }

@@ -56,9 +56,9 @@ class ZstdFrames : public Stage {
   Meter& meter_;
   Counter next_;
   FrameScanner scanner_;
-  std::vector<std::byte> gathered_;  // of the frame that is arriving
+  std::vector<std::byte> gathered_;            // of the frame that is arriving
   std::vector<std::vector<std::byte>> spare_;  // memory of frames that are done
-  std::uint64_t packed_ = 0;         // its bytes so far
+  std::uint64_t packed_ = 0;                   // its bytes so far
   bool any_ = false;
   std::unique_ptr<Decompress> stream_;  // for the frame that is arriving, when it is too large to gather
   BufferPool pool_;

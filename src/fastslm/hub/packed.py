@@ -34,12 +34,18 @@ def the_model(folder: Path, archive: str) -> Path:
     Raises:
         FileMissing, FormatError: there is none, or several.
     """
-    found = discover(folder)
+    found = discover(_home(folder))
     if len(found) > 1:
         names = ", ".join(f"`{each.name}`" for each in found[:3])
         message = f"`{archive}` holds {len(found)} models ({names}), expected one"
         raise FormatError(message, subject=archive, expected=1, found=len(found))
     return found[0].origin
+
+
+def _home(folder: Path) -> Path:
+    """The only folder in an archive that has a model in Hugging Face's layout; else the top."""
+    homes = {path.parent for path in folder.rglob("config.json") if any(path.parent.glob("*.safetensors"))}
+    return homes.pop() if len(homes) == 1 else folder
 
 
 @contextmanager
@@ -62,7 +68,7 @@ def unpacked_candidates(
     """
     folder = scratch / plain_name(archive.name).removesuffix(".gguf")
     digests = unpack(archive, folder, max_bytes=room(settings.downloads_dir), progress=progress)
-    return [_of(archive, folder, digests, found) for found in discover(folder)]
+    return [_of(archive, folder, digests, found) for found in discover(_home(folder))]
 
 
 def _of(archive: Path, folder: Path, digests: Mapping[str, str], found: Candidate) -> Candidate:
