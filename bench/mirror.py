@@ -203,7 +203,7 @@ def _middle(runs: Sequence[Run], name: str) -> float:
 
 
 def main(cases: Sequence[str], wishes: Wishes, output: Path | None) -> None:
-    """Every peer in turn, again and again (there is one case); JSON lines to ``output`` or stdout, a table to stderr."""
+    """Every peer in turn, again and again in the one case; JSON lines to ``output`` or stdout, a table to stderr."""
     scratch = Path(tempfile.mkdtemp(prefix="fastslm-bench-"))
     runs: list[Run] = []
     out = output.open("a", encoding="utf-8") if output else sys.stdout

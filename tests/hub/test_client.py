@@ -62,6 +62,7 @@ def test_the_token_goes_to_the_hub_only(hub: FakeHub, with_token: Settings) -> N
     assert client.locate("org/tiny", commit, "model.safetensors").headers == ()
     headers = client.locate("org/tiny", commit, "config.json").headers
     assert headers == ("Authorization: Bearer hf_good", "X-Fastslm-Accept: planes-1")
+    assert {request.authorization for request in hub.log("hub")} == {"Bearer hf_good"}
 
 
 def test_only_what_may_be_a_mirror_is_asked_to_pack(hub: FakeHub, hub_settings: Settings) -> None:
@@ -72,7 +73,6 @@ def test_only_what_may_be_a_mirror_is_asked_to_pack(hub: FakeHub, hub_settings: 
     assert list(found.values()) == [("X-Fastslm-Accept: planes-1",), ()]
     plain = dataclasses.replace(at_home, packed=False)
     assert set(dict(HubClient(plain, QUICK).mirrored("org/tiny", "a" * 40, "x")).values()) == {()}
-    assert {request.authorization for request in hub.log("hub")} == {"Bearer hf_good"}
 
 
 def test_origins_that_may_see_the_token() -> None:
