@@ -1,10 +1,11 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <exception>
-#include <future>
+#include <mutex>
+#include <optional>
 #include <thread>
-#include <utility>
 
 #include <fastslm/error.hpp>
 #include <fastslm/unpack.hpp>
@@ -22,9 +23,7 @@ class Unpacking::Impl {
  public:
   Impl(const std::string& path, const UnpackOptions& options)
       : file_(File::open_for_reading(path)), size_(file_.size()), unpacker_(make_unpacker(options)) {
-    std::packaged_task<std::vector<UnpackedFile>()> work([this] { return run(); });
-    result_ = work.get_future();
-    thread_ = std::thread(std::move(work));
+    thread_ = std::thread([this] { run(); });
   }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -34,8 +33,9 @@ class Unpacking::Impl {
   }
 
   bool wait(double timeout_s) {
+    std::unique_lock lock(mutex_);
     const std::chrono::duration<double> timeout(timeout_s > 0 ? std::min(timeout_s, kLongestWaitS) : 0);
-    return !result_.valid() || result_.wait_for(timeout) == std::future_status::ready;
+    return changed_.wait_for(lock, timeout, [this] { return finished_; });
   }
 
   std::uint64_t size() const noexcept { return size_; }
@@ -43,28 +43,49 @@ class Unpacking::Impl {
   void cancel() noexcept { stop_ = true; }
 
   std::vector<UnpackedFile> files() {
-    if (!result_.valid()) throw Error(ErrorCode::internal, "the unpacked files were taken already");
-    return result_.get();
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return finished_; });
+    if (error_) throw Error(*error_);
+    return files_;
   }
 
  private:
-  std::vector<UnpackedFile> run() {
-    const auto unpacker = std::move(unpacker_);  // gone, with what it made, before anybody hears of an error
+  void run() noexcept {
+    std::optional<Error> error;
+    try {
+      unpack();
+    } catch (const Error& caught) {
+      error = caught;
+    } catch (const std::exception& caught) {
+      error = Error(ErrorCode::internal, caught.what());
+    }
+    unpacker_.reset();  // with what it made, before anybody hears of an error
+    const std::lock_guard lock(mutex_);
+    error_ = error;
+    finished_ = true;
+    changed_.notify_all();
+  }
+
+  void unpack() {
     const Buffer buffer(kBlockBytes);
     while (const std::size_t got = file_.read_at(buffer.bytes(), done_)) {
       if (stop_) throw Error(ErrorCode::cancelled, "cancelled");
-      unpacker->push(buffer.bytes().first(got));
+      unpacker_->push(buffer.bytes().first(got));
       done_ += got;
     }
-    return unpacker->finish();
+    files_ = unpacker_->finish();
   }
 
   const File file_;
   const std::uint64_t size_;
-  std::unique_ptr<Unpacker> unpacker_;
+  std::unique_ptr<Unpacker> unpacker_;  // the thread's, as the files until it has ended
+  std::vector<UnpackedFile> files_;
   std::atomic<bool> stop_{false};
   std::atomic<std::uint64_t> done_{0};
-  std::future<std::vector<UnpackedFile>> result_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool finished_ = false;
+  std::optional<Error> error_;
   std::thread thread_;
 };
 

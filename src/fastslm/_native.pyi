@@ -67,7 +67,7 @@ class Unpacking:
     @property
     def done_bytes(self) -> int: ...
     def files(self) -> list[UnpackedFile]:
-        """What came out, once. Raises FormatError, DiskFull, FileSystemError, Cancelled."""
+        """What came out; waits for the end. Raises FormatError, DiskFull, FileSystemError, Cancelled."""
     def cancel(self) -> None: ...
 
 @final

@@ -29,7 +29,7 @@ class Workers {
     changed_.notify_all();
   }
 
-  // The future is ready when the work is done, and has its exception.
+  // The future is ready when the work is done. The work keeps its errors to itself.
   std::future<void> give(std::function<void()> what) {
     Work work(std::move(what));
     auto done = work.get_future();

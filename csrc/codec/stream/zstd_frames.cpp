@@ -1,7 +1,11 @@
 #include "codec/stream/zstd_frames.hpp"
 
 #include <algorithm>
+#include <exception>
+#include <optional>
 #include <string>
+
+#include <fastslm/error.hpp>
 
 #include "codec/refuse.hpp"
 
@@ -27,6 +31,7 @@ struct ZstdFrames::Frame {
   bool exact = false;  // the header tells the size
   std::shared_ptr<Buffer> buffer;
   std::size_t content = 0;
+  std::optional<Error> error;
   std::future<void> done;
 
   std::uint64_t held() const { return packed.size() + most_content; }
@@ -76,7 +81,7 @@ void ZstdFrames::end_frame() {
     stream_.reset();
     note(packed_, next_.bytes);
   } else if (!scanner_.is_skippable()) {
-    auto frame = std::make_shared<Frame>();
+    auto frame = std::make_unique<Frame>();
     frame->packed = std::move(gathered_);
     frame->most_content = scanner_.most_content();
     frame->exact = scanner_.content_size().has_value();
@@ -94,21 +99,31 @@ void ZstdFrames::end_frame() {
   scanner_ = {};
 }
 
-void ZstdFrames::start(std::shared_ptr<Frame> frame) {
-  const auto full = [&] { return under_way_.size() > threads_ || held_bytes_ + frame->held() > kMostHeld; };
+void ZstdFrames::start(std::unique_ptr<Frame> fresh) {
+  const auto full = [&] { return under_way_.size() > threads_ || held_bytes_ + fresh->held() > kMostHeld; };
   while (!under_way_.empty() && full()) hand_on_first();
-  held_bytes_ += frame->held();
-  under_way_.push_back(frame);
+  Frame& frame = *under_way_.emplace_back(std::move(fresh));
+  held_bytes_ += frame.held();
   if (threads_ > 1 && !workers_) workers_ = std::make_unique<Workers>(threads_);
   if (workers_) {
-    frame->done = workers_->give([this, frame] { decode(*frame); });
+    frame.done = workers_->give([this, &frame] { decode(frame); });
   } else {
-    decode(*frame);
+    decode(frame);
   }
 }
 
 // On any thread.
-void ZstdFrames::decode(Frame& frame) {
+void ZstdFrames::decode(Frame& frame) noexcept {
+  try {
+    decode_whole(frame);
+  } catch (const Error& error) {
+    frame.error = error;
+  } catch (const std::exception& error) {
+    frame.error = Error(ErrorCode::internal, error.what());
+  }
+}
+
+void ZstdFrames::decode_whole(Frame& frame) {
   ZstdContext context;
   {
     const std::lock_guard lock(contexts_mutex_);
@@ -129,6 +144,7 @@ void ZstdFrames::hand_on_first() {
   under_way_.pop_front();
   held_bytes_ -= frame->held();
   if (frame->done.valid()) frame->done.get();
+  if (frame->error) throw Error(*frame->error);
   if (frame->exact && frame->content != frame->most_content) {
     refuse_archive("is damaged: a zstd frame holds `" + std::to_string(frame->content) +
                    "` bytes, expected `" + std::to_string(frame->most_content) + "`");

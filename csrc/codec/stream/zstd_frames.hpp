@@ -46,8 +46,9 @@ class ZstdFrames : public Stage {
   void take(Bytes part);
   void begin_stream();
   void end_frame();
-  void start(std::shared_ptr<Frame> frame);
-  void decode(Frame& frame);
+  void start(std::unique_ptr<Frame> fresh);
+  void decode(Frame& frame) noexcept;
+  void decode_whole(Frame& frame);
   void hand_on_first();
   void note(std::uint64_t packed, std::uint64_t content);
   void check_table() const;
@@ -62,8 +63,8 @@ class ZstdFrames : public Stage {
   bool any_ = false;
   std::unique_ptr<Decompress> stream_;  // for the frame that is arriving, when it is too large to gather
   BufferPool pool_;
-  std::deque<std::shared_ptr<Frame>> under_way_;
-  std::uint64_t held_bytes_ = 0;  // by these
+  std::deque<std::unique_ptr<Frame>> under_way_;  // a frame stays where it is until its work is done
+  std::uint64_t held_bytes_ = 0;                  // by these
   std::vector<Sizes> sizes_;
   std::vector<std::byte> table_;
   std::mutex contexts_mutex_;

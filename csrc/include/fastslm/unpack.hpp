@@ -77,7 +77,7 @@ class Unpacking {
   std::uint64_t done_bytes() const;  // of it
   void cancel();
 
-  // What came out, once finished. Throws as Unpacker, and Error(cancelled).
+  // What came out; waits for the end. Throws as Unpacker, and Error(cancelled).
   std::vector<UnpackedFile> files();
 
  private:
