@@ -1,4 +1,4 @@
-"""Fail unless a wheel holds the package with one compiled module and nothing that belongs to the build."""
+"""Fail unless a wheel holds the package with its two compiled parts and nothing that belongs to the build."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import zipfile
 from pathlib import PurePosixPath
 
 ALLOWED = {".py", ".pyi", ".json", ".typed", ".so", ".jinja"}
+COMPILED = ["_native", "libfastslm_ops"]
 
 
 def main(path: str) -> None:
@@ -15,12 +16,12 @@ def main(path: str) -> None:
     package = [name for name in names if name.parts[0] == "fastslm"]
     others = [name for name in names if name.parts[0] != "fastslm" and ".dist-info" not in name.parts[0]]
     strange = [name for name in package if name.suffix not in ALLOWED]
-    compiled = [name for name in package if name.suffix == ".so"]
+    compiled = sorted(name.name.split(".")[0] for name in package if name.suffix == ".so")
     assert not others, f"outside the package: {others}"
     assert not strange, f"does not belong into a wheel: {strange}"
-    assert len(compiled) == 1, f"expected one compiled module, found {compiled}"
+    assert compiled == COMPILED, f"expected the compiled parts {COMPILED}, found {compiled}"
     assert PurePosixPath("fastslm/py.typed") in package, "py.typed is missing"
-    print(f"{path}: {len(package)} files, compiled module {compiled[0].name}")
+    print(f"{path}: {len(package)} files, compiled parts {', '.join(compiled)}")
 
 
 if __name__ == "__main__":

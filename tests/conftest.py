@@ -23,6 +23,11 @@ OURS = ("FASTSLM_", "HF_", "HUGGING", "TRANSFORMERS_", "XDG_", "SSL_CERT")
 PROXIES = {f"{scheme}_proxy" for scheme in ("http", "https", "all", "no")}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the life of ``test_life.py`` is."""
+    parser.addoption("--life-pulls", type=int, default=20, help="pulls of the simulated life")
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No token, no proxy, no setting and no folder of the person who runs the tests."""

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from fastslm import api
+from fastslm import _native, api, ops
 from fastslm.config import Settings
-from fastslm.errors import Cancelled, ModelNotFound, UsageError
+from fastslm.errors import Cancelled, ModelNotFound, UnsupportedModel, UsageError
 from fastslm.progress import Progress
+from fastslm.store.manifest import ModelManifest
 from fastslm.store.registry import Registry
 from support.file_server import FileServer
 from support.hub_server import FakeHub
@@ -146,3 +147,53 @@ def test_what_the_user_stopped_is_recorded_as_cancelled(
     [entry] = Registry(settings.registry_file).list()
     assert (entry.state, entry.stage, entry.cause, entry.cancelled) == ("failed", "conversion", "cancelled", True)
     assert api.pull(tiny_file, settings=settings).entry.state == "ready"
+
+
+def test_models_are_made_for_our_operators_unless_others_are_asked_for(settings: Settings, tiny_file: str) -> None:
+    """A conversion for the other target replaces the first; asking for neither keeps what runs."""
+    folder = api.convert(tiny_file, settings=settings)
+    assert ModelManifest.read(folder).target == "native"
+    assert api.convert(tiny_file, target="portable", settings=settings) == folder
+    assert ModelManifest.read(folder).target == "portable"
+    with api.load(tiny_file, settings=settings) as model:
+        assert model.manifest.target == "portable"
+
+
+@pytest.fixture
+def without_operators(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An installation whose library of operators is gone."""
+    monkeypatch.setattr(_native, "__file__", str(tmp_path / "_native.so"))
+
+
+def test_where_our_operators_do_not_load_stock_ones_run(
+    settings: Settings, tiny_file: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The model still answers, and one line says why it is slower; a model made for ours is made again."""
+    folder, told = api.convert(tiny_file, settings=settings), []
+    request.getfixturevalue("without_operators")
+    with api.load(tiny_file, settings=settings, notice=told.append) as model:
+        assert model.generate("hello", max_tokens=2, temperature=0).timings.completion_tokens
+    assert ModelManifest.read(folder).target == "portable"
+    reason = f"our operators cannot be loaded: `{tmp_path}` holds no library of operators"
+    assert told == [f"`{tiny_file}` is made again: {reason}", f"{reason}, so the model is made for stock operators"]
+
+
+def test_a_folder_for_our_operators_says_so_where_they_do_not_load(
+    settings: Settings, tiny_file: str, request: pytest.FixtureRequest
+) -> None:
+    """A path is nobody's to convert again, so it is an error with the reason."""
+    folder = api.convert(tiny_file, settings=settings)
+    request.getfixturevalue("without_operators")
+    with pytest.raises(UnsupportedModel, match="our operators cannot be loaded"):
+        api.load(folder, settings=settings)
+
+
+def test_weights_of_another_layout_are_packed_again(settings: Settings, tiny_file: str) -> None:
+    """After an upgrade a model runs as before, and the line says why it takes a moment."""
+    folder, told = api.convert(tiny_file, settings=settings), []
+    manifest = ModelManifest.read(folder)
+    dataclasses.replace(manifest, packed_layout=manifest.packed_layout + 1).write(folder)
+    api.load(tiny_file, settings=settings, notice=told.append).close()
+    assert ModelManifest.read(folder).packed_layout == manifest.packed_layout
+    versions = f"layout {ops.layout_version() + 1}, expected {ops.layout_version()}"
+    assert told == [f"`{tiny_file}` is made again: its weights have {versions}"]

@@ -14,6 +14,8 @@ void bind_files(pybind11::module_& module);
 void bind_download(pybind11::module_& module);
 void bind_planes(pybind11::module_& module);
 void bind_unpack(pybind11::module_& module);
+void bind_ops(pybind11::module_& module);
+void bind_quant(pybind11::module_& module);
 
 // An instance of the class of `fastslm.errors` that the code stands for, with its facts.
 pybind11::object to_python(const Error& error);

@@ -6,6 +6,9 @@ Every call that may take longer than a moment releases the GIL. Errors are the c
 from collections.abc import Sequence
 from typing import Literal, final
 
+import numpy as np
+import numpy.typing as npt
+
 from fastslm.errors import FastSLMError
 
 __version__: str
@@ -243,3 +246,52 @@ def pack_frame(raw: bytes, *, offset: int, width: int, lead: int) -> bytes:
 
 def unpack_frame(frame: bytes, *, offset: int) -> bytes:
     """The bytes of one whole frame that begins at ``offset`` of its file. Raises FormatError."""
+
+def packed_layout_version() -> int:
+    """Version of the layout that ``pack_linear`` writes and the operators read."""
+
+def pack_linear(
+    codes: npt.NDArray[np.uint8],
+    scales: npt.NDArray[np.float32],
+    offsets: npt.NDArray[np.float32] | None = None,
+    *,
+    bits: Literal[4, 8],
+) -> npt.NDArray[np.uint8]:
+    """Lay a quantised matrix out for the kernels (``csrc/include/fastslm/packed.hpp`` has the layout).
+
+    ``codes`` [rows, inputs] are unsigned, one in a byte; ``scales`` and ``offsets`` [rows, inputs / group], group 32,
+    64 or 128, are stored as float16. Without offsets weight = scale * (code - 8), or (code - 128) with 8 bits; with
+    offsets weight = scale * code + offset. Parts of a matrix may be packed one by one and written one after the
+    other, as long as every part but the last has a multiple of 32 rows. Raises UsageError.
+    """
+
+def unpack_linear(
+    packed: npt.NDArray[np.uint8],
+    shape: tuple[int, int],
+    *,
+    bits: Literal[4, 8],
+    group: int,
+    has_offsets: bool,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    """Codes, scales and offsets of a packed matrix [rows, inputs]. Raises UsageError."""
+
+def quantize(
+    rows: npt.NDArray[np.float32],
+    *,
+    bits: Literal[4, 8],
+    importance: npt.NDArray[np.float32] | None = None,
+    thorough: bool = True,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.uint8]] | None:
+    """Quantise rows [rows, columns] in groups of 32: weight = scale * (code - zero).
+
+    Returns codes [rows, columns * bits / 8] (two 4-bit codes in a byte, the even column in the low half), scales and
+    zero points, one in a byte, [rows, columns / 32]; 8 bits have zero point 128 and an empty array. None when a number
+    is infinite or not a number. With 4 bits the sum of ``importance`` [columns] times the squared errors is made
+    small; ``thorough`` tries more grids. The same on every instruction set. Raises UsageError.
+    """
+
+def available_isas() -> list[str]:
+    """Instruction sets of the kernels that processor and system support, best first; the last is ``portable``."""
+
+def active_isa() -> str:
+    """The one that the environment variable FASTSLM_ISA names, else the best. Raises UsageError for another name."""

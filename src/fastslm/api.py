@@ -23,7 +23,7 @@ from fastslm.store.registry import Registry
 if TYPE_CHECKING:
     from fastslm.engine.model import Model
     from fastslm.engine.stats import Timings
-    from fastslm.export.options import ConvertOptions, Precision
+    from fastslm.export.options import ConvertOptions, Precision, Target
     from fastslm.hub import Fetched, ModelRef
     from fastslm.plan.estimate import Plan
 
@@ -59,6 +59,7 @@ def pull(
     revision: str | None = None,
     precision: Precision = "auto",
     context_length: int | None = None,
+    target: Target = "auto",
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     convert: bool = True,
@@ -72,14 +73,14 @@ def pull(
     Args:
         name: ``org/name[@revision]``, a short name, a path, an address of a GGUF file, or ``demo``.
         revision: branch, tag or commit, when it is not part of the name.
-        precision: ``fp32``, ``int8``, ``int4``, ``exact`` or ``auto`` (``exact`` for a quantised GGUF, else ``int4``).
+        precision: see ``ConvertOptions``; ``auto`` is ``exact`` for a quantised GGUF, else ``int4``.
         context_length: positions of prompt and answer together; None for the model's own.
+        target: ``native`` for our own operators, ``portable`` for stock ones, ``auto`` for ours where they load.
         include, exclude: a file pattern, or several, instead of the choice that a conversion needs.
         convert: False stops after the verified download.
         force: go on with a model that this machine's memory cannot hold.
         settings: None reads the environment.
-        progress: called from this thread about ten times a second.
-        notice: called with remarks for the user.
+        progress, notice: called from this thread, about ten times a second and with remarks for the user.
 
     Raises:
         FastSLMError: one of its classes, see ``fastslm.errors``; the registry remembers stage and cause.
@@ -88,7 +89,7 @@ def pull(
     from fastslm.plan import gates
     from fastslm.plan.options import PlanOptions
 
-    _options("", "", precision, context_length)  # refuses what no model can fulfil before anything is fetched
+    wanted = _wanted(precision, context_length, target)  # refuses what no model can fulfil before anything is fetched
     wishes = Wishes(_patterns("include", include), _patterns("exclude", exclude))
     settings = settings or Settings.from_environment()
     ref = _reference(name, revision, settings)
@@ -96,7 +97,7 @@ def pull(
     with _registry(settings, notice) as registry:
         entry = registry.begin(ref.name, precision, revision=ref.revision)
         with _recorded(registry, entry, "download"):
-            options = PlanOptions(precision, context_length, wishes)
+            options = PlanOptions(precision, context_length, wishes, target)
             gate = None if force or not convert else gates.before_download(ref, settings, options)
             fetched = fetch_model(ref, settings, wishes, progress, gate=gate)
             entry = _downloaded(registry, entry, fetched)
@@ -106,7 +107,8 @@ def pull(
             with _recorded(registry, entry, "plan"):
                 if not force:
                     gates.before_conversion(ref, path, settings, options)
-            path = _converted(registry, entry, settings, context_length, progress)
+            _remark_on_target(wanted, notice)
+            path = _converted(registry, entry, settings, wanted, progress)
             entry = registry.get(ref.name, precision) or entry
         else:
             entry = _ready_again(registry, entry)
@@ -147,6 +149,7 @@ def convert(
     *,
     precision: Precision = "auto",
     context_length: int | None = None,
+    target: Target = "auto",
     output: Path | str | None = None,
     settings: Settings | None = None,
     progress: ProgressCallback = silent,
@@ -155,6 +158,7 @@ def convert(
     """Convert a model whose files are on this machine; the network is not used.
 
     Args:
+        precision, context_length, target: as in ``pull``.
         output: a folder to write to, new or empty, instead of the store; then the registry is left alone.
 
     Returns:
@@ -165,15 +169,16 @@ def convert(
         UsageError: ``output`` is not empty.
         UnsupportedModel, FormatError, ConversionFailed, DiskFull: the files cannot be converted.
     """
-    _options("", "", precision, context_length)
+    wanted = _wanted(precision, context_length, target)
     settings = settings or Settings.from_environment()
     ref = _reference(name, None, settings)
+    _remark_on_target(wanted, notice)
     fetched = _at_hand(ref, settings, progress)
     if output is not None:
-        return _convert_into(Path(output), fetched, precision, context_length, progress)
+        return _convert_into(Path(output), fetched, wanted, progress)
     with _registry(settings, notice) as registry:
         entry = _downloaded(registry, registry.begin(ref.name, precision, revision=ref.revision), fetched)
-        return _converted(registry, entry, settings, context_length, progress)
+        return _converted(registry, entry, settings, wanted, progress)
 
 
 def plan(
@@ -219,7 +224,7 @@ def load(
     Raises:
         FastSLMError: one of its classes, see ``fastslm.errors``.
     """
-    _options("", "", precision, context_length)
+    _wanted(precision, context_length, "auto")
     if type(threads) is not int or threads < 0:
         message = f"threads is `{threads}`, expected a whole number of at least 0"
         raise UsageError(message, name="threads", value=threads)
@@ -243,8 +248,7 @@ def remember_speed(manifest: ModelManifest, timings: Timings, settings: Settings
         return
     position = timings.prompt_tokens + timings.completion_tokens // 2
     run = Run(
-        architecture=manifest.architecture,
-        precision=manifest.precision,
+        kind=manifest.kind,
         streamed_bytes=manifest.streamed_bytes,
         num_layers=manifest.num_layers,
         kv_bytes=2 * 4 * manifest.num_layers * manifest.num_kv_heads * manifest.head_dim * position,
@@ -346,7 +350,7 @@ def _ready_again(registry: Registry, entry: Entry) -> Entry:
     """A downloaded model is ``ready`` when a conversion of these very files is there already."""
     from fastslm.store import models
 
-    if not entry.folder or not _is_same(Path(entry.folder), None, commit=entry.commit):
+    if not entry.folder or not _is_sound(Path(entry.folder), commit=entry.commit):
         return entry
     return registry.advance(entry, "ready", size_bytes=models.size_bytes(Path(entry.folder)))
 
@@ -368,7 +372,7 @@ def fingerprint(path: Path) -> str:
 
 
 def _converted(
-    registry: Registry, entry: Entry, settings: Settings, context_length: int | None, progress: ProgressCallback
+    registry: Registry, entry: Entry, settings: Settings, wanted: ConvertOptions, progress: ProgressCallback
 ) -> Path:
     """Convert a downloaded model into the store, unless the same conversion is there already."""
     from fastslm.export.convert import convert as write_model
@@ -380,11 +384,11 @@ def _converted(
     with _recorded(registry, entry, "conversion"):
         models.remove_leftovers(settings.models_dir)
         source = open_model(Path(entry.snapshot))
-        options = _options(entry.name, entry.commit, entry.precision, context_length)
+        options = replace(wanted, name=entry.name, commit=entry.commit)
         resolved = resolve_precision(options.precision, source.tensors)
         folder = models.folder_path(settings.models_dir, entry.name, entry.commit, resolved)
         with models.exclusive(folder, lambda: progress(_WAITING)):
-            if not _is_same(folder, context_length):
+            if not _is_same(folder, wanted):
                 with models.building(folder) as scratch:
                     write_model(source, scratch, options, progress)
             size = models.size_bytes(folder)
@@ -392,9 +396,7 @@ def _converted(
     return folder
 
 
-def _convert_into(
-    output: Path, fetched: Fetched, precision: str, context_length: int | None, progress: ProgressCallback
-) -> Path:
+def _convert_into(output: Path, fetched: Fetched, wanted: ConvertOptions, progress: ProgressCallback) -> Path:
     from fastslm.export.convert import convert as write_model
     from fastslm.formats import open_model
     from fastslm.store import models
@@ -403,39 +405,75 @@ def _convert_into(
         raise UsageError(f"`{output}` is not empty, expected a new or empty folder", name="output", value=str(output))
     commit = fetched.commit or fingerprint(fetched.path)
     with models.building(output.absolute()) as scratch:
-        write_model(
-            open_model(fetched.path), scratch, _options(fetched.ref.name, commit, precision, context_length), progress
-        )
+        options = replace(wanted, name=fetched.ref.name, commit=commit)
+        write_model(open_model(fetched.path), scratch, options, progress)
     return output
 
 
-def _options(name: str, commit: str, precision: str, context_length: int | None) -> ConvertOptions:
+def _wanted(precision: str, context_length: int | None, target: str) -> ConvertOptions:
+    """The options of a conversion; name and commit are not known yet. Raises UsageError."""
     from fastslm.export.options import ConvertOptions
 
-    checked = cast("Precision", precision)  # ConvertOptions refuses any other word
-    return ConvertOptions(name=name, commit=commit, precision=checked, context_length=context_length)
+    checked = cast("Precision", precision), context_length, cast("Target", target)  # any other word is refused
+    return ConvertOptions("", "", *checked)
 
 
-def _is_same(folder: Path, context_length: int | None, *, commit: str = "") -> bool:
-    """Whether a sound conversion with this context length, and of this commit, is there."""
+def _remark_on_target(wanted: ConvertOptions, notice: Notice) -> None:
+    """Say in one line why a model is made for stock operators although nobody asked for them."""
+    from fastslm import ops
+
+    if wanted.target == "auto" and (reason := ops.why_unusable()):
+        notice(f"{reason}, so the model is made for stock operators")
+
+
+def _is_sound(folder: Path, *, commit: str = "") -> bool:
+    """Whether an undamaged conversion, of this commit, is there."""
     from fastslm.store import models
 
     try:
         manifest = ModelManifest.read(folder)
-        sound = not models.verify(folder, full=False)
+        return not models.verify(folder, full=False) and commit in ("", manifest.commit)
     except FastSLMError:
         return False
-    same_source = not commit or manifest.commit == commit
-    return sound and same_source and (context_length is None or manifest.context_length == context_length)
+
+
+def _is_same(folder: Path, wanted: ConvertOptions) -> bool:
+    """Whether an undamaged conversion with this context length, for this target, is there."""
+    from fastslm.export.targets import resolve_target
+
+    if not _is_sound(folder):
+        return False
+    manifest = ModelManifest.read(folder)
+    same_target = manifest.target == resolve_target(wanted.target) and not _why_outdated(manifest)
+    return same_target and wanted.context_length in (None, manifest.context_length)
+
+
+def _why_outdated(manifest: ModelManifest) -> str:
+    """Why packed weights cannot be read by this release; nothing when they can."""
+    from fastslm import ops
+
+    if manifest.target != "native" or manifest.packed_layout == ops.layout_version():
+        return ""
+    return f"its weights have layout {manifest.packed_layout}, expected {ops.layout_version()}"
 
 
 def _ready_folder(name: str, precision: str, settings: Settings, notice: Notice) -> Path | None:
-    """Folder of a usable conversion; None when there is none, or when somebody deleted it."""
+    """Folder of a conversion that runs here; None when there is none, or when it must be made again."""
     entry = find_entry(name, precision, settings, notice)
     if entry is None or not entry.usable:
         return None
     folder = Path(entry.folder)
-    if (folder / MANIFEST_NAME).is_file():
-        return folder
-    notice(f"`{folder}` is gone, so `{entry.name}` is made again")
-    return None
+    reason = _why_unusable(folder)
+    if reason:
+        notice(f"`{entry.name}` is made again: {reason}")
+    return None if reason else folder
+
+
+def _why_unusable(folder: Path) -> str:
+    """Why a conversion must be made again before it can be loaded here; nothing when it can be loaded."""
+    from fastslm import ops
+
+    if not (folder / MANIFEST_NAME).is_file():
+        return f"`{folder}` is gone"
+    manifest = ModelManifest.read(folder)
+    return _why_outdated(manifest) or (ops.why_unusable() if manifest.target == "native" else "")

@@ -36,7 +36,7 @@ def test_a_plan_fetches_headers_only(fastslm: Run, hub: FakeHub) -> None:
     plan = shown.data
     assert plan["download"]["cached_bytes"] == 0
     assert plan["precision"] == "exact"
-    assert {each["precision"] for each in plan["estimates"]} == {"fp32", "int8", "int4", "exact"}
+    assert {each["precision"] for each in plan["estimates"]} == {"fp32", "int8", "mixed", "int4", "int4-fast", "exact"}
     sizes = {each["precision"]: each["disk_bytes"] for each in plan["estimates"]}
     assert sizes["int4"] < sizes["int8"] < sizes["fp32"]
     assert all(each["tokens_per_s"] > 0 for each in plan["estimates"])
@@ -156,7 +156,7 @@ def test_an_answer_teaches_the_next_plan(fastslm: Run, tiny_file: str, tmp_path:
     for _ in range(3):
         shown = fastslm("run", tiny_file, "hello", "-n", "24", "--temperature", "0", "--raw", "--json")
     assert shown.data["usage"]["completion_tokens"] >= 8, "the tiny model stopped early"
-    assert len(json.loads(path.read_text())["runs"]["llama/exact"]) == 3
+    assert len(json.loads(path.read_text())["runs"]["llama/exact/native"]) == 3
     assert fastslm("plan", tiny_file, "--json").data["estimates"][-1]["tokens_per_s"] != first
 
 

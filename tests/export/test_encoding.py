@@ -16,6 +16,8 @@ from fastslm.export.encoding import (
     check_finite,
     choose_encoding,
     encode_rows,
+    last_layer_of,
+    role_of,
 )
 from fastslm.formats.source import TensorInfo
 from support.memory_source import MemoryTensors
@@ -33,6 +35,8 @@ from support.memory_source import MemoryTensors
         ("int4", "Q4_0", INT4_SYMMETRIC, INT8),
         ("int4", "Q4_1", INT4_OFFSETS, INT8),
         ("int4", "Q6_K", INT4, INT8),
+        ("int4-fast", "F32", INT4, INT4),
+        ("mixed", "F32", INT4, INT8),
         ("exact", "Q4_0", INT4_SYMMETRIC, INT4_SYMMETRIC),
         ("exact", "Q4_1", INT4_OFFSETS, INT4_OFFSETS),
         ("exact", "Q8_0", INT8, INT8),
@@ -43,13 +47,28 @@ from support.memory_source import MemoryTensors
 def test_the_table(precision: str, kind: str, layer: Encoding, embedding: Encoding) -> None:
     """As the module says."""
     info = TensorInfo("w", kind, (8, 64))
-    assert choose_encoding(precision, info, is_embedding=False) == layer
-    assert choose_encoding(precision, info, is_embedding=True) == embedding
+    assert choose_encoding(precision, info, "layer") == layer
+    assert choose_encoding(precision, info, "table") == embedding
+
+
+@pytest.mark.parametrize(("precision", "outer"), [("int4", INT4), ("mixed", INT8), ("int8", INT8), ("int4-fast", INT4)])
+def test_the_outer_layers_are_spared_under_mixed(precision: str, outer: Encoding) -> None:
+    """What the first layer spoils, all others build on."""
+    assert choose_encoding(precision, TensorInfo("w", "F32", (8, 64)), "outer layer") == outer
+
+
+def test_roles_come_from_names() -> None:
+    """Whatever a family calls its layers."""
+    names = ["wte.weight", "h.0.mlp.weight", "model.layers.11.mlp.weight", "model.layers.2.mlp.weight"]
+    last = last_layer_of(names)
+    assert last == 11
+    assert [role_of(name, last, is_table=False) for name in names] == ["layer", "outer layer", "outer layer", "layer"]
+    assert role_of("model.layers.0.x", last, is_table=True) == "table"
 
 
 def test_rows_that_do_not_divide_into_blocks_stay_float() -> None:
     """A narrow matrix is rare and small; it is not padded."""
-    assert choose_encoding("int4", TensorInfo("w", "F32", (8, 40)), is_embedding=False) == FLOAT
+    assert choose_encoding("int4", TensorInfo("w", "F32", (8, 40)), "layer") == FLOAT
 
 
 @pytest.mark.parametrize("encoding", [FLOAT, INT8, INT4], ids=lambda e: f"{e.bits}")
@@ -65,7 +84,7 @@ def test_planes_have_the_announced_size(encoding: Encoding, columns: int) -> Non
 def test_planes_of_blocks_have_the_announced_size(kind: str) -> None:
     """Also when the numbers of the file are kept."""
     tensors = MemoryTensors({"w": np.random.default_rng(0).normal(size=(6, 96))}, {"w": kind})
-    encoding = choose_encoding("exact", tensors.info("w"), is_embedding=False)
+    encoding = choose_encoding("exact", tensors.info("w"), "layer")
     planes = encode_rows(tensors, tensors.info("w"), encoding, slice(2, 6))
     assert tuple(plane.nbytes for plane in planes) == tuple(4 * size for size in encoding.row_bytes(96))
 

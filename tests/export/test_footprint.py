@@ -11,7 +11,7 @@ from fastslm.export.convert import convert
 from fastslm.export.footprint import measure, read_footprint
 from fastslm.export.options import ConvertOptions
 from fastslm.formats import open_model, open_outline
-from fastslm.store.manifest import GRAPH_NAME, WEIGHTS_NAME
+from fastslm.store.manifest import GRAPH_NAME, WEIGHTS_NAME, ModelKind
 from support.tiny_files import TinyLlama, write_llama_gguf
 
 SHAPES = {
@@ -33,7 +33,7 @@ def test_a_footprint_has_the_size_of_the_conversion(tmp_path: Path, name: str, p
     found = measure(open_outline(source), options)
     manifest = convert(open_model(source), folder, options)
     assert found.file_bytes == sum((folder / file).stat().st_size for file in (GRAPH_NAME, WEIGHTS_NAME))
-    again = read_footprint(folder, architecture="llama", precision=precision, context_length=found.context_length)
+    again = read_footprint(folder, found.kind, found.context_length)
     assert again == found
     assert manifest.streamed_bytes == found.streamed_bytes
 
@@ -62,4 +62,4 @@ def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
     """The file is named."""
     (tmp_path / GRAPH_NAME).write_bytes(b"\xff" * 100)
     with pytest.raises(FormatError, match=GRAPH_NAME):
-        read_footprint(tmp_path, architecture="llama", precision="int4", context_length=1)
+        read_footprint(tmp_path, ModelKind("llama", "int4", "native"), 1)

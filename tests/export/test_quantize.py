@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fastslm import _native
+from fastslm.errors import ConversionFailed, UsageError
 from fastslm.export.quantize import pack4, quantize4, quantize8
+from reference import quantize as twin
 from reference.blocks import dequantize, unpack4
 
 ROWS = arrays(np.float32, (3, 64), elements=st.floats(-(2.0**60), 2.0**60, width=32))
@@ -48,7 +51,7 @@ def test_four_bits_lose_no_more_than_plain_rounding(rows: np.ndarray) -> None:
 def test_four_bits_keep_normal_weights_within_the_known_error() -> None:
     """Squared error over squared weights; llama.cpp's Q4_0 leaves about 0.0075 on such weights."""
     rows = np.random.default_rng(1).normal(0, 0.05, (64, 512)).astype(np.float32)
-    assert ((restore4(rows) - rows) ** 2).sum() < 0.0063 * (rows**2).sum()
+    assert ((restore4(rows) - rows) ** 2).sum() < 0.0060 * (rows**2).sum()
 
 
 def test_one_outlier_costs_its_own_block_only() -> None:
@@ -91,3 +94,52 @@ def test_zero_points_of_an_odd_number_of_blocks_fill_half_a_byte() -> None:
 def test_packing_puts_the_even_code_low() -> None:
     """The order of MatMulNBits."""
     assert pack4(np.array([[1, 2, 15, 0]], np.uint8)).tolist() == [[0x21, 0x0F]]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("thorough", [False, True])
+def test_the_search_is_that_of_its_twin(thorough: bool, weighted: bool) -> None:
+    """To the last bit, also where a tile is not full and where rows are short."""
+    random = np.random.default_rng(4)
+    rows = random.normal(0.01, 0.05, (7, 96)).astype(np.float32)
+    importance = random.random(96).astype(np.float32) if weighted else None
+    result = _native.quantize(rows, bits=4, importance=importance, thorough=thorough)
+    assert result is not None
+    codes, scales, zeros = twin.quantize4(rows, importance, thorough=thorough)
+    np.testing.assert_array_equal(unpack4(result[0]).reshape(-1, 32), codes)
+    np.testing.assert_array_equal(result[1].reshape(-1), scales)
+    np.testing.assert_array_equal(result[2].reshape(-1), zeros)
+
+
+def test_importance_moves_the_error_to_where_it_hurts_less() -> None:
+    """The weighted error becomes smaller, the plain one larger."""
+    random = np.random.default_rng(5)
+    rows = random.normal(0, 0.05, (64, 128)).astype(np.float32)
+    importance = random.exponential(1, 128).astype(np.float32) ** 2
+    codes, scales, zeros = quantize4(rows, importance)
+    weighted = dequantize(unpack4(codes), scales, unpack4(zeros)[:, : scales.shape[1]])
+    plain = restore4(rows)
+    assert (importance * (weighted - rows) ** 2).sum() < 0.95 * (importance * (plain - rows) ** 2).sum()
+    assert ((weighted - rows) ** 2).sum() > ((plain - rows) ** 2).sum()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_noticed(bits: int, bad: float) -> None:
+    """Wherever it stands."""
+    for place in (0, 31, 700, 1023):
+        rows = np.ones((2, 512), np.float32)
+        rows.reshape(-1)[place] = bad
+        with pytest.raises(ConversionFailed, match=f"`{bad}`"):
+            quantize4(rows) if bits == 4 else quantize8(rows)
+
+
+def test_shapes_that_cannot_be_are_refused() -> None:
+    """One sentence each."""
+    rows = np.zeros((2, 48), np.float32)
+    with pytest.raises(UsageError, match="`columns` is `48`, expected a multiple of 32"):
+        _native.quantize(rows, bits=4)
+    with pytest.raises(UsageError, match="`importance` has 3 values, expected 64"):
+        _native.quantize(np.zeros((2, 64), np.float32), bits=4, importance=np.ones(3, np.float32))
+    with pytest.raises(UsageError, match="bits"):
+        _native.quantize(np.zeros((2, 64), np.float32), bits=5)  # type: ignore[arg-type]

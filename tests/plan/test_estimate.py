@@ -10,6 +10,7 @@ from fastslm.errors import DiskFull, DoesNotFit
 from fastslm.export.footprint import Footprint
 from fastslm.plan.estimate import Estimate, Machine, Plan, Traffic
 from fastslm.plan.memory import longest_context, memory_need
+from fastslm.store.manifest import ModelKind
 
 GB = 10**9
 ROOMY = Machine(16 * GB, 12 * GB, 100 * GB, 100 * GB, same_disk=True, bandwidth=None)
@@ -19,7 +20,7 @@ def plan_on(machine: Machine, *, context: int = 4096, asked: bool = False, chose
     """A model of 8 GB in fp32 and 1 GB in int4."""
     estimates = []
     for precision, size in (("fp32", 8 * GB), ("int4", 1 * GB)):
-        print_ = Footprint("llama", precision, context, 16, size, size, size, 0, 0, 65536, 90000)
+        print_ = Footprint(ModelKind("llama", precision, "native"), context, 16, size, size, size, 0, 0, 65536, 90000)
         longest = longest_context(print_, 0, machine.memory_bytes)
         estimates.append(Estimate(print_, 0, memory_need(print_, context, 0), longest, None))
     traffic = Traffic(total_bytes=3 * GB, cached_bytes=1 * GB)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from fastslm.engine.generate import GenerationOptions
 from fastslm.export.footprint import Footprint
 from fastslm.plan.memory import CHUNK_TOKENS, longest_context, memory_need
+from fastslm.store.manifest import ModelKind
 
 SIZES = st.integers(0, 10**11)
 
@@ -16,7 +17,7 @@ SIZES = st.integers(0, 10**11)
 def footprints(draw: st.DrawFn) -> Footprint:
     heap, mapped, passing = draw(SIZES), draw(SIZES), draw(st.integers(0, 10**9))
     context, kv, row = draw(st.integers(1, 131072)), draw(st.integers(0, 10**6)), draw(st.integers(0, 10**6))
-    return Footprint("llama", "int4", context, 16, heap, heap, heap, mapped, passing, kv, row)
+    return Footprint(ModelKind("llama", "int4", "native"), context, 16, heap, heap, heap, mapped, passing, kv, row)
 
 
 @given(footprints(), st.integers(1, 131072), st.integers(1, 131072))

@@ -10,9 +10,10 @@ import pytest
 from fastslm.export.footprint import Footprint
 from fastslm.plan.speed import correction, formula_s, measured_bandwidth, tokens_per_s
 from fastslm.store.machine_file import MachineFile, Run
+from fastslm.store.manifest import ModelKind
 
-PRINT = Footprint("llama", "int4", 4096, 16, 10**9, 10**9, 10**9, 0, 0, 65536, 90000)
-RUN = Run("llama", "int4", 10**9, 16, 65536 * 512, token_s=0.1)
+PRINT = Footprint(ModelKind("llama", "int4", "native"), 4096, 16, 10**9, 10**9, 10**9, 0, 0, 65536, 90000)
+RUN = Run(ModelKind("llama", "int4", "native"), 10**9, 16, 65536 * 512, token_s=0.1)
 
 
 def test_a_model_of_twice_the_bytes_answers_at_about_half_the_speed() -> None:

@@ -10,8 +10,9 @@ import pytest
 from fastslm.errors import StoreError
 from fastslm.store import machine_file
 from fastslm.store.machine_file import MOST_RUNS, MachineFile, Run
+from fastslm.store.manifest import ModelKind
 
-RUN = Run("llama", "int4", 1000, 2, 10, 0.05)
+RUN = Run(ModelKind("llama", "int4", "native"), 1000, 2, 10, 0.05)
 
 
 def test_what_is_noted_is_read_again(tmp_path: Path) -> None:
@@ -19,11 +20,12 @@ def test_what_is_noted_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "home" / "machine.json"
     MachineFile(path).note_bandwidth(2, 2e10)
     MachineFile(path).note_run(RUN)
-    MachineFile(path).note_run(replace(RUN, precision="int8"))
+    for change in ({"precision": "int8"}, {"target": "portable"}):
+        MachineFile(path).note_run(replace(RUN, kind=replace(RUN.kind, **change)))
     found = MachineFile(path)
     assert found.bandwidth(2) == 2e10
     assert found.bandwidth(1) is None
-    assert found.runs("llama", "int4") == (RUN,)
+    assert found.runs(RUN.kind) == (RUN,)
 
 
 def test_the_newest_runs_are_kept(tmp_path: Path) -> None:
@@ -31,7 +33,7 @@ def test_the_newest_runs_are_kept(tmp_path: Path) -> None:
     file = MachineFile(tmp_path / "machine.json")
     for number in range(MOST_RUNS + 3):
         file.note_run(replace(RUN, kv_bytes=number))
-    assert [run.kv_bytes for run in file.runs("llama", "int4")] == list(range(3, MOST_RUNS + 3))
+    assert [run.kv_bytes for run in file.runs(RUN.kind)] == list(range(3, MOST_RUNS + 3))
 
 
 @pytest.mark.parametrize(
@@ -52,9 +54,9 @@ def test_values_that_cannot_be_are_passed_over(tmp_path: Path) -> None:
     file = MachineFile(path)
     file.note_run(RUN)
     path.write_text(path.read_text().replace("0.05", "0"))
-    assert file.runs("llama", "int4") == ()
+    assert file.runs(RUN.kind) == ()
     path.write_text(path.read_text().replace('"token_s"', '"other"'))
-    assert file.runs("llama", "int4") == ()
+    assert file.runs(RUN.kind) == ()
     file.note_bandwidth(1, -5)
     assert file.bandwidth(1) is None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from fastslm import ops
 from fastslm.store.manifest import GRAPH_NAME, ModelManifest
 
 
@@ -17,6 +18,8 @@ class Decoder:
         manifest = ModelManifest.read(folder)
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
+        if manifest.target == "native":
+            ops.register(options)
         self.session = ort.InferenceSession(str(folder / GRAPH_NAME), options, providers=["CPUExecutionProvider"])
         self._binding = self.session.io_binding()
         self.lengths = np.zeros(batch, np.int32)

@@ -38,8 +38,6 @@ def has_window(variant: str) -> bool:
 LLAMA_VARIANTS = sorted(path.stem for path in (ROOT / "llama").glob("*.npz"))
 FAMILY_VARIANTS = sorted(path.stem for path in (ROOT / "families").glob("*.npz"))
 VARIANTS = LLAMA_VARIANTS + FAMILY_VARIANTS
-COMPUTED = [variant for variant in VARIANTS if not (WINDOW_IS_WIDER and has_window(variant))]
-"""Variants that this ONNX Runtime computes exactly."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption, Quiet
+from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption, Quiet, Target, TargetOption
 from fastslm.cli.output import Output
 
 
@@ -17,6 +17,7 @@ def command(
     output_folder: Annotated[Path | None, typer.Option("--output", "-o", help="Write here, not into the store")] = None,
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
+    target: TargetOption = Target.AUTO,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,6 +33,7 @@ def command(
             model,
             precision=precision.choice,
             context_length=context,
+            target=target.choice,
             output=output_folder,
             progress=progress,
             notice=output.remark,

@@ -10,6 +10,20 @@ import typer
 if TYPE_CHECKING:
     from fastslm.config import Settings
     from fastslm.export.options import Precision as Choice
+    from fastslm.export.options import Target as TargetChoice
+
+
+class Target(str, Enum):
+    """Targets that a user may ask for."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    PORTABLE = "portable"
+
+    @property
+    def choice(self) -> TargetChoice:
+        """The word that the library takes."""
+        return self.value
 
 
 class Precision(str, Enum):
@@ -18,7 +32,9 @@ class Precision(str, Enum):
     AUTO = "auto"
     FP32 = "fp32"
     INT8 = "int8"
+    MIXED = "mixed"
     INT4 = "int4"
+    INT4_FAST = "int4-fast"
     EXACT = "exact"
 
     @property
@@ -28,10 +44,15 @@ class Precision(str, Enum):
 
 
 PRECISION_HELP = (
-    "fp32, int8, int4, exact (the source's own quantised blocks), or auto: exact for a quantised GGUF, else int4"
+    "fp32, int8, mixed, int4, int4-fast, exact (the source's own quantised blocks), or auto: exact for a quantised "
+    "GGUF, else int4"
 )
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="org/name[@revision], a short name, a path, a URL, or demo")]
+TargetOption = Annotated[
+    Target,
+    typer.Option("--target", help="native (our own operators), portable (stock ones), or auto: native where it runs"),
+]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help=PRECISION_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks")]

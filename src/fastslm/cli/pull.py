@@ -17,6 +17,8 @@ from fastslm.cli.options import (
     Precision,
     PrecisionOption,
     Quiet,
+    Target,
+    TargetOption,
     download_settings,
 )
 from fastslm.cli.output import Output, amount
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from fastslm.api import Pulled
     from fastslm.config import Settings
     from fastslm.export.options import Precision as Choice
+    from fastslm.export.options import Target as TargetChoice
 
 
 MaybeModel = Annotated[
@@ -42,6 +45,7 @@ class _Request:
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     context_length: int | None
+    target: TargetChoice
     convert: bool
     force: bool
     metered: bool
@@ -60,6 +64,7 @@ def command(
     ] = None,
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
+    target: TargetOption = Target.AUTO,
     no_convert: Annotated[bool, typer.Option("--no-convert", help="Stop after the verified download")] = False,
     resume_all: Annotated[bool, typer.Option("--resume-all", help="Go on with every pull that did not end")] = False,
     limit_rate: LimitRate = None,
@@ -74,7 +79,7 @@ def command(
     output = Output(as_json=as_json, quiet=quiet)
     settings = download_settings(limit_rate, max_connections, mirror)
     patterns = tuple(include or ()), tuple(exclude or ())
-    request = _Request(revision, *patterns, context, not no_convert, force, metered, settings)
+    request = _Request(revision, *patterns, context, target.choice, not no_convert, force, metered, settings)
     if (model is None) != resume_all:
         found = "both a model and --resume-all" if model else "neither a model nor --resume-all"
         raise UsageError(f"pull got {found}, expected one of them", name="model", value=model)
@@ -123,6 +128,7 @@ def _pull(model: str, precision: Choice, request: _Request, output: Output) -> P
             settings=request.settings,
             precision=precision,
             context_length=request.context_length,
+            target=request.target,
             convert=request.convert,
             force=request.force,
             progress=progress,

@@ -53,6 +53,7 @@ def manifest_facts(manifest: ModelManifest) -> list[tuple[str, str]]:
     return [
         ("architecture", manifest.architecture),
         ("precision", manifest.precision),
+        ("target", manifest.target),
         ("context", f"{manifest.context_length} tokens, {amount(cache)} of KV cache each"),
         ("vocabulary", f"{manifest.vocab_size} tokens"),
         ("layers", f"{manifest.num_layers}, {manifest.num_kv_heads} KV heads of {manifest.head_dim}"),

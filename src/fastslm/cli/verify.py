@@ -54,8 +54,9 @@ def workshop(settings: Settings, progress: ProgressCallback) -> Workshop:
     from fastslm import api
     from fastslm.upkeep.repair import Workshop
 
-    def convert(name: str, precision: str, context: int | None) -> None:
-        options: dict[str, Any] = {"precision": precision, "context_length": context, "settings": settings}
+    def convert(name: str, precision: str, context: int | None, target: str) -> None:
+        kind = {"precision": precision, "context_length": context, "target": target}
+        options: dict[str, Any] = {**kind, "settings": settings}
         try:
             api.convert(name, progress=progress, **options)
         except FileMissing:

@@ -6,7 +6,6 @@ present keys and values are bound to one buffer, so a step copies nothing and al
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fastslm import ops, runtime
 from fastslm.engine.kv_cache import CacheShape, KVCache
 from fastslm.errors import FileMissing, FormatError, GenerationFailed
 from fastslm.store.manifest import GRAPH_NAME, ModelManifest
@@ -56,9 +56,10 @@ class OrtSession:
 
         Raises:
             FileMissing: there is no graph.
+            UnsupportedModel: it needs our operators, which do not load here.
             FormatError: ONNX Runtime does not accept it, or it is not the graph that the manifest describes.
         """
-        self._inner = _load(folder / GRAPH_NAME, threads)
+        self._inner = _load(folder / GRAPH_NAME, threads, with_ours=manifest.target == "native")
         _check_interface(self._inner, manifest, folder)
         self._shape = CacheShape(manifest.num_layers, manifest.num_kv_heads, context_length, manifest.head_dim)
         self._vocab_size = manifest.vocab_size
@@ -86,7 +87,9 @@ class OrtSession:
         try:
             logits = self._step(cache, len(ids), every_position).run(ids, len(cache))
         except Exception as error:  # whatever class ONNX Runtime raises
-            raise GenerationFailed(f"ONNX Runtime failed at position {len(cache)}: {_first_line(error)}") from error
+            raise GenerationFailed(
+                f"ONNX Runtime failed at position {len(cache)}: {runtime.first_line(error)}"
+            ) from error
         cache.extend(ids)
         return logits
 
@@ -123,7 +126,7 @@ class _Step:
         return self._logits
 
     def _bind(self, cache: KVCache) -> None:
-        ort_value = _onnxruntime().OrtValue
+        ort_value = runtime.onnxruntime().OrtValue
         inputs = {
             "input_ids": self._ids,
             "seqlens_k": self._last_position,
@@ -140,28 +143,22 @@ class _Step:
                 self._binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
 
 
-def _onnxruntime() -> Any:
-    """The library, told not to record its use: its import alone writes files into the home folder otherwise."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    return onnxruntime
-
-
-def _load(path: Path, threads: int) -> Any:
+def _load(path: Path, threads: int, *, with_ours: bool) -> Any:
     if not path.is_file():
         raise FileMissing(f"the model folder has no graph: `{path}`", what="file", name=str(path))
-    onnxruntime = _onnxruntime()
-    onnxruntime.disable_telemetry_events()  # where the program had imported it before
+    onnxruntime = runtime.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # else the arena holds every shape of a prompt twice
     options.log_severity_level = 4  # what goes wrong is raised, not printed
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if with_ours:
+        ops.register(options)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever class ONNX Runtime raises
-        raise FormatError(f"`{path}` cannot be loaded: {_first_line(error)}", subject=str(path)) from error
+        raise FormatError(f"`{path}` cannot be loaded: {runtime.first_line(error)}", subject=str(path)) from error
 
 
 def _check_interface(session: Any, manifest: ModelManifest, folder: Path) -> None:
@@ -175,7 +172,3 @@ def _check_interface(session: Any, manifest: ModelManifest, folder: Path) -> Non
     if any(isinstance(f, int) and f != e for f, e in zip(found, expected, strict=True)) or not caches:
         message = f"the graph in `{folder}` has (caches, heads, head size, vocabulary) {found}, expected {expected}"
         raise FormatError(message, subject=str(folder / GRAPH_NAME), expected=expected, found=found)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

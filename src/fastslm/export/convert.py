@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from fastslm import ops
 from fastslm._native import __version__, hash_file
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
 from fastslm.export.decoder.shape import DecoderShape
@@ -22,9 +23,9 @@ from fastslm.export.families import family_of
 from fastslm.export.footprint import streamed_bytes
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
-from fastslm.export.layers import Layers
 from fastslm.export.matrices import MatrixWriter, check_tensors
-from fastslm.export.options import MAX_CONTEXT, ConvertOptions, Precision
+from fastslm.export.options import MAX_CONTEXT, PLAIN, ConvertOptions, Precision
+from fastslm.export.targets import TARGETS, resolve_target
 from fastslm.export.weights import WeightsFile
 from fastslm.formats.source import ModelSource, TensorSource
 from fastslm.progress import Progress, ProgressCallback, silent
@@ -53,14 +54,14 @@ def convert(
     family = family_of(config)
     shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options.context_length)
     check_tensors(source.tensors, family.wanted_tensors(shape))
-    precision = resolve_precision(options.precision, source.tensors)
+    precision, target = resolve_precision(options.precision, source.tensors), resolve_target(options.target)
     with _file_errors(target_dir), WeightsFile(target_dir / WEIGHTS_NAME) as weights:
         graph = Graph(weights)
         with ThreadPoolExecutor(options.worker_count, "convert") as pool:
             matrices = MatrixWriter(source.tensors, weights, precision, pool, _counter(shape.tensor_count, progress))
-            family.build(shape, Layers(graph, matrices))
+            family.build(shape, graph, matrices, TARGETS[target])
         graph.save(target_dir / GRAPH_NAME)
-    manifest = _manifest(source, shape, replace(options, precision=precision))
+    manifest = _manifest(source, shape, replace(options, precision=precision, target=target))
     manifest = replace(manifest, streamed_bytes=streamed_bytes(graph.model()))
     with _file_errors(target_dir):
         return _write_texts(source, target_dir, manifest)
@@ -74,8 +75,8 @@ def resolve_precision(wanted: Precision, tensors: TensorSource) -> Precision:
     """
     is_quantized = any(tensors.info(name).is_quantized for name in tensors)
     if wanted == "exact" and not is_quantized:
-        message = "precision is `exact`, expected fp32, int8 or int4 for a model of plain floats"
-        raise UsageError(message, name="precision", value=wanted, allowed=("fp32", "int8", "int4"))
+        message = f"precision is `exact`, expected one of {', '.join(PLAIN)} for a model of plain floats"
+        raise UsageError(message, name="precision", value=wanted, allowed=PLAIN)
     if wanted == "auto":
         return "exact" if is_quantized else "int4"
     return wanted
@@ -106,6 +107,8 @@ def _manifest(source: ModelSource, shape: DecoderShape, options: ConvertOptions)
         commit=options.commit,
         architecture=str(source.config["model_type"]),
         precision=options.precision,
+        target=options.target,
+        packed_layout=ops.layout_version() if options.target == "native" else 0,
         context_length=shape.context_length,
         vocab_size=shape.vocab_size,
         num_layers=shape.num_layers,

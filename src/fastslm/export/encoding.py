@@ -2,22 +2,26 @@
 
 Which encoding a matrix gets is decided here and nowhere else:
 
-    precision   layers   embedding and head   norms, biases
-    fp32        float    float                float
-    int8        8 bits   8 bits               float
-    int4        4 bits   8 bits               float
+    precision   layers   first and last layer   embedding and head   norms, biases
+    fp32        float    float                  float                float
+    int8        8 bits   8 bits                 8 bits               float
+    mixed       4 bits   8 bits                 8 bits               float
+    int4        4 bits   4 bits                 8 bits               float
+    int4-fast   4 bits   4 bits                 4 bits               float
     exact       Q4_0, Q4_1: 4 bits, Q8_0: 8 bits, with the numbers of the file; every other block format, and a
                 matrix of plain floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
 
-Blocks of a GGUF file that have the wanted number of bits keep their numbers under int4 and int8 too. A matrix whose
-rows are not a multiple of 32 stays float.
+Blocks of a GGUF file that have the wanted number of bits keep their numbers under the other precisions too. A matrix
+whose rows are not a multiple of 32 stays float.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -73,24 +77,54 @@ IMPORTED: Mapping[str, tuple[Encoding, Callable[[Bytes], Planes]]] = MappingProx
 )
 """Block formats whose numbers are kept under ``exact``."""
 
-QUANTIZERS: Mapping[Encoding, Callable[[Floats], Planes]] = MappingProxyType(
-    {FLOAT: lambda rows: (rows,), INT8: quantize8, INT4: quantize4}
+Role = Literal["layer", "outer layer", "table"]
+"""What a matrix is for: a layer, the first or last layer, or the embedding and the output head."""
+
+BITS: Mapping[str, Mapping[Role, int]] = MappingProxyType(
+    {
+        "fp32": {"layer": 32, "outer layer": 32, "table": 32},
+        "int8": {"layer": 8, "outer layer": 8, "table": 8},
+        "mixed": {"layer": 4, "outer layer": 8, "table": 8},
+        "int4": {"layer": 4, "outer layer": 4, "table": 8},
+        "int4-fast": {"layer": 4, "outer layer": 4, "table": 4},
+    }
 )
+"""Bits by precision; ``exact`` has those of the file."""
+
+_LAYER = re.compile(r"\.(\d+)\.")
 
 
-def choose_encoding(precision: str, info: TensorInfo, *, is_embedding: bool) -> Encoding:
-    """The encoding of one matrix under a precision (``fp32``, ``int8``, ``int4`` or ``exact``)."""
+def role_of(name: str, last_layer: int, *, is_table: bool) -> Role:
+    """The role of the tensor with this name, in a model whose last layer has this number."""
+    if is_table:
+        return "table"
+    found = _LAYER.search(name)
+    return "outer layer" if found and int(found[1]) in (0, last_layer) else "layer"
+
+
+def last_layer_of(names: Iterable[str]) -> int:
+    """Number of the last layer that any of these tensors belongs to."""
+    return max((int(found[1]) for found in map(_LAYER.search, names) if found), default=0)
+
+
+def choose_encoding(precision: str, info: TensorInfo, role: Role) -> Encoding:
+    """The encoding of one matrix under a precision of ``BITS``, or ``exact``."""
     if precision == "fp32" or info.shape[-1] % BLOCK:
         return FLOAT
     kept = IMPORTED[info.dtype][0] if info.dtype in IMPORTED else INT8
     if precision == "exact":
         return kept
-    wanted = INT4 if precision == "int4" and not is_embedding else INT8
+    wanted = INT4 if BITS[precision][role] == 4 else INT8
     return kept if kept.bits == wanted.bits else wanted
 
 
-def encode_rows(source: TensorSource, info: TensorInfo, encoding: Encoding, rows: slice) -> Planes:
+def encode_rows(
+    source: TensorSource, info: TensorInfo, encoding: Encoding, rows: slice, importance: Floats | None = None
+) -> Planes:
     """Read some rows of a matrix and encode them.
+
+    Args:
+        importance: how much the squared error of each column counts in a search, None for all the same.
 
     Raises:
         ConversionFailed: a number is infinite or not a number.
@@ -101,8 +135,16 @@ def encode_rows(source: TensorSource, info: TensorInfo, encoding: Encoding, rows
         check_finite(info.name, *planes[1:])
         return planes
     values = source.read(info.name, rows.start, rows.stop)
-    check_finite(info.name, values)
-    return QUANTIZERS[encoding](values)
+    if not encoding.is_quantized:
+        check_finite(info.name, values)
+        return (values,)
+    try:
+        planes = quantize8(values) if encoding.bits == 8 else quantize4(values, importance)
+    except ConversionFailed:
+        check_finite(info.name, values)  # which knows the name
+        raise
+    check_finite(info.name, planes[1])  # a scale may overflow where no weight does
+    return planes
 
 
 def check_finite(name: str, *arrays: npt.NDArray[np.generic]) -> None:

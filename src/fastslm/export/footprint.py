@@ -6,7 +6,7 @@ needs a row in a table here at most.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,14 +19,16 @@ from fastslm.errors import FormatError
 from fastslm.export.families import family_of
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
-from fastslm.export.layers import Layers
-from fastslm.export.matrices import MatrixWriter, StoredMatrix, check_tensors
+from fastslm.export.matrices import MatrixWriter, check_tensors
 from fastslm.export.options import MAX_CONTEXT, ConvertOptions
+from fastslm.export.targets import TARGETS, resolve_target
 from fastslm.export.weights import Region, WeightsFile
-from fastslm.formats.source import Outline, TensorInfo
-from fastslm.store.manifest import GRAPH_NAME, WEIGHTS_NAME
+from fastslm.formats.source import Outline
+from fastslm.store.manifest import GRAPH_NAME, WEIGHTS_NAME, ModelKind
 
-LOOKED_UP = frozenset({"Gather", "GatherBlockQuantized", "GroupQueryAttention", "RotaryEmbedding"})
+LOOKED_UP = frozenset(
+    {"Gather", "GatherBlockQuantized", "GroupQueryAttention", "RotaryEmbedding", "QEmbedding", "Attention"}
+)
 """Operators that read a few rows of a table for each token."""
 
 QUANTIZED = "MatMulNBits"
@@ -43,7 +45,7 @@ class Footprint:
     """What a converted model takes. Sizes in bytes.
 
     Attributes:
-        architecture, precision, context_length, num_layers: as in the manifest.
+        kind, context_length, num_layers: as in the manifest.
         file_bytes: weights and graph on disk.
         streamed_bytes: weights that are read for every token of an answer.
         heap_bytes: copies of weights that ONNX Runtime makes when it loads the model.
@@ -53,8 +55,7 @@ class Footprint:
         row_bytes: results of the linear operators of one layer for one token.
     """
 
-    architecture: str
-    precision: str
+    kind: ModelKind
     context_length: int
     num_layers: int
     file_bytes: int
@@ -77,19 +78,17 @@ def measure(outline: Outline, options: ConvertOptions) -> Footprint:
     shape = family.read_shape(config, frozenset(outline.tensors))
     shape = replace(shape, context_length=min(shape.context_length, options.context_length or MAX_CONTEXT))
     check_tensors(outline.tensors, family.wanted_tensors(shape))
+    target = resolve_target(options.target)
     weights = _Counter()
     graph = Graph(weights)
     with ThreadPoolExecutor(1) as idle:
-        family.build(shape, Layers(graph, _Shapes(outline.tensors, weights, options.precision, idle, _ignore)))
-    return examine(
-        graph.model(),
-        architecture=str(outline.config["model_type"]),
-        precision=options.precision,
-        context_length=shape.context_length,
-    )
+        matrices = _Shapes(outline.tensors, weights, options.precision, idle, _ignore)
+        family.build(shape, graph, matrices, TARGETS[target])
+    kind = ModelKind(str(outline.config["model_type"]), options.precision, target)
+    return examine(graph.model(), kind, shape.context_length)
 
 
-def read_footprint(folder: Path, *, architecture: str, precision: str, context_length: int) -> Footprint:
+def read_footprint(folder: Path, kind: ModelKind, context_length: int) -> Footprint:
     """What a converted model takes, from its graph alone.
 
     Raises:
@@ -102,10 +101,10 @@ def read_footprint(folder: Path, *, architecture: str, precision: str, context_l
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # whatever class the library raises
         raise FormatError(f"`{path}` cannot be read: {error}", subject=str(path)) from error
-    return examine(model, architecture=architecture, precision=precision, context_length=context_length)
+    return examine(model, kind, context_length)
 
 
-def examine(model: Any, *, architecture: str, precision: str, context_length: int) -> Footprint:
+def examine(model: Any, kind: ModelKind, context_length: int) -> Footprint:
     """Add up what a graph's operators do with its external weights."""
     weights = _external(model)
     caches = [value for value in model.graph.input if value.name.startswith("past_key_values.")]
@@ -113,8 +112,7 @@ def examine(model: Any, *, architecture: str, precision: str, context_length: in
     layers = max(1, len(caches) // 2)
     kept = _mapped(uses)
     return Footprint(
-        architecture=architecture,
-        precision=precision,
+        kind=kind,
         context_length=context_length,
         num_layers=layers,
         file_bytes=max((weight.offset + weight.size for weight in weights.values()), default=0) + model.ByteSize(),
@@ -189,9 +187,11 @@ class _Use:
 
     def width(self) -> int:
         """Numbers per token that come out, for operators with a matrix."""
-        for attribute in self.node.attribute:
-            if attribute.name == "N":
-                return int(attribute.i)
+        if self.node.op_type in LOOKED_UP:
+            return 0
+        sizes = {each.name: int(each.i) for each in self.node.attribute if each.name in ("N", "width")}
+        if sizes:
+            return sizes.get("width", sizes.get("N", 0))
         own = self.node.op_type in COPIED and 1 in self.inputs()
         adds_up = len(self.node.input) == 3 and self.node.input[2] not in self.weights and self.node.input[2] != ""
         return self.inputs()[1].rows if own and not adds_up else 0
@@ -212,8 +212,8 @@ class _Counter(WeightsFile):
 class _Shapes(MatrixWriter):
     """Gives matrices their place and vectors their length, and reads neither."""
 
-    def fill(self, stored: StoredMatrix, infos: Sequence[TensorInfo]) -> None:
-        """Nothing is written."""
+    def spread(self, work: Callable[[slice], None], chunks: Iterable[slice]) -> None:
+        """Nothing is done."""
 
     def vector(self, *names: str) -> npt.NDArray[np.float32]:
         """Zeros."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastslm.export.decoder.shape import Activation, Linear
 from fastslm.export.graph import MICROSOFT, Graph
 from fastslm.export.matrices import MatrixWriter, StoredMatrix
 from fastslm.export.quantize import BLOCK
@@ -67,9 +68,23 @@ class Layers:
         codes = self.graph.external(f"{stored.name}/codes/rows", np.uint8, sizes[0], stored.planes[0])
         scales = self.graph.external(f"{stored.name}/scales/rows", np.float32, sizes[1], stored.planes[1])
         options = {"bits": bits, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
-        operands = [codes, ids, scales]
+        operands = [codes, ids, scales, *self._row_zeros(stored)]
         rows = self.graph.node("GatherBlockQuantized", operands, f"{name}/rows", domain=MICROSOFT, **options)
         return self._add_gathered_offsets(name, stored, ids, rows) if stored.encoding.has_offsets else rows
+
+    def store(self, *names: str, is_embedding: bool = False) -> StoredMatrix:
+        """Write tensors below each other as one matrix, see ``MatrixWriter``."""
+        return self.matrices.store(*names, is_embedding=is_embedding)
+
+    def project(self, linear: Linear, x: str) -> str:
+        """The product of x with a linear layer, [tokens, rows]."""
+        stored = self.store(*(weight.key for weight in linear.weights))
+        return self.linear(linear.name, stored, x, self.bias(linear))
+
+    def gated(self, kind: Activation, gate: Linear, up: Linear, x: str) -> str:
+        """activation(gate(x)) * up(x), the inner half of a feed-forward layer: [tokens, width]."""
+        gates, values = self.project(gate, x), self.project(up, x)
+        return self.graph.node("Mul", [self.activation(kind, gates), values], f"{values}/gated")
 
     def linear(self, name: str, stored: StoredMatrix, x: str, bias: str = "") -> str:
         """Multiply by the transposed matrix and add a bias: [tokens, rows of the matrix], a value of the given name.
@@ -100,7 +115,7 @@ class Layers:
         self.graph.nodes(operator, operands, results, domain=MICROSOFT, epsilon=weights.epsilon)
         return results[0], results[3]
 
-    def activation(self, kind: str, x: str) -> str:
+    def activation(self, kind: Activation, x: str) -> str:
         """``silu``, ``gelu`` (exact), ``gelu_tanh`` or ``relu`` of x; QuickGelu with alpha 1 is silu."""
         name = f"{x}/{kind}"
         if kind == "silu":
@@ -173,6 +188,10 @@ class Layers:
         """An initializer of one or more concatenated vectors."""
         return self.graph.weight(names[0], self.matrices.vector(*names))
 
+    def bias(self, linear: Linear) -> str:
+        """The bias of a linear layer; no name when it has none."""
+        return self.vector(*(each.key for each in linear.biases)) if linear.biases else ""
+
     def _product(self, name: str, stored: StoredMatrix, x: str, bias: str) -> str:
         bits, blocks = stored.encoding.bits, stored.columns // BLOCK
         shape = [stored.rows, blocks, BLOCK * bits // 8]
@@ -207,6 +226,13 @@ class Layers:
     def _zeros(self, stored: StoredMatrix) -> str:
         size = stored.planes[2].size_bytes
         return self.graph.external(f"{stored.name}/zeros", np.uint8, [size], stored.planes[2])
+
+    def _row_zeros(self, stored: StoredMatrix) -> list[str]:
+        """The zero points once more, as a table of rows to gather from."""
+        if not stored.encoding.has_zeros:
+            return []
+        shape = [stored.rows, stored.planes[2].size_bytes // stored.rows]
+        return [self.graph.external(f"{stored.name}/zeros/rows", np.uint8, shape, stored.planes[2])]
 
     def _offsets(self, stored: StoredMatrix) -> str:
         shape = [stored.rows, stored.columns // BLOCK]

@@ -5,15 +5,16 @@ Law: memory is bounded by ``CHUNK_WEIGHTS`` per thread, whatever the size of a t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 
 from fastslm.errors import FormatError, UnsupportedModel
-from fastslm.export.encoding import Encoding, check_finite, choose_encoding, encode_rows
+from fastslm.export.encoding import Encoding, check_finite, choose_encoding, encode_rows, last_layer_of, role_of
 from fastslm.export.weights import Region, WeightsFile
 from fastslm.formats.source import TensorInfo, TensorSource
 
@@ -54,9 +55,10 @@ class MatrixWriter:
     Attributes:
         source: the model's tensors, checked by ``check_tensors``.
         weights: where they go.
-        precision: ``fp32``, ``int8``, ``int4`` or ``exact``.
+        precision: one of ``encoding.BITS``, or ``exact``.
         pool: runs the tasks.
         report: told the name of every tensor that is done.
+        importance: by tensor, how much the squared error of each column counts when it is quantised.
     """
 
     source: TensorSource
@@ -64,10 +66,17 @@ class MatrixWriter:
     precision: str
     pool: ThreadPoolExecutor
     report: Callable[[str], None]
+    importance: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    @cached_property
+    def last_layer(self) -> int:
+        """Number of the model's last layer."""
+        return last_layer_of(self.source)
 
     def encoding(self, name: str, *, is_embedding: bool = False) -> Encoding:
         """What this tensor is stored as."""
-        return choose_encoding(self.precision, self.source.info(name), is_embedding=is_embedding)
+        role = role_of(name, self.last_layer, is_table=is_embedding)
+        return choose_encoding(self.precision, self.source.info(name), role)
 
     def store(self, *names: str, is_embedding: bool = False) -> StoredMatrix:
         """Write tensors of the same width and encoding below each other as one matrix.
@@ -87,9 +96,13 @@ class MatrixWriter:
         """Encode and write the tensors of a matrix that has its place. Raises as ``store``."""
         first = 0
         for info in infos:
-            _finish([self.pool.submit(self._write, info, stored, first, rows) for rows in _chunks(*info.shape)])
+            self.spread(partial(self._write, info, stored, first), _chunks(*info.shape))
             self.report(info.name)
             first += info.shape[0]
+
+    def spread(self, work: Callable[[slice], None], chunks: Iterable[slice]) -> None:
+        """Do the work for every range of rows on the pool's threads, and raise what the first failure raises."""
+        _finish([self.pool.submit(work, chunk) for chunk in chunks])
 
     def vector(self, *names: str) -> npt.NDArray[np.float32]:
         """Norm weights or biases, one after the other.
@@ -104,7 +117,7 @@ class MatrixWriter:
         return np.concatenate(parts)
 
     def _write(self, info: TensorInfo, stored: StoredMatrix, first: int, rows: slice) -> None:
-        planes = encode_rows(self.source, info, stored.encoding, rows)
+        planes = encode_rows(self.source, info, stored.encoding, rows, self.importance.get(info.name))
         sizes = stored.encoding.row_bytes(stored.columns)
         for region, size, plane in zip(stored.planes, sizes, planes, strict=True):
             self.weights.write(region, (first + rows.start) * size, plane)

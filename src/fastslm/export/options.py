@@ -8,7 +8,13 @@ from typing import Literal, get_args
 from fastslm.errors import UsageError
 from fastslm.machine import usable_cpus
 
-Precision = Literal["auto", "fp32", "int8", "int4", "exact"]
+Precision = Literal["auto", "fp32", "int8", "mixed", "int4", "int4-fast", "exact"]
+
+Target = Literal["auto", "native", "portable"]
+"""What runs the graph: operators of our own, or those that every ONNX Runtime has."""
+
+PLAIN: tuple[Precision, ...] = ("fp32", "int8", "mixed", "int4", "int4-fast")
+"""What any model can be converted to, from the most bits to the fewest."""
 
 MAX_CONTEXT = 32768
 """Most positions a converted model takes unless told otherwise.
@@ -23,10 +29,11 @@ class ConvertOptions:
 
     Attributes:
         name, commit: written to the manifest: what was asked for, and which version of it.
-        precision: ``fp32``, ``int8``, ``int4``, ``exact`` (keep the numbers of a quantised GGUF) or ``auto``:
-            ``exact`` for a quantised source, else ``int4``.
+        precision: ``fp32``, ``int8``, ``mixed``, ``int4``, ``int4-fast`` (see ``encoding``), ``exact`` (keep the
+            numbers of a quantised GGUF) or ``auto``: ``exact`` for a quantised source, else ``int4``.
         context_length: most positions of prompt and answer together; more than the model's own are refused.
             None for the model's own, but at most ``MAX_CONTEXT``.
+        target: ``native``, for the operators of this package, ``portable``, or ``auto``: ``native`` where they load.
         threads: threads that quantise, 0 for one per CPU that we may use (at most 8).
     """
 
@@ -34,13 +41,12 @@ class ConvertOptions:
     commit: str
     precision: Precision = "auto"
     context_length: int | None = None
+    target: Target = "auto"
     threads: int = 0
 
     def __post_init__(self) -> None:
-        allowed = get_args(Precision)
-        if self.precision not in allowed:
-            message = f"precision is `{self.precision}`, expected one of {', '.join(allowed)}"
-            raise UsageError(message, name="precision", value=self.precision, allowed=allowed)
+        _demand("precision", self.precision, get_args(Precision))
+        _demand("target", self.target, get_args(Target))
         length = self.context_length
         if length is not None and (type(length) is not int or length < 1):
             message = f"context length is `{length}`, expected a whole number of at least 1"
@@ -52,3 +58,9 @@ class ConvertOptions:
     def worker_count(self) -> int:
         """Threads to start."""
         return self.threads or min(8, usable_cpus())
+
+
+def _demand(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        message = f"{name} is `{value}`, expected one of {', '.join(allowed)}"
+        raise UsageError(message, name=name, value=value, allowed=allowed)

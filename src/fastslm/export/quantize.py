@@ -1,30 +1,24 @@
-"""Quantise float32 rows to 4 or 8 bits in blocks of 32, in numpy, fast enough to need no compiled code.
+"""Quantise float32 rows to 4 or 8 bits in blocks of 32, by the compiled search of ``_native.quantize``.
 
 In both formats ``weight = scale * (code - zero)``, as in ONNX Runtime's MatMulNBits and GatherBlockQuantized; 8 bits
-always use their default zero point 128, 4 bits have one per block. The arithmetic runs on the transposed blocks,
-[32, blocks], because there every reduction over a block is a sum of long rows.
+always use their default zero point 128, 4 bits have one per block.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
+
+from fastslm import _native
+from fastslm.errors import ConversionFailed
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 BLOCK = 32
 """Weights per scale."""
-
-SPANS = (np.float32(1.0), np.float32(0.93), np.float32(0.86))
-"""Parts of a block's range that the 16 codes of 4 bits may span; the best of them is taken.
-
-Measured on the weights of a real model: 0.77 times the squared error of the symmetric format (Q4_0 of llama.cpp);
-five spans instead of three gain another 0.7 %.
-"""
-
-NEGLIGIBLE = np.float32(1e-30)
-"""A block whose largest weight is below this is stored as zeros (its scale could not be inverted)."""
 
 
 def quantize8(rows: Floats) -> tuple[Bytes, Floats]:
@@ -35,47 +29,30 @@ def quantize8(rows: Floats) -> tuple[Bytes, Floats]:
 
     Returns:
         Codes [rows, columns] and scales [rows, columns / 32].
+
+    Raises:
+        ConversionFailed: a number is infinite or not a number.
     """
-    blocks = rows.reshape(-1, BLOCK).T.copy()
-    scales = np.abs(blocks).max(axis=0) / np.float32(127)
-    np.multiply(blocks, _inverse(scales), out=blocks)
-    np.rint(blocks, out=blocks)
-    np.add(blocks, np.float32(128), out=blocks)
-    codes = blocks.astype(np.uint8).T
-    return np.ascontiguousarray(codes).reshape(rows.shape), scales.reshape(len(rows), -1)
+    codes, scales, _ = _quantized(rows, 8, None)
+    return codes, scales
 
 
-def quantize4(rows: Floats) -> tuple[Bytes, Floats, Bytes]:
-    """Quantise to 4 bits with the least squared error that a short search finds.
-
-    For each of ``SPANS`` the middle part of a block's range is laid on the codes 0 … 15. With q = code - zero the scale
-    that fits best is <w, q> / <q, q>, and the error that it leaves is <w, w> - <w, q>² / <q, q>: the span with the
-    greatest <w, q>² / <q, q> wins (the idea of ``make_qx_quants`` in llama.cpp).
+def quantize4(rows: Floats, importance: Floats | None = None) -> tuple[Bytes, Floats, Bytes]:
+    """Quantise to 4 bits with the least squared error that a search over grids finds.
 
     Args:
         rows: [rows, columns], columns a multiple of 32.
+        importance: how much the squared error of each column counts, None for all the same.
 
     Returns:
         Codes [rows, columns / 2], two in a byte, the even column in the low half; scales [rows, columns / 32]; zero
         points [rows, bytes], packed like the codes, with half a byte to spare if their number is odd.
+
+    Raises:
+        ConversionFailed: a number is infinite or not a number.
     """
-    blocks = rows.reshape(-1, BLOCK).T.copy()
-    low, high = np.minimum(blocks.min(axis=0), 0), np.maximum(blocks.max(axis=0), 0)
-    middle, steps = (low + high) / 2, np.float32(15) * _inverse(high - low)
-    steps_of_best, scales, best = np.zeros_like(steps), np.zeros_like(steps), np.full_like(steps, -1)
-    codes, product = np.empty_like(blocks), np.empty_like(blocks)
-    for span in SPANS:
-        _round_to_grid(blocks, steps / span, middle, codes)
-        along = np.multiply(blocks, codes, out=product).sum(axis=0)
-        norm = np.maximum(np.multiply(codes, codes, out=product).sum(axis=0), 1)
-        score = along * (along / norm)
-        better = score > best
-        for kept, new in ((best, score), (steps_of_best, steps / span), (scales, along / norm)):
-            np.copyto(kept, new, where=better)
-    zeros = _round_to_grid(blocks, steps_of_best, middle, codes)
-    packed = pack4((codes + zeros).astype(np.uint8).T)
-    shape = (len(rows), -1)
-    return packed.reshape(shape), scales.reshape(shape), _pack_zeros(zeros.astype(np.uint8).reshape(shape))
+    codes, scales, zeros = _quantized(rows, 4, importance)
+    return codes, scales, pack4(np.pad(zeros, ((0, 0), (0, zeros.shape[1] % 2))))
 
 
 def pack4(codes: Bytes) -> Bytes:
@@ -84,22 +61,9 @@ def pack4(codes: Bytes) -> Bytes:
     return packed
 
 
-def _inverse(values: Floats) -> Floats:
-    """1 / value, and 0 where the value is negligible; values are at least 0."""
-    result = np.zeros_like(values)
-    np.divide(np.float32(1), values, out=result, where=values > NEGLIGIBLE)
+def _quantized(rows: Floats, bits: Literal[4, 8], importance: Floats | None) -> tuple[Bytes, Floats, Bytes]:
+    result = _native.quantize(rows, bits=bits, importance=importance)
+    if result is None:
+        bad = rows[~np.isfinite(rows)].flat[0]
+        raise ConversionFailed(f"a weight is `{bad}`, expected finite numbers", stage="reading weights")
     return result
-
-
-def _round_to_grid(blocks: Floats, steps: Floats, middle: Floats, codes: Floats) -> Floats:
-    """Fill in codes minus zero point, for ``steps`` codes per unit around ``middle``; returns the zero points."""
-    zeros: Floats = np.clip(np.rint(np.float32(7.5) - middle * steps), 0, 15)
-    np.multiply(blocks, steps, out=codes)
-    np.rint(codes, out=codes)
-    np.maximum(codes, -zeros, out=codes)
-    np.minimum(codes, np.float32(15) - zeros, out=codes)
-    return zeros
-
-
-def _pack_zeros(zeros: Bytes) -> Bytes:
-    return pack4(np.pad(zeros, ((0, 0), (0, zeros.shape[1] % 2))))

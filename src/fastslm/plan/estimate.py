@@ -11,7 +11,7 @@ from fastslm.plan.memory import MemoryNeed, memory_need
 LEAST_CONTEXT = 512
 """A model that cannot hold even this much of a conversation does not fit."""
 
-BY_QUALITY = ("fp32", "exact", "int8", "int4")
+BY_QUALITY = ("fp32", "exact", "int8", "mixed", "int4", "int4-fast")
 """What to offer instead of a precision that does not fit, best first."""
 
 
@@ -35,8 +35,8 @@ class Estimate:
 
     @property
     def precision(self) -> str:
-        """``fp32``, ``int8``, ``int4`` or ``exact``."""
-        return self.footprint.precision
+        """As in ``ConvertOptions``, never ``auto``."""
+        return self.footprint.kind.precision
 
 
 @dataclass(frozen=True)

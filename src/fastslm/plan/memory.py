@@ -18,11 +18,8 @@ TOKENIZER_FACTOR = 16
 CHUNK_TOKENS = 512
 """Most tokens of a prompt that are computed at once, as the engine does it."""
 
-LIVE_ROWS = 1.85
-"""Intermediate results that live at the same time, in units of one layer's linear results."""
-
-LATER_CHUNKS = 2
-"""The arena grows again when a second chunk needs buffers of another size."""
+LIVE_ROWS = {"native": 1.4, "portable": 2.2}
+"""Intermediate results that live at the same time, in units of one layer's linear results, by target."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +49,12 @@ class MemoryNeed:
 
 def memory_need(footprint: Footprint, context: int, tokenizer_bytes: int) -> MemoryNeed:
     """What a conversation that fills ``context`` positions takes."""
-    rows = min(context, CHUNK_TOKENS) * (LATER_CHUNKS if context > CHUNK_TOKENS else 1)
     return MemoryNeed(
         fixed_bytes=PROCESS_BYTES + TOKENIZER_FACTOR * tokenizer_bytes,
         weights_bytes=footprint.heap_bytes + footprint.mapped_bytes,
         loading_bytes=footprint.passing_bytes,
         kv_bytes=footprint.kv_bytes * context,
-        activation_bytes=int(rows * footprint.row_bytes * LIVE_ROWS),
+        activation_bytes=int(min(context, CHUNK_TOKENS) * footprint.row_bytes * LIVE_ROWS[footprint.kind.target]),
     )
 
 

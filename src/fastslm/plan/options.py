@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fastslm.export.options import Precision
+from fastslm.export.options import Precision, Target
 from fastslm.hub import Wishes
 
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """What is planned for: a precision, a context (None for the model's own), and the files to choose."""
+    """What is planned for: a precision, a context (None for the model's own), the files to choose, and a target."""
 
     precision: Precision = "auto"
     context_length: int | None = None
     wishes: Wishes = field(default_factory=Wishes)
+    target: Target = "auto"

@@ -17,7 +17,7 @@ from fastslm import machine
 from fastslm.config import Settings
 from fastslm.errors import FastSLMError, NetworkError, ServerRefused, StoreError, UsageError
 from fastslm.export.footprint import Footprint, measure, read_footprint
-from fastslm.export.options import ConvertOptions, Precision
+from fastslm.export.options import PLAIN, ConvertOptions, Precision
 from fastslm.formats import open_outline
 from fastslm.formats.source import Outline
 from fastslm.hub import ModelRef, Wishes, fetch_model
@@ -94,9 +94,7 @@ def _plan_converted(ref: ModelRef, settings: Settings, options: PlanOptions) -> 
     assert ref.path is not None  # the caller looked
     manifest = ModelManifest.read(ref.path)
     limit = min(manifest.context_length, options.context_length or manifest.context_length)
-    footprint = read_footprint(
-        ref.path, architecture=manifest.architecture, precision=manifest.precision, context_length=limit
-    )
+    footprint = read_footprint(ref.path, manifest.kind, limit)
     size = (ref.path / TOKENIZER_NAME).stat().st_size if (ref.path / TOKENIZER_NAME).is_file() else 0
     bare = _Bare(manifest.name, manifest.commit, Traffic(0, 0), manifest.precision, size, 0, converted=True)
     return _assemble(bare, {manifest.precision: footprint}, settings, options)
@@ -108,7 +106,7 @@ def _assemble(bare: _Bare, prints: dict[str, Footprint], settings: Settings, opt
     context = prints[bare.chosen].context_length
 
     def estimate(footprint: Footprint) -> Estimate:
-        runs = file.runs(footprint.architecture, footprint.precision)
+        runs = file.runs(footprint.kind)
         return Estimate(
             footprint=footprint,
             tokenizer_bytes=bare.tokenizer_bytes,
@@ -121,7 +119,7 @@ def _assemble(bare: _Bare, prints: dict[str, Footprint], settings: Settings, opt
         name=bare.name,
         commit=bare.commit,
         traffic=bare.traffic,
-        architecture=prints[bare.chosen].architecture,
+        architecture=prints[bare.chosen].kind.architecture,
         parameters=bare.parameters,
         context=context,
         asked_context=options.context_length is not None,
@@ -154,11 +152,11 @@ def _outline(seen: Glance) -> Outline:
 
 def _possible(outline: Outline) -> tuple[Precision, ...]:
     quantized = any(outline.tensors.info(name).is_quantized for name in outline.tensors)
-    return ("fp32", "int8", "int4", "exact") if quantized else ("fp32", "int8", "int4")
+    return (*PLAIN, "exact") if quantized else PLAIN
 
 
 def _measure(outline: Outline, precision: Precision, options: PlanOptions) -> Footprint:
-    return measure(outline, ConvertOptions("", "", precision=precision, context_length=options.context_length))
+    return measure(outline, ConvertOptions("", "", precision, options.context_length, options.target))
 
 
 def _parameters(outline: Outline) -> int:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastslm.errors import StoreError
 from fastslm.store import atomic
+from fastslm.store.manifest import ModelKind
 
 VERSION = 1
 MOST_RUNS = 24
@@ -44,19 +45,22 @@ class Run:
     """The speed of one answer.
 
     Attributes:
-        architecture, precision: of the model.
+        kind: of the model.
         streamed_bytes: weights read for each token.
         num_layers: its layers.
         kv_bytes: keys and values read for each token, on average.
         token_s: seconds for one token, the prompt left out.
     """
 
-    architecture: str
-    precision: str
+    kind: ModelKind
     streamed_bytes: int
     num_layers: int
     kv_bytes: int
     token_s: float
+
+
+NUMBERS = ("streamed_bytes", "num_layers", "kv_bytes", "token_s")
+"""What is written down of a run."""
 
 
 class MachineFile:
@@ -70,10 +74,10 @@ class MachineFile:
         value = self._section("bandwidth").get(str(threads))
         return float(value) if isinstance(value, (int, float)) and 1e6 < value < 1e15 else None
 
-    def runs(self, architecture: str, precision: str) -> tuple[Run, ...]:
+    def runs(self, kind: ModelKind) -> tuple[Run, ...]:
         """Remembered answers of models like this, oldest first."""
-        found = self._section("runs").get(f"{architecture}/{precision}")
-        parsed = [_run(item) for item in found] if isinstance(found, list) else []
+        found = self._section("runs").get(_key(kind))
+        parsed = [_run(kind, item) for item in found] if isinstance(found, list) else []
         return tuple(run for run in parsed if run is not None)
 
     def note_bandwidth(self, threads: int, bytes_per_s: float) -> None:
@@ -82,9 +86,9 @@ class MachineFile:
 
     def note_run(self, run: Run) -> None:
         """Remember the speed of an answer. Raises StoreError."""
-        known = [asdict(each) for each in self.runs(run.architecture, run.precision)]
-        key = f"{run.architecture}/{run.precision}"
-        self._write("runs", {**self._section("runs"), key: [*known, asdict(run)][-MOST_RUNS:]})
+        known = [*self.runs(run.kind), run][-MOST_RUNS:]
+        numbers = [{name: getattr(each, name) for name in NUMBERS} for each in known]
+        self._write("runs", {**self._section("runs"), _key(run.kind): numbers})
 
     def _section(self, name: str) -> Mapping[str, Any]:
         found = self._read().get(name)
@@ -112,11 +116,13 @@ def signature() -> str:
     return f"{platform.node()} {platform.machine()}"
 
 
-def _run(item: Any) -> Run | None:
+def _key(kind: ModelKind) -> str:
+    return f"{kind.architecture}/{kind.precision}/{kind.target}"
+
+
+def _run(kind: ModelKind, item: Any) -> Run | None:
     """A remembered answer, None when it is not one."""
-    if not isinstance(item, dict) or set(item) != {field.name for field in fields(Run)}:
+    if not isinstance(item, dict) or set(item) != set(NUMBERS):
         return None
-    numbers = [item[name] for name in ("streamed_bytes", "num_layers", "kv_bytes", "token_s")]
-    if not all(type(number) in (int, float) and 0 <= number < 1e15 for number in numbers) or item["token_s"] <= 0:
-        return None
-    return Run(**item)
+    is_sound = all(type(number) in (int, float) and 0 <= number < 1e15 for number in item.values())
+    return Run(kind, **item) if is_sound and item["token_s"] > 0 else None

@@ -17,12 +17,23 @@ WEIGHTS_NAME = "model.onnx.data"
 TOKENIZER_NAME = "tokenizer.json"
 TEMPLATE_NAME = "chat_template.jinja"
 
+TARGETS = ("native", "portable")
+
 _MAPPINGS: dict[str, tuple[type, ...]] = {
     "special_tokens": (str,),
     "generation": (int, float),
     "source_files": (int,),
     "hashes": (str,),
 }
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """What decides how fast the bytes of a model are used; the words are those of ``ModelManifest``."""
+
+    architecture: str
+    precision: str
+    target: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,7 @@ class ModelManifest:
         name: canonical name it was pulled by.
         commit: commit or content hash of the source.
         architecture: Hugging Face ``model_type``.
-        precision: ``fp32``, ``int8``, ``int4`` or ``exact`` (the source's own quantised blocks).
+        precision: as in ``ConvertOptions``, never ``auto``.
         context_length: most positions of prompt and answer together.
         vocab_size: width of the logits.
         num_layers, num_kv_heads, head_dim: shape of the KV cache, one pair of
@@ -43,6 +54,8 @@ class ModelManifest:
         source_files: relative path to size in bytes.
         hashes: file name in this folder to SHA-256.
         streamed_bytes: weights that are read for every token of an answer, 0 when it is not known.
+        target: ``native`` (our operators) or ``portable`` (those of ONNX Runtime).
+        packed_layout: version of the layout of packed weights, 0 when there are none.
         fastslm_version: what wrote it.
         created: UTC time, ISO 8601.
     """
@@ -64,9 +77,16 @@ class ModelManifest:
     source_files: Mapping[str, int] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     streamed_bytes: int = 0
+    target: str = "portable"
+    packed_layout: int = 0
     fastslm_version: str = ""
     created: str = ""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def kind(self) -> ModelKind:
+        """What it has in common with other models."""
+        return ModelKind(self.architecture, self.precision, self.target)
 
     def write(self, folder: Path) -> None:
         """Write ``fastslm.json`` into a folder that is not yet visible to anybody."""
@@ -111,9 +131,12 @@ def _check_types(values: Mapping[str, Any]) -> None:
     for key in ("context_length", "vocab_size", "num_layers", "num_kv_heads", "head_dim"):
         if type(values[key]) is not int or values[key] < 1:
             raise ValueError(f"`{key}` is `{values[key]}`, expected a whole number from 1")
-    streamed = values.get("streamed_bytes", 0)
-    if type(streamed) is not int or streamed < 0:
-        raise ValueError(f"`streamed_bytes` is `{streamed}`, expected a whole number")
+    for key in ("streamed_bytes", "packed_layout"):
+        number = values.get(key, 0)
+        if type(number) is not int or number < 0:
+            raise ValueError(f"`{key}` is `{number}`, expected a whole number")
+    if values.get("target", "portable") not in TARGETS:
+        raise ValueError(f"`target` is `{values['target']}`, expected {' or '.join(TARGETS)}")
     ends, bos = values["eos_token_ids"], values["bos_token_id"]
     if not isinstance(ends, list) or not all(_is_token(i, values) for i in ends):
         raise ValueError(f"`eos_token_ids` is `{ends}`, expected a list of token ids")

@@ -21,8 +21,8 @@ from fastslm.progress import ProgressCallback
 from fastslm.store.manifest import MANIFEST_NAME, ModelManifest
 from fastslm.upkeep.verify import Damage, Vouched, examine
 
-Convert = Callable[[str, str, int | None], None]
-"""Makes a converted model again: name, precision and context length."""
+Convert = Callable[[str, str, int | None, str], None]
+"""Makes a converted model again: name, precision, context length and target."""
 
 ASIDE = ".damaged"
 """Suffix of a file whose successor is being fetched."""
@@ -93,11 +93,12 @@ def _mend(item: Vouched, workshop: Workshop) -> None:
 def _convert_again(item: Vouched, workshop: Workshop) -> None:
     name, _, precision = item.owner.rpartition("#")
     try:
-        context: int | None = ModelManifest.read(item.file.parent).context_length
+        manifest = ModelManifest.read(item.file.parent)
+        context, target = manifest.context_length, manifest.target
     except FastSLMError:
-        context = None
+        context, target = None, "auto"
     with _aside(item.file):
-        workshop.convert(name, precision, context)
+        workshop.convert(name, precision, context, target)
 
 
 def _fetch_again(item: Vouched, workshop: Workshop) -> None:

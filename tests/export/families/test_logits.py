@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,30 +12,37 @@ import pytest
 from fastslm.export.convert import convert
 from fastslm.export.families import FAMILIES
 from fastslm.export.hparams import Hparams
-from fastslm.export.options import ConvertOptions
+from fastslm.export.options import ConvertOptions, Target
 from fastslm.formats import open_model
 from fastslm.formats.model_folder import classic_rope
+from fastslm.store.manifest import ModelManifest
 from support.decoder import Decoder, all_logits
-from support.golden import COMPUTED, FAMILY_VARIANTS, VARIANTS, Golden, described, golden_model
+from support.golden import FAMILY_VARIANTS, VARIANTS, WINDOW_IS_WIDER, Golden, described, golden_model, has_window
 
 FP32 = 1e-4
 
 Converted = Callable[[str, str], tuple[Golden, Path]]
+TARGETS = get_args(Target)
+
+WITH_LINEAR_BIASES = ("bloom", "falcon_alibi")
+"""Variants whose attention stays with the stock operator."""
 
 BEYOND_SHORT = {"phi3_long": 64}
 """Variants that are converted for more positions than their short factors are for."""
 
 
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
-    """Converts a variant to a precision, once for all tests."""
+@pytest.fixture(scope="module", params=TARGETS)
+def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    """Converts a variant to a precision for a target, once for all tests."""
     done: dict[tuple[str, str], tuple[Golden, Path]] = {}
 
     def get(variant: str, precision: str) -> tuple[Golden, Path]:
+        if request.param == "portable" and WINDOW_IS_WIDER and has_window(variant):
+            pytest.skip("this ONNX Runtime has wider windows than the model")
         if (variant, precision) not in done:
             golden = golden_model(variant, tmp_path_factory.mktemp("source"))
             target = tmp_path_factory.mktemp(precision)
-            options = ConvertOptions("tiny", "0" * 12, precision, BEYOND_SHORT.get(variant))
+            options = ConvertOptions("tiny", "0" * 12, precision, BEYOND_SHORT.get(variant), request.param)
             convert(open_model(golden.folder), target, options)
             done[variant, precision] = golden, target
         return done[variant, precision]
@@ -47,7 +55,7 @@ def test_every_family_has_a_golden_model() -> None:
     assert {described(variant)["config"]["model_type"] for variant in VARIANTS} == set(FAMILIES)
 
 
-@pytest.mark.parametrize("variant", COMPUTED)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_a_whole_prompt_gives_the_logits_of_transformers(variant: str, converted: Converted) -> None:
     """Every option that we claim to support is computed, not skipped."""
     golden, folder = converted(variant, "fp32")
@@ -55,7 +63,7 @@ def test_a_whole_prompt_gives_the_logits_of_transformers(variant: str, converted
         np.testing.assert_allclose(all_logits(folder, prompt), expected, atol=FP32)
 
 
-@pytest.mark.parametrize("variant", COMPUTED)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_token_by_token_equals_all_at_once(variant: str, converted: Converted) -> None:
     """An answer is generated one token at a time from the cache."""
     golden, folder = converted(variant, "fp32")
@@ -64,7 +72,7 @@ def test_token_by_token_equals_all_at_once(variant: str, converted: Converted) -
     np.testing.assert_allclose(rows, golden.logits[0], atol=FP32)
 
 
-@pytest.mark.parametrize("variant", COMPUTED)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("chunk", [2, 7])
 def test_chunks_equal_all_at_once(variant: str, chunk: int, converted: Converted) -> None:
     """A long prompt, or the next turn of a chat, is fed in pieces on top of what the cache holds."""
@@ -75,7 +83,7 @@ def test_chunks_equal_all_at_once(variant: str, chunk: int, converted: Converted
     np.testing.assert_allclose(np.concatenate(rows), golden.logits[0], atol=FP32)
 
 
-@pytest.mark.parametrize("variant", COMPUTED)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_two_prompts_of_different_length_share_a_batch(variant: str, converted: Converted) -> None:
     """The padding of the shorter prompt changes nothing, neither in the prompt nor in the steps after it."""
     golden, folder = converted(variant, "fp32")
@@ -94,7 +102,19 @@ def test_two_prompts_of_different_length_share_a_batch(variant: str, converted: 
         np.testing.assert_allclose(found, golden.logits[row][length - 1 : length + 2], atol=FP32)
 
 
-@pytest.mark.parametrize("variant", COMPUTED)
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant not in WITH_LINEAR_BIASES])
+def test_our_operators_give_the_same_bits_however_tokens_are_fed(variant: str, converted: Converted) -> None:
+    """A greedy answer does not depend on what was cached, nor on the pieces in which a prompt came."""
+    golden, folder = converted(variant, "int8")
+    if ModelManifest.read(folder).target == "portable":
+        pytest.skip("ONNX Runtime adds in another order for one row than for several")
+    prompt, decoder = golden.prompts[0], Decoder(folder)
+    pieces = [prompt[:1], prompt[1:2], prompt[2:9], prompt[9:]]
+    rows = [decoder.step(piece[None], list(range(len(piece)))) for piece in pieces]
+    assert np.concatenate(rows).tobytes() == all_logits(folder, prompt).tobytes()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_logits_come_for_the_rows_asked_for_and_no_others(variant: str, converted: Converted) -> None:
     """A prompt of a thousand tokens must not pay for a thousand heads, and a chunk in the middle for none."""
     golden, folder = converted(variant, "fp32")
@@ -106,8 +126,8 @@ def test_logits_come_for_the_rows_asked_for_and_no_others(variant: str, converte
     np.testing.assert_allclose(decoder.step(prompt[None, 9:], [len(prompt) - 10]), expected[-1:], atol=FP32)
 
 
-@pytest.mark.parametrize("variant", COMPUTED)
-@pytest.mark.parametrize(("precision", "bound"), [("int8", 0.06), ("int4", 0.5)])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("precision", "bound"), [("int8", 0.065), ("int4", 0.5)])
 def test_quantised_models_stay_close(variant: str, precision: str, bound: float, converted: Converted) -> None:
     """Root mean square error of the logits, as a part of their spread. Random weights suffer more than trained ones."""
     golden, folder = converted(variant, precision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,21 +30,29 @@ class AttentionBuilder:
         Args:
             x: hidden states [tokens, width].
         """
+        return self.attend(index, attention, self._inputs(attention, x))
+
+    def attend(self, index: int, attention: Attention, values: Sequence[str]) -> str:
+        """The operator itself: [tokens, heads * head_dim].
+
+        Args:
+            values: query, key and value, or all of them as one value; normed ones have a row for each norm.
+        """
         graph, name, shape = self.layers.graph, f"layers.{index}/attention", attention.shape
-        operands = [graph.node("Reshape", [each, "hidden/shape"], f"{each}/3d") for each in self._inputs(attention, x)]
+        operands = [graph.node("Reshape", [each, "hidden/shape"], f"{each}/3d") for each in values]
         tables = self.tables[attention.rope] if attention.rope else ("", "")
         if attention.rope and not turns_inside(shape, attention.rope):
             operands, tables = self._turned(operands, attention, tables), ("", "")
-        operands += [""] * (3 - len(operands)) + self._kv_inputs(index, shape)
+        operands += [""] * (3 - len(operands)) + self.kv_inputs(index, shape)
         operands += ["seqlens_k", "total_sequence_length", *tables, "", self._linear_biases(shape)]
-        results = [name, *self._kv_outputs(index, shape)]
+        results = [name, *self.kv_outputs(index, shape)]
         options = {**_options(shape), "do_rotary": int(bool(tables[0]))}
         graph.nodes("GroupQueryAttention", operands, results, domain=MICROSOFT, **options)
         return graph.node("Reshape", [name, graph.shape(-1, shape.query_rows)], f"{name}/2d")
 
     def _inputs(self, attention: Attention, x: str) -> list[str]:
         """Query, key and value, or all of them as one value."""
-        values = [add_linear(self.layers, each, x) for each in self._packed(attention)]
+        values = [self.layers.project(each, x) for each in self._packed(attention)]
         values = [self.layers.clip(value, attention.clip) for value in values]
         for place, norm in enumerate((attention.query_norm, attention.key_norm)):
             if norm:
@@ -101,11 +109,13 @@ class AttentionBuilder:
         size = graph.node("Concat", [ones, ones, width, ones], f"{name}/size", axis=0)
         return graph.node("Expand", [row, size], name)
 
-    def _kv_inputs(self, index: int, shape: AttentionShape) -> list[str]:
+    def kv_inputs(self, index: int, shape: AttentionShape) -> list[str]:
+        """Keys and values before a step become inputs of the graph."""
         names = [f"past_key_values.{index}.{part}" for part in ("key", "value")]
         return [self.layers.graph.input(name, np.float32, _kv_size(shape)) for name in names]
 
-    def _kv_outputs(self, index: int, shape: AttentionShape) -> list[str]:
+    def kv_outputs(self, index: int, shape: AttentionShape) -> list[str]:
+        """Keys and values after it become outputs."""
         names = [f"present.{index}.{part}" for part in ("key", "value")]
         for name in names:
             self.layers.graph.output(name, np.float32, _kv_size(shape))
@@ -122,13 +132,6 @@ def add_tables(shape: DecoderShape, layers: Layers) -> dict[Rope, Tables]:
         cosines, sines = (layers.graph.weight(f"{where}/{name}", table) for name, table in tables)
         found[rope] = (cosines, sines)
     return found
-
-
-def add_linear(layers: Layers, linear: Linear, x: str) -> str:
-    """The product of x with a linear layer, [tokens, rows]."""
-    stored = layers.matrices.store(*(weight.key for weight in linear.weights))
-    bias = layers.vector(*(each.key for each in linear.biases)) if linear.biases else ""
-    return layers.linear(linear.name, stored, x, bias)
 
 
 def add_norm_weights(layers: Layers, norm: Norm) -> NormWeights:

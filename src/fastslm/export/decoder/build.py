@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from fastslm.export.decoder.attention import AttentionBuilder, add_linear, add_norm_weights, add_tables
+from fastslm.export.decoder.attention import AttentionBuilder, add_norm_weights, add_tables
 from fastslm.export.decoder.shape import Block, DecoderShape, Embedding, FeedForward, Head, Norm
 from fastslm.export.decoder.tensors import ArrangedTensors
+from fastslm.export.graph import Graph
 from fastslm.export.layers import Layers
-from fastslm.export.matrices import StoredMatrix, WantedTensor
+from fastslm.export.matrices import MatrixWriter, StoredMatrix, WantedTensor
 
 
 def wanted_tensors(shape: DecoderShape) -> Iterator[WantedTensor]:
@@ -21,13 +22,21 @@ def wanted_tensors(shape: DecoderShape) -> Iterator[WantedTensor]:
             yield WantedTensor(tensor.name, tensor.shape)
 
 
-def build(shape: DecoderShape, layers: Layers) -> None:
+@dataclass(frozen=True)
+class Operators:
+    """What a graph is made of: the builders of its layers and of its attention."""
+
+    layers: type[Layers]
+    attention: type[AttentionBuilder]
+
+
+def build(shape: DecoderShape, graph: Graph, matrices: MatrixWriter, operators: Operators) -> None:
     """Add the whole decoder, from token ids to logits, to a graph."""
-    arranged = ArrangedTensors(layers.matrices.source, shape.tensors())
-    layers = replace(layers, matrices=replace(layers.matrices, source=arranged))
+    arranged = ArrangedTensors(matrices.source, shape.tensors())
+    layers = operators.layers(graph, replace(matrices, source=arranged))
     ids = layers.inputs()
-    attention = AttentionBuilder(layers, add_tables(shape, layers))
-    matrix = layers.matrices.store(shape.embedding.weight.key, is_embedding=True)
+    attention = operators.attention(layers, add_tables(shape, layers))
+    matrix = layers.store(shape.embedding.weight.key, is_embedding=True)
     stream = Residual(layers, _embed(shape.embedding, layers, matrix, ids))
     for index, block in enumerate(shape.blocks):
         _add_block(block, index, attention, stream, is_last=index == shape.num_layers - 1)
@@ -90,7 +99,7 @@ def _add_block(block: Block, index: int, attention: AttentionBuilder, stream: Re
     if is_last:
         x, beside = layers.only_logit_rows(x), beside and layers.only_logit_rows(beside)
         stream.keep_logit_rows()
-    x = add_linear(layers, block.attention.output, x)
+    x = layers.project(block.attention.output, x)
     stream.add(_scaled_norm(block, block.after_attention, layers, x))
     x = _feed_forward(block.feed_forward, layers, beside or stream.normed(block.before_feed_forward))
     stream.add(_scaled_norm(block, block.after_feed_forward, layers, x))
@@ -104,11 +113,10 @@ def _scaled_norm(block: Block, norm: Norm | None, layers: Layers, x: str) -> str
 
 def _feed_forward(parts: FeedForward, layers: Layers, x: str) -> str:
     if parts.gate is None:
-        inner = layers.activation(parts.activation, add_linear(layers, parts.up, x))
+        inner = layers.activation(parts.activation, layers.project(parts.up, x))
     else:
-        gate, up = (add_linear(layers, each, x) for each in (parts.gate, parts.up))
-        inner = layers.graph.node("Mul", [layers.activation(parts.activation, gate), up], f"{up}/gated")
-    return add_linear(layers, parts.down, inner)
+        inner = layers.gated(parts.activation, parts.gate, parts.up, x)
+    return layers.project(parts.down, inner)
 
 
 def _add_head(head: Head, layers: Layers, embedding: StoredMatrix, x: str) -> None:
@@ -116,6 +124,6 @@ def _add_head(head: Head, layers: Layers, embedding: StoredMatrix, x: str) -> No
     if head.linear is None:
         stored, bias = embedding, ""
     else:
-        stored = layers.matrices.store(*(weight.key for weight in head.linear.weights), is_embedding=True)
-        bias = layers.vector(*(each.key for each in head.linear.biases)) if head.linear.biases else ""
+        stored = layers.store(*(weight.key for weight in head.linear.weights), is_embedding=True)
+        bias = layers.bias(head.linear)
     layers.head(stored, x, bias, head.softcap)

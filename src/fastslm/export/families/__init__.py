@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from fastslm.export.decoder import build as decoder
+from fastslm.export.decoder.build import Operators
 from fastslm.export.decoder.shape import DecoderShape
 from fastslm.export.families import (
     bloom,
@@ -26,9 +27,9 @@ from fastslm.export.families import (
     stablelm,
     starcoder2,
 )
+from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams, unsupported
-from fastslm.export.layers import Layers
-from fastslm.export.matrices import WantedTensor
+from fastslm.export.matrices import MatrixWriter, WantedTensor
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ class Family:
         """Every tensor that ``build`` reads."""
         return decoder.wanted_tensors(shape)
 
-    def build(self, shape: DecoderShape, layers: Layers) -> None:
+    def build(self, shape: DecoderShape, graph: Graph, matrices: MatrixWriter, operators: Operators) -> None:
         """Add the whole decoder, from token ids to logits, to a graph."""
-        decoder.build(shape, layers)
+        decoder.build(shape, graph, matrices, operators)
 
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(

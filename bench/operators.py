@@ -1,0 +1,193 @@
+"""Our operators beside ONNX Runtime's own, by turns in one process: medians, spread and ratios.
+
+    python bench/operators.py linear 2048 8192 --rows 1 4 8 128
+    python bench/operators.py attention 14 2 64 --context 512 8192
+
+Each side has as many different matrices as it takes to leave the caches, as in a model. The plain read of the same
+bytes by the same number of threads is the bound of the case with one row. FASTSLM_ISA forces an instruction set; the
+other side cannot be restricted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper
+
+from fastslm import _native, ops
+
+WORKING_SET = 160 * 1024 * 1024
+
+
+class Model:
+    """A graph whose weights lie in an external file, and a session on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.nodes, self.tensors, self.size = folder, [], [], 0
+        folder.mkdir()
+        self.data = (folder / "data").open("wb")
+
+    def weight(self, name: str, value: np.ndarray) -> str:
+        """Append an initializer at a multiple of 64 bytes."""
+        self.data.seek(-(-self.size // 64) * 64)
+        tensor = TensorProto(name=name, dims=value.shape, data_location=TensorProto.EXTERNAL)
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(value.dtype)
+        for key, text in {"location": "data", "offset": self.data.tell(), "length": value.nbytes}.items():
+            tensor.external_data.add(key=key, value=str(text))
+        self.data.write(value.tobytes())
+        self.size = self.data.tell()
+        self.tensors.append(tensor)
+        return name
+
+    def session(self, inputs: dict[str, int], outputs: list[str], threads: int) -> Any:
+        """Load it; types of inputs by name, all outputs are float32."""
+        self.data.close()
+        values = [helper.make_tensor_value_info(name, kind, None) for name, kind in inputs.items()]
+        results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        graph = helper.make_graph(self.nodes, "bench", values, results, self.tensors)
+        opsets = [helper.make_opsetid(*each) for each in (("", 21), ("com.microsoft", 1), (ops.DOMAIN, 1))]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), self.folder / "model.onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.register_custom_ops_library(str(ops.library_path()))
+        return onnxruntime.InferenceSession(self.folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+
+
+def linear_session(folder: Path, shape: tuple[int, int], count: int, threads: int, *, ours: bool) -> Any:
+    """``count`` products of one input with 4-bit matrices of their own."""
+    inputs, rows = shape
+    rng, model = np.random.default_rng(0), Model(folder)
+    for i in range(count):
+        codes = rng.integers(0, 16, (rows, inputs), dtype=np.uint8)
+        scales = rng.random((rows, inputs // 32), dtype=np.float32)
+        if ours:
+            names = ["x", model.weight(f"w{i}", _native.pack_linear(codes, scales, bits=4))]
+            options = {"K": inputs, "N": rows, "bits": 4, "group_size": 32, "layout": ops.LAYOUT_VERSION}
+            node = helper.make_node("QLinear", names, [f"y{i}"], domain=ops.DOMAIN, **options)
+        else:
+            packed = (codes[:, 0::2] | codes[:, 1::2] << 4).reshape(rows, -1, 16)
+            names = ["x", model.weight(f"w{i}", packed), model.weight(f"s{i}", scales.reshape(-1))]
+            options = {"K": inputs, "N": rows, "bits": 4, "block_size": 32, "accuracy_level": 4}
+            node = helper.make_node("MatMulNBits", names, [f"y{i}"], domain="com.microsoft", **options)
+        model.nodes.append(node)
+    return model.session({"x": TensorProto.FLOAT}, [f"y{i}" for i in range(count)], threads)
+
+
+def attention_session(folder: Path, heads: tuple[int, int, int], context: int, threads: int, *, ours: bool) -> Any:
+    """One attention layer with rotary positions over a cache that is bound as past and present."""
+    query, key, size = heads
+    model = Model(folder)
+    angles = np.outer(np.arange(context), 1e4 ** -(np.arange(size // 2) / (size // 2)))
+    tables = [model.weight(n, f(angles).astype(np.float32)) for n, f in (("cos", np.cos), ("sin", np.sin))]
+    if ours:
+        names = ["x", "", "", "pk", "pv", "last", *tables]
+        options = {"heads": query, "kv_heads": key, "head_dim": size}
+        node = helper.make_node("Attention", names, ["y", "k", "v"], domain=ops.DOMAIN, **options)
+    else:
+        names = ["x", "", "", "pk", "pv", "last", "total", *tables]
+        options = {"num_heads": query, "kv_num_heads": key, "do_rotary": 1}
+        node = helper.make_node("GroupQueryAttention", names, ["y", "k", "v"], domain="com.microsoft", **options)
+    model.nodes.append(node)
+    inputs = dict.fromkeys(("x", "pk", "pv"), TensorProto.FLOAT) | dict.fromkeys(("last", "total"), TensorProto.INT32)
+    return model.session(inputs, ["y", "k", "v"], threads)
+
+
+def bound(session: Any, feeds: dict[str, np.ndarray], results: dict[str, np.ndarray]) -> Callable[[], None]:
+    """A call that moves no data: inputs and outputs are bound once and kept alive by the closure."""
+    binding = session.io_binding()
+    wrap = onnxruntime.OrtValue.ortvalue_from_numpy
+    kept = [(binding.bind_ortvalue_input, name, wrap(value)) for name, value in feeds.items()]
+    kept += [(binding.bind_ortvalue_output, name, wrap(value)) for name, value in results.items()]
+    for bind, name, value in kept:
+        bind(name, value)
+    return lambda: (session.run_with_iobinding(binding), kept)[0]
+
+
+def seconds(call: Callable[[], None]) -> float:
+    """One call, after one that nobody counts and that brings the threads back."""
+    call()
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def report(case: str, times: dict[str, list[float]]) -> None:
+    """Medians with quartiles in microseconds, and ratios of calls that were neighbours."""
+    parts = []
+    for name, values in times.items():
+        low, middle, high = (q * 1e6 for q in statistics.quantiles(values, n=4))
+        parts.append(f"{name} {middle:9.1f} us ({low:.1f} to {high:.1f})")
+    for name, values in list(times.items())[1:]:
+        ratio = statistics.median(other / ours for ours, other in zip(times["ours"], values, strict=True))
+        parts.append(f"{name}/ours {ratio:.2f}")
+    print(f"{case:28} {'   '.join(parts)}", flush=True)
+
+
+def bench_linear(options: argparse.Namespace, folder: Path) -> None:
+    """QLinear, MatMulNBits at level 4, and a plain read of as many bytes."""
+    inputs, rows = options.shape
+    size = rows * inputs // 32 * 18
+    count = max(2, WORKING_SET // size)
+    names = {"ours": True, "MatMulNBits": False}
+    sessions = {n: linear_session(folder / n, (inputs, rows), count, options.threads, ours=o) for n, o in names.items()}
+    for batch in options.rows:
+        x = np.random.default_rng(1).normal(size=(batch, inputs)).astype(np.float32)
+        y = np.empty((batch, rows), np.float32)
+        calls = {n: bound(s, {"x": x}, {f"y{i}": y for i in range(count)}) for n, s in sessions.items()}
+        times: dict[str, list[float]] = {name: [] for name in (*calls, "read")}
+        for _ in range(options.repeats):
+            for name, call in calls.items():
+                times[name].append(seconds(call) / count)
+            times["read"].append(size / _native.read_bandwidth(size * count, options.threads, 0.02))
+        report(f"{inputs} x {rows}, rows {batch}", times)
+        print(f"{'':28} {2 * batch * inputs * rows / statistics.median(times['ours']) / 1e9:.0f} GOPS")
+
+
+def bench_attention(options: argparse.Namespace, folder: Path) -> None:
+    """Attention and GroupQueryAttention: a whole prefill, and one token at the end of the context."""
+    query, key, size = options.shape
+    for context in options.context:
+        kinds = {"ours": True, "GQA": False}
+        sessions = {
+            n: attention_session(folder / f"{n}{context}", options.shape, context, options.threads, ours=o)
+            for n, o in kinds.items()
+        }
+        for tokens in (context, 1):
+            x = np.random.default_rng(1).normal(size=(1, tokens, (query + 2 * key) * size)).astype(np.float32)
+            keys, values = (np.zeros((1, key, context, size), np.float32) for _ in range(2))
+            feeds = {"x": x, "pk": keys, "pv": values, "last": np.array([context - 1], np.int32)}
+            feeds["total"] = np.array(context, np.int32)
+            results = {"y": np.empty((1, tokens, query * size), np.float32), "k": keys, "v": values}
+            times = {name: [] for name in sessions}
+            for _ in range(options.repeats):
+                for name, session in sessions.items():
+                    times[name].append(seconds(bound(session, feeds, results)))
+            report(f"context {context}, tokens {tokens}", times)
+
+
+def main() -> None:
+    """Read the command line and run one kind of case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["linear", "attention"])
+    parser.add_argument("shape", type=int, nargs="+", help="inputs and rows, or heads, KV heads and head size")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 32, 128])
+    parser.add_argument("--context", type=int, nargs="+", default=[512, 2048])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=9)
+    options = parser.parse_args()
+    print(f"onnxruntime {onnxruntime.__version__}, {ops.active_isa()}, {options.threads} threads")
+    with tempfile.TemporaryDirectory() as folder:
+        (bench_linear if options.kind == "linear" else bench_attention)(options, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+// Quantisation of float rows.
+#include <pybind11/numpy.h>
+
+#include <fastslm/quantize.hpp>
+
+#include "bind.hpp"
+
+namespace py = pybind11;
+
+namespace fastslm::python {
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+template <class T>
+std::span<T> values_of(Array<T>& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
+}
+
+py::object quantize(const Array<float>& rows, int bits, const std::optional<Array<float>>& importance,
+                    bool thorough) {
+  if (rows.ndim() != 2 || (bits != 4 && bits != 8)) {
+    throw Error(ErrorCode::invalid_argument, "`rows` is not a matrix, or `bits` is neither 4 nor 8",
+                {.name = "rows"});
+  }
+  const FloatRows from{{rows.data(), static_cast<std::size_t>(rows.size())},
+                       static_cast<std::size_t>(rows.shape(1))};
+  const std::span<const float> weights =
+      importance ? std::span(importance->data(), static_cast<std::size_t>(importance->size()))
+                 : std::span<const float>();
+  const py::ssize_t groups = rows.shape(1) / static_cast<py::ssize_t>(kQuantGroup);
+  Array<std::uint8_t> codes({rows.shape(0), rows.shape(1) * bits / 8});
+  Array<float> scales({rows.shape(0), groups});
+  Array<std::uint8_t> zeros({rows.shape(0), bits == 4 ? groups : 0});
+  const QuantizedRows to{values_of(codes), values_of(scales), values_of(zeros)};
+  bool finite = false;
+  {
+    const py::gil_scoped_release unlocked;
+    const Effort effort = thorough ? Effort::thorough : Effort::quick;
+    finite = bits == 8 ? quantize8(from, to) : quantize4(from, weights, effort, to);
+  }
+  if (!finite) return py::none();
+  return py::make_tuple(codes, scales, zeros);
+}
+
+}  // namespace
+
+void bind_quant(py::module_& module) {
+  module.def("quantize", &quantize, py::arg("rows"), py::kw_only(), py::arg("bits"),
+             py::arg("importance") = py::none(), py::arg("thorough") = true,
+             "Codes, scales and zero points of rows in groups of 32.");
+}
+
+}  // namespace fastslm::python

@@ -1,0 +1,39 @@
+// Quantisation of float32 rows to 4 or 8 bits in groups of 32, with a search for the scale that hurts least.
+//
+// In both formats weight = scale * (code - zero): 8 bits always have zero point 128, 4 bits one per group.
+// The error that is made small is the sum of importance * (weight - restored)^2. Results do not depend on the
+// instruction set. The search is that of make_qx_quants in llama.cpp, over asymmetric grids.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace fastslm {
+
+constexpr std::size_t kQuantGroup = 32;
+
+// A matrix, row after row; `columns` is a multiple of 32.
+struct FloatRows {
+  std::span<const float> values;
+  std::size_t columns = 0;
+};
+
+// Where the result goes, row after row: codes (two 4-bit codes in a byte, the even column in the low half),
+// a scale per group, and for 4 bits a zero point per group, one in a byte.
+struct QuantizedRows {
+  std::span<std::uint8_t> codes;
+  std::span<float> scales;
+  std::span<std::uint8_t> zeros{};
+};
+
+// How many grids are tried for each group.
+enum class Effort { quick, thorough };
+
+// `importance` has a weight of at least 0 for each column, or is empty, which means that all count the same.
+// Throws Error(invalid_argument) when a size does not fit. False when a number is infinite or not a number;
+// then the result means nothing.
+bool quantize4(FloatRows rows, std::span<const float> importance, Effort effort, QuantizedRows result);
+bool quantize8(FloatRows rows, QuantizedRows result);
+
+}  // namespace fastslm

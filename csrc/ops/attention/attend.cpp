@@ -1,0 +1,143 @@
+#include <algorithm>
+
+#include "ops/attention/step.hpp"
+#include "ops/runtime/scratch.hpp"
+
+namespace fastslm::ops {
+namespace {
+
+// Keys are always summed in chunks of this size, in order within a chunk and chunk by chunk in the end. So it
+// makes no difference to a row whether one thread saw all its keys or several shared them.
+constexpr std::int64_t kChunkKeys = 256;
+// Query rows that share the transposed keys of a tile; their sums stay in the second level cache.
+constexpr std::size_t kBlockRows = 192;
+// Up to this many query rows of a KV head the work is split over chunks of keys, else over blocks of tokens.
+constexpr std::size_t kFewRows = 64;
+
+std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+
+// Tokens [first, end) of batch row b seen by KV head h: one query row for each token and head of the group.
+class Rows {
+ public:
+  Rows(const AttentionStep& step, std::size_t b, std::size_t h, std::size_t first, std::size_t end)
+      : step_(step) {
+    const AttentionShape& shape = step.shape;
+    const std::size_t count = (end - first) * shape.group();
+    const float** queries = scratch<Use::queries, const float*>(count);
+    std::int64_t* positions = scratch<Use::positions, std::int64_t>(count);
+    for (std::size_t row = 0; row < count; ++row) {
+      const std::size_t token = first + row / shape.group();
+      const std::size_t head = h * shape.group() + row % shape.group();
+      queries[row] = step.queries + (((b * step.sequence) + token) * shape.heads + head) * shape.head_dim;
+      positions[row] = static_cast<std::int64_t>(step.past(b) + token);
+    }
+    const std::size_t cache = (b * shape.kv_heads + h) * step.capacity * shape.head_dim;
+    rows_ = {queries,        positions,    count,       step.keys + cache, step.values + cache,
+             shape.head_dim, shape.window, shape.scale, shape.soft_cap};
+  }
+
+  const AttentionRows& get() const { return rows_; }
+  // The first chunk in which any row sees a key, and the end of the last.
+  std::int64_t first_key() const {
+    const std::int64_t first = rows_.window > 0 ? rows_.positions[0] - rows_.window + 1 : 0;
+    return std::max<std::int64_t>(0, first) / kChunkKeys * kChunkKeys;
+  }
+  std::int64_t end_key() const { return rows_.positions[rows_.count - 1] + 1; }
+
+  void attend_chunk(const Kernels& kernels, std::int64_t start, const AttentionPartial& result) const {
+    float* transposed = scratch<Use::transposed, float>(64 * rows_.head_dim);
+    kernels.attend(rows_, start, std::min(start + kChunkKeys, end_key()), transposed, result);
+  }
+
+  void write(const AttentionPartial& sums) const {
+    for (std::size_t row = 0; row < rows_.count; ++row) {
+      const float factor = sums.total[row] > 0 ? 1.0F / sums.total[row] : 0.0F;
+      const float* values = sums.values + row * sums.stride;
+      float* y = step_.y + (rows_.queries[row] - step_.queries);
+      for (std::size_t d = 0; d < rows_.head_dim; ++d) y[d] = values[d] * factor;
+    }
+  }
+
+ private:
+  const AttentionStep& step_;
+  AttentionRows rows_{};
+};
+
+std::size_t padded(std::size_t head_dim) { return (head_dim + 15) / 16 * 16; }
+
+std::size_t partial_size(std::size_t rows, std::size_t head_dim) { return rows * (padded(head_dim) + 2); }
+
+AttentionPartial partial_at(float* memory, std::size_t rows, std::size_t head_dim) {
+  float* after = memory + rows * padded(head_dim);
+  return {after, after + rows, memory, padded(head_dim)};
+}
+
+void attend_block(const Kernels& kernels, const Rows& rows) {
+  const std::size_t count = rows.get().count, head_dim = rows.get().head_dim;
+  float* memory = scratch<Use::partial, float>(2 * partial_size(count, head_dim));
+  const AttentionPartial sums = partial_at(memory, count, head_dim);
+  const AttentionPartial chunk = partial_at(memory + partial_size(count, head_dim), count, head_dim);
+  const std::int64_t first = rows.first_key();
+  for (std::int64_t start = first; start < rows.end_key(); start += kChunkKeys) {
+    rows.attend_chunk(kernels, start, start == first ? sums : chunk);
+    if (start == first) continue;
+    for (std::size_t row = 0; row < count; ++row) kernels.merge(sums, row, chunk, row);
+  }
+  rows.write(sums);
+}
+
+// Many rows: each task takes a block of tokens through all its keys. Blocks with most keys go first.
+void attend_blocks(const Context& context, const Kernels& kernels, const AttentionStep& step) {
+  const std::size_t kv_heads = step.shape.kv_heads;
+  const std::size_t size = std::max<std::size_t>(1, kBlockRows / step.shape.group());
+  const std::size_t blocks = ceil_div(step.sequence, size);
+  context.parallel_for(step.batch * kv_heads * blocks, [&](std::size_t task) {
+    const std::size_t block = blocks - 1 - task / (step.batch * kv_heads);
+    const std::size_t b = task % (step.batch * kv_heads) / kv_heads, h = task % kv_heads;
+    const std::size_t first = block * size, end = std::min(first + size, step.tokens(b));
+    if (first < end) attend_block(kernels, Rows(step, b, h, first, end));
+  });
+}
+
+// Few rows: each task takes all of them through one chunk of keys; what the chunks give is added in order.
+void attend_chunks(const Context& context, const Kernels& kernels, const AttentionStep& step) {
+  const std::size_t kv_heads = step.shape.kv_heads, head_dim = step.shape.head_dim;
+  const std::size_t most_rows = step.sequence * step.shape.group();
+  std::size_t longest = 0;
+  for (std::size_t b = 0; b < step.batch; ++b) longest = std::max(longest, step.total(b));
+  const std::size_t chunks = ceil_div(longest, static_cast<std::size_t>(kChunkKeys));
+  const std::size_t size = partial_size(most_rows, head_dim);
+  float* memory = scratch<Use::chunks, float>(step.batch * kv_heads * chunks * size);
+  const auto chunk_start = [](std::size_t chunk) { return static_cast<std::int64_t>(chunk) * kChunkKeys; };
+  context.parallel_for(step.batch * kv_heads * chunks, [&](std::size_t task) {
+    const std::size_t pair = task / chunks, start = task % chunks;
+    const Rows rows(step, pair / kv_heads, pair % kv_heads, 0, step.tokens(pair / kv_heads));
+    if (chunk_start(start) < rows.first_key() || chunk_start(start) >= rows.end_key()) return;
+    rows.attend_chunk(kernels, chunk_start(start),
+                      partial_at(memory + task * size, rows.get().count, head_dim));
+  });
+  for (std::size_t pair = 0; pair < step.batch * kv_heads; ++pair) {
+    const Rows rows(step, pair / kv_heads, pair % kv_heads, 0, step.tokens(pair / kv_heads));
+    const auto first = static_cast<std::size_t>(rows.first_key() / kChunkKeys);
+    const auto part = [&](std::size_t chunk) {
+      return partial_at(memory + (pair * chunks + chunk) * size, rows.get().count, head_dim);
+    };
+    for (std::size_t chunk = first + 1; chunk_start(chunk) < rows.end_key(); ++chunk) {
+      for (std::size_t row = 0; row < rows.get().count; ++row)
+        kernels.merge(part(first), row, part(chunk), row);
+    }
+    rows.write(part(first));
+  }
+}
+
+}  // namespace
+
+void attend(const Context& context, const Kernels& kernels, const AttentionStep& step) {
+  if (step.sequence * step.shape.group() <= kFewRows) {
+    attend_chunks(context, kernels, step);
+  } else {
+    attend_blocks(context, kernels, step);
+  }
+}
+
+}  // namespace fastslm::ops

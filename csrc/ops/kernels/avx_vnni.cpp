@@ -1,0 +1,33 @@
+// Kernels for AVX-VNNI: as AVX2, with dot products of unsigned by signed bytes.
+#include <immintrin.h>
+
+#include "ops/kernels/kernels.hpp"
+
+namespace fastslm::ops {
+namespace {
+
+#include "ops/kernels/vec256.inl"
+
+struct Vec : Vec256 {
+  template <int>
+  static constexpr bool sums_in_16_bits = false;
+  template <int>
+  static Int dot(Int sum, Int codes, Int a) {
+    return _mm256_dpbusd_avx_epi32(sum, codes, a);
+  }
+};
+
+// clang-format off: each builds on the one before
+#include "ops/kernels/rows.inl"
+#include "ops/kernels/attention.inl"
+#include "ops/kernels/linear.inl"
+// clang-format on
+
+constexpr Kernels kTable{12,  Vec::tile_rows, 0,        quantize, multiply_few, unpack, multiply_tile,
+                         add, gated,          rms_norm, attend,   merge};
+
+}  // namespace
+
+const Kernels& avx_vnni_kernels() { return kTable; }
+
+}  // namespace fastslm::ops

@@ -1,0 +1,105 @@
+// What the kernels of one instruction set offer. One translation unit per set fills in one table.
+//
+// This header holds plain data only: an inline function here would be compiled once per instruction set, and
+// the linker would keep any one of the copies. The law of all kernels: what comes out for a row does not
+// depend, to the last bit, on the other rows of the call, because every row goes through the same
+// floating-point operations in the same order.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fastslm::ops {
+
+// Rows of activations as signed bytes with a scale per group of inputs; filled by `Kernels::quantize`.
+struct QuantizedRows {
+  std::int8_t* codes;    // [rows][inputs]
+  float* scales;         // [groups][rows]
+  std::int32_t* starts;  // [groups][rows], minus zero times the sum of the codes: where a dot product starts
+  float* sums;           // [groups][rows], scale times the sum of the codes
+  std::size_t count;     // rows
+  std::size_t inputs;
+  std::size_t groups;
+  int group;
+};
+
+// A packed matrix (fastslm/packed.hpp).
+struct PackedView {
+  const std::uint8_t* units;
+  std::size_t unit_bytes;
+  std::size_t code_bytes;
+  std::size_t groups;
+  int bits;
+  int group;
+  bool has_offsets;
+};
+
+// One block of 32 rows of a matrix with a byte per code, [group][input / 4][32][4], and float32 scales.
+struct Panel {
+  const std::uint8_t* codes;
+  std::size_t group_bytes;  // from the codes of one group to those of the next
+  const float* scales;      // [groups][32]
+  const float* offsets;     // [groups][32], or null
+  int bits;
+};
+
+struct PanelMemory {
+  std::uint8_t* codes;  // [inputs][32]; not used with 8 bits, whose codes are read where they are
+  float* scales;
+  float* offsets;
+};
+
+enum class Activation { silu, gelu_tanh, gelu_erf };
+
+// Keys and values of one head, and the queries that look at them. All pointers are float32, heads are
+// contiguous.
+struct AttentionRows {
+  const float* const* queries;    // [count], each head_dim
+  const std::int64_t* positions;  // [count], of the query: it sees the keys up to this one
+  std::size_t count;
+  const float* keys;    // [positions][head_dim]
+  const float* values;  // [positions][head_dim]
+  std::size_t head_dim;
+  std::int64_t window;  // most positions that a query sees, or 0 for all
+  float scale;
+  float soft_cap;  // 0: none
+};
+
+// Softmax of some keys, not yet divided: greatest score, sum of exponentials, and values weighted by them.
+struct AttentionPartial {
+  float* most;         // [count]
+  float* total;        // [count]
+  float* values;       // [count][stride]
+  std::size_t stride;  // head_dim, rounded up to a multiple of 16
+};
+
+struct Kernels {
+  int few_rows;   // most rows of `multiply_few`; 0: always use panels
+  int tile_rows;  // most rows of `multiply_tile`
+  int bias8;      // what the kernels themselves subtract from codes of 8 bits
+
+  void (*quantize)(const float* x, std::size_t row, int zero, const QuantizedRows& to);
+  void (*multiply_few)(const PackedView& matrix, std::size_t first_block, std::size_t end_block,
+                       const QuantizedRows& rows, int count, float* y, std::size_t stride);
+  Panel (*unpack)(const PackedView& matrix, std::size_t block, const PanelMemory& memory);
+  void (*multiply_tile)(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count, float* y,
+                        std::size_t stride);
+  void (*add)(float* y, const float* x, std::size_t count);
+  void (*gated)(Activation activation, float* gate, const float* up, std::size_t count);
+  // y = x * weight / sqrt(mean(x * x) + epsilon)
+  void (*rms_norm)(const float* x, const float* weight, float epsilon, std::size_t count, float* y);
+  // Keys from `first_key`, a multiple of 64, to `end_key`. `scratch` holds 64 * head_dim floats, aligned to
+  // 64 bytes.
+  void (*attend)(const AttentionRows& rows, std::int64_t first_key, std::int64_t end_key, float* scratch,
+                 const AttentionPartial& result);
+  // Add a later partial result of one row to an earlier one.
+  void (*merge)(const AttentionPartial& to, std::size_t to_row, const AttentionPartial& from,
+                std::size_t from_row);
+};
+
+const Kernels& portable_kernels();
+const Kernels& avx2_kernels();
+const Kernels& avx_vnni_kernels();
+const Kernels& avx512_vnni_kernels();
+
+}  // namespace fastslm::ops

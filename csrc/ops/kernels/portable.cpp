@@ -1,0 +1,135 @@
+// Kernels in plain C++, for any processor; vectors of four floats through the compiler's vector types.
+#include "ops/kernels/half.hpp"
+#include "ops/kernels/kernels.hpp"
+
+namespace fastslm::ops {
+namespace {
+
+struct Vec {
+  using Float = float __attribute__((vector_size(16)));
+  using Int = std::int32_t __attribute__((vector_size(16)));
+  static constexpr int lanes = 4;
+  static constexpr int attention_rows = 6;
+  static constexpr int strip = 2;  // vectors of columns that attention sums at once
+
+  template <class To, class From>
+  static To bits(const From& from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    __builtin_memcpy(&to, &from, sizeof to);
+    return to;
+  }
+
+  static Float set(float x) { return Float{x, x, x, x}; }
+  static Float load(const float* p) { return Float{p[0], p[1], p[2], p[3]}; }
+  static void store(float* p, Float x) { __builtin_memcpy(p, &x, sizeof x); }
+  static Float add(Float a, Float b) { return a + b; }
+  static Float sub(Float a, Float b) { return a - b; }
+  static Float mul(Float a, Float b) { return a * b; }
+  static Float div(Float a, Float b) { return a / b; }
+  static Float max(Float a, Float b) { return a > b ? a : b; }
+  static Float min(Float a, Float b) { return a < b ? a : b; }
+  static Float abs(Float a) { return bits<Float>(bits<Int>(a) & set32(0x7fffffff)); }
+  static Float fma(Float a, Float b, Float c) { return a * b + c; }
+  static float sum(Float a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+  static float greatest(Float a) {
+    float most = a[0];
+    for (int i = 1; i < 4; ++i) most = a[i] > most ? a[i] : most;
+    return most;
+  }
+
+  static Int set32(std::int32_t x) { return Int{x, x, x, x}; }
+  static Int add32(Int a, Int b) { return a + b; }
+  static std::int32_t sum32(Int a) { return a[0] + a[1] + a[2] + a[3]; }
+  // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits; good for numbers below 2^22.
+  static Int round(Float a) { return bits<Int>(a + set(12582912.0F)) - set32(0x4b400000); }
+  static Float to_float(Int a) { return __builtin_convertvector(a, Float); }
+  static Float power_of_two(Int n) { return bits<Float>((n + set32(127)) << 23); }
+  static void narrow(std::int8_t* p, Int a) {
+    for (int i = 0; i < 4; ++i) p[i] = static_cast<std::int8_t>(a[i]);
+  }
+
+  static Float load_first(const float* p, int n) {
+    Float a = set(0);
+    for (int i = 0; i < n; ++i) a[i] = p[i];
+    return a;
+  }
+  static void store_first(float* p, Float a, int n) {
+    for (int i = 0; i < n; ++i) p[i] = a[i];
+  }
+  static Float between(Float a, Float b, int first, int end) {
+    for (int i = 0; i < 4; ++i) b[i] = i >= first && i < end ? a[i] : b[i];
+    return b;
+  }
+  static void transpose(const float* from, std::size_t from_stride, float* to, std::size_t to_stride) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      for (std::size_t j = 0; j < 4; ++j) to[j * to_stride + i] = from[i * from_stride + j];
+    }
+  }
+};
+
+// clang-format off: each builds on the one before
+#include "ops/kernels/rows.inl"
+#include "ops/kernels/attention.inl"
+// clang-format on
+
+Panel unpack(const PackedView& matrix, std::size_t block, const PanelMemory& memory) {
+  const std::uint8_t* first = matrix.units + block * matrix.groups * matrix.unit_bytes;
+  const std::size_t wide = static_cast<std::size_t>(matrix.group) * 32;
+  for (std::size_t g = 0; g < matrix.groups; ++g) {
+    const std::uint8_t* unit = first + g * matrix.unit_bytes;
+    for (std::size_t at = 0; matrix.bits == 4 && at < matrix.code_bytes; ++at) {
+      const std::size_t half = at / (matrix.code_bytes / 2);
+      const std::size_t step = at % (matrix.code_bytes / 2) / 64;
+      std::uint8_t* to = memory.codes + g * wide + step * 256 + half * 64 + at % 64;
+      to[0] = unit[at] & 15U;
+      to[128] = unit[at] >> 4;
+    }
+    for (std::size_t n = 0; n < 32; ++n) {
+      memory.scales[g * 32 + n] = half_at(unit + matrix.code_bytes + n * 2);
+      if (matrix.has_offsets) memory.offsets[g * 32 + n] = half_at(unit + matrix.code_bytes + 64 + n * 2);
+    }
+  }
+  const float* offsets = matrix.has_offsets ? memory.offsets : nullptr;
+  if (matrix.bits == 4) return {memory.codes, wide, memory.scales, offsets, 4};
+  return {first, matrix.unit_bytes, memory.scales, offsets, 8};
+}
+
+void add_group(const std::uint8_t* codes, const std::int8_t* a, int group, std::int32_t* total) {
+  for (int k = 0; k < group; k += 4, codes += 128, a += 4) {
+    for (std::size_t n = 0; n < 32; ++n) {
+      const std::uint8_t* w = codes + n * 4;
+      total[n] += w[0] * a[0] + w[1] * a[1] + w[2] * a[2] + w[3] * a[3];
+    }
+  }
+}
+
+void multiply_tile(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count, float* y,
+                   std::size_t stride) {
+  for (std::size_t m = 0; m < static_cast<std::size_t>(count); ++m) {
+    float* sum = y + m * stride;
+    for (std::size_t n = 0; n < 32; ++n) sum[n] = 0;
+    for (std::size_t g = 0; g < rows.groups; ++g) {
+      const std::size_t at = g * rows.count + first + m;
+      std::int32_t total[32];
+      for (std::int32_t& each : total) each = rows.starts[at];
+      const std::int8_t* a =
+          rows.codes + (first + m) * rows.inputs + g * static_cast<std::size_t>(rows.group);
+      add_group(panel.codes + g * panel.group_bytes, a, rows.group, total);
+      for (std::size_t n = 0; n < 32; ++n) {
+        sum[n] += static_cast<float>(total[n]) * (panel.scales[g * 32 + n] * rows.scales[at]);
+        if (panel.offsets != nullptr) sum[n] += panel.offsets[g * 32 + n] * rows.sums[at];
+      }
+    }
+  }
+}
+
+constexpr int kTileRows = 4;
+constexpr Kernels kTable{0,   kTileRows, 0,        quantize, nullptr, unpack, multiply_tile,
+                         add, gated,     rms_norm, attend,   merge};
+
+}  // namespace
+
+const Kernels& portable_kernels() { return kTable; }
+
+}  // namespace fastslm::ops

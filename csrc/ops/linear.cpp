@@ -1,0 +1,85 @@
+#include "ops/linear.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+namespace fastslm::ops {
+namespace {
+
+// Null when the input is absent; throws OpError when it does not have `count` values.
+const float* optional_values(const Tensor& tensor, std::size_t count, const char* name) {
+  if (!tensor) return nullptr;
+  if (tensor.count() != count) {
+    throw OpError(std::string(name) + " has shape " + tensor.shape() + ", expected " + std::to_string(count) +
+                  " values");
+  }
+  return tensor.as<const float>();
+}
+
+Tensor output_like(const Context& context, const Tensor& x, std::size_t width) {
+  auto dims = x.dims;
+  dims[x.rank - 1] = static_cast<std::int64_t>(width);
+  return context.output(0, std::span(dims).first(x.rank));
+}
+
+}  // namespace
+
+QLinear::QLinear(const Setting& setting) : kernels_(setting.kernels), weight_(setting.info, 1) {}
+
+void QLinear::compute(const Context& context) const {
+  const Tensor x = context.input(0);
+  const std::size_t count = rows_of(x, weight_.inputs());
+  const std::size_t width = weight_.rows();
+  const float* bias = optional_values(context.input(2), width, "bias");
+  const float* residual = optional_values(context.input(3), count * width, "residual");
+  float* y = output_like(context, x, width).as<float>();
+  const auto finish = [&](const RawTile& tile) {
+    const std::size_t first = tile.first_block * kPackedBlockRows;
+    const std::size_t columns = std::min(tile.end_block * kPackedBlockRows, width) - first;
+    for (std::size_t r = 0; r < tile.count; ++r) {
+      const std::size_t at = (tile.row + r) * width + first;
+      float* raw = tile.raw + r * tile.stride;
+      if (bias != nullptr) kernels_.add(raw, bias + first, columns);
+      if (residual != nullptr) kernels_.add(raw, residual + at, columns);
+      std::memcpy(y + at, raw, columns * sizeof(float));
+    }
+  };
+  Product(context, kernels_, weight_, 1, finish).run(x.as<const float>(), count);
+}
+
+QGateUp::QGateUp(const Setting& setting)
+    : kernels_(setting.kernels),
+      weight_(setting.info, 1),
+      activation_(static_cast<Activation>(setting.info.integer("activation", 0, 2))),
+      width_(static_cast<std::size_t>(
+          setting.info.integer("width", 1, static_cast<std::int64_t>(weight_.rows())))) {
+  const std::size_t halves = (width_ + kPackedBlockRows - 1) / kPackedBlockRows * kPackedBlockRows * 2;
+  if (weight_.rows() != halves) {
+    throw OpError("attribute `N` is " + std::to_string(weight_.rows()) + ", expected " +
+                  std::to_string(halves) + " for two halves of width " + std::to_string(width_));
+  }
+}
+
+void QGateUp::compute(const Context& context) const {
+  const Tensor x = context.input(0);
+  const std::size_t count = rows_of(x, weight_.inputs());
+  const float* bias = optional_values(context.input(2), weight_.rows(), "bias");
+  float* y = output_like(context, x, width_).as<float>();
+  const auto finish = [&](const RawTile& tile) {
+    for (std::size_t r = 0; r < tile.count; ++r) {
+      float* raw = tile.raw + r * tile.stride;
+      if (bias != nullptr) kernels_.add(raw, bias + tile.first_block * kPackedBlockRows, tile.stride);
+      for (std::size_t block = tile.first_block; block < tile.end_block;
+           block += 2, raw += 2 * kPackedBlockRows) {
+        const std::size_t first = block / 2 * kPackedBlockRows;
+        kernels_.gated(activation_, raw, raw + kPackedBlockRows, kPackedBlockRows);
+        std::memcpy(y + (tile.row + r) * width_ + first, raw,
+                    std::min(kPackedBlockRows, width_ - first) * sizeof(float));
+      }
+    }
+  };
+  Product(context, kernels_, weight_, 2, finish).run(x.as<const float>(), count);
+}
+
+}  // namespace fastslm::ops

@@ -1,0 +1,109 @@
+#include "ops/product.hpp"
+
+#include <algorithm>
+#include <string>
+#include <thread>
+
+namespace fastslm::ops {
+namespace {
+
+constexpr std::int64_t kMostSide = std::int64_t{1} << 31;
+
+PackedFormat read_format(const Info& info) {
+  const auto layout = info.integer("layout", 0, kMostSide);
+  if (layout != kPackedLayoutVersion) {
+    throw OpError("packed layout is version " + std::to_string(layout) + ", expected " +
+                  std::to_string(kPackedLayoutVersion));
+  }
+  const auto bits = info.integer("bits", 4, 8);
+  if (bits != 4 && bits != 8)
+    throw OpError("attribute `bits` is " + std::to_string(bits) + ", expected 4 or 8");
+  const auto group = info.integer("group_size", 32, 128);
+  if (group != 32 && group != 64 && group != 128) {
+    throw OpError("attribute `group_size` is " + std::to_string(group) + ", expected 32, 64 or 128");
+  }
+  return {static_cast<int>(bits), static_cast<int>(group), info.integer_or("offsets", 0, 0, 1) == 1};
+}
+
+}  // namespace
+
+PackedWeight::PackedWeight(const Info& info, std::size_t index)
+    : index_(index),
+      inputs_(static_cast<std::size_t>(info.integer("K", 1, kMostSide))),
+      rows_(static_cast<std::size_t>(info.integer("N", 1, kMostSide))),
+      format_(read_format(info)) {
+  if (inputs_ % static_cast<std::size_t>(format_.group) != 0) {
+    throw OpError("attribute `K` is " + std::to_string(inputs_) + ", expected a multiple of group_size " +
+                  std::to_string(format_.group));
+  }
+  const Tensor constant = info.constant_input(index);
+  if (constant) view_ = checked(constant);
+}
+
+int PackedWeight::zero(const Kernels& kernels) const {
+  const int centre = format_.has_offsets ? 0 : (format_.bits == 4 ? 8 : 128);
+  return format_.bits == 4 ? centre : centre - kernels.bias8;
+}
+
+PackedView PackedWeight::view(const Context& context) const {
+  return view_.units != nullptr ? view_ : checked(context.input(index_));
+}
+
+PackedView PackedWeight::checked(const Tensor& tensor) const {
+  const std::size_t expected = format_.packed_bytes(rows_, inputs_);
+  if (tensor.element != abi::Element::uint8 || tensor.rank != 1 || tensor.count() != expected) {
+    throw OpError("packed weights have shape " + tensor.shape() + ", expected [" + std::to_string(expected) +
+                  "] for N " + std::to_string(rows_) + " and K " + std::to_string(inputs_));
+  }
+  const std::size_t past = reinterpret_cast<std::uintptr_t>(tensor.data) % kPackedAlignment;
+  if (tensor.data == nullptr || past != 0) {
+    throw OpError("packed weights lie " + std::to_string(past) + " bytes past a multiple of " +
+                  std::to_string(kPackedAlignment) + ", expected 0");
+  }
+  return {tensor.as<const std::uint8_t>(),
+          format_.unit_bytes(),
+          format_.code_bytes(),
+          inputs_ / static_cast<std::size_t>(format_.group),
+          format_.bits,
+          format_.group,
+          format_.has_offsets};
+}
+
+std::size_t rows_of(const Tensor& x, std::size_t inputs) {
+  if (x.rank == 0 || x.dims[x.rank - 1] != static_cast<std::int64_t>(inputs)) {
+    throw OpError("input has shape " + x.shape() + ", expected [..., " + std::to_string(inputs) + "]");
+  }
+  return x.count() / inputs;
+}
+
+QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, const PackedWeight& weight,
+                            const float* x, std::size_t count) {
+  const std::size_t inputs = weight.inputs();
+  const std::size_t groups = inputs / static_cast<std::size_t>(weight.format().group);
+  const QuantizedRows rows{scratch<Use::codes, std::int8_t>(count * inputs),
+                           scratch<Use::scales, float>(count * groups),
+                           scratch<Use::starts, std::int32_t>(count * groups),
+                           scratch<Use::sums, float>(count * groups),
+                           count,
+                           inputs,
+                           groups,
+                           weight.format().group};
+  constexpr std::size_t rows_per_task = 16;  // about 10 us of work
+  const int zero = weight.zero(kernels);
+  context.parallel_for((count + rows_per_task - 1) / rows_per_task, [&](std::size_t task) {
+    const std::size_t end = std::min(count, (task + 1) * rows_per_task);
+    for (std::size_t row = task * rows_per_task; row < end; ++row)
+      kernels.quantize(x + row * inputs, row, zero, rows);
+  });
+  return rows;
+}
+
+std::size_t few_tasks(std::size_t units, std::size_t bytes) {
+  static const std::size_t most =
+      std::max<std::size_t>(16, 4 * std::size_t{std::thread::hardware_concurrency()});
+  std::size_t tasks = std::min(most, bytes / (48 * 1024));
+  if (tasks < 2 && bytes > 64 * 1024) tasks = 2;
+  return std::clamp<std::size_t>(tasks, 1, std::max<std::size_t>(1, units));
+}
+
+}  // namespace fastslm::ops

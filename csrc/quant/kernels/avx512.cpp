@@ -1,0 +1,8 @@
+#define FASTSLM_LANES 16
+#include "quant/kernels/search.inl"
+
+namespace fastslm::quant {
+
+const Kernels kAvx512{&four, &eight};
+
+}  // namespace fastslm::quant

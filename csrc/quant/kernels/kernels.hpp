@@ -1,0 +1,40 @@
+// The inner loops of the quantiser, compiled once for each instruction set.
+//
+// Law: sixteen groups are treated side by side, one in each lane, so no sum crosses lanes and the results are
+// the same on every instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include <fastslm/quantize.hpp>
+
+namespace fastslm::quant {
+
+constexpr std::size_t kLanes = 16;
+
+// Sixteen groups, element by element: `weights[i][lane]`. Importance is null when all count the same.
+struct Tile {
+  alignas(64) float weights[kQuantGroup][kLanes];
+  alignas(64) float importance[kQuantGroup][kLanes];
+  bool has_importance = false;
+};
+
+struct TileResult {
+  alignas(64) float codes[kQuantGroup][kLanes];  // 0 to 15, or 0 to 255
+  alignas(64) float scales[kLanes];
+  alignas(64) float zeros[kLanes];
+  bool finite = false;
+};
+
+struct Kernels {
+  void (*four)(const Tile&, Effort, TileResult&);
+  void (*eight)(const Tile&, TileResult&);
+};
+
+extern const Kernels kPortable;
+#if defined(FASTSLM_X86)
+extern const Kernels kAvx2;
+extern const Kernels kAvx512;
+#endif
+
+}  // namespace fastslm::quant

@@ -1,0 +1,8 @@
+#define FASTSLM_LANES 4
+#include "quant/kernels/search.inl"
+
+namespace fastslm::quant {
+
+const Kernels kPortable{&four, &eight};
+
+}  // namespace fastslm::quant

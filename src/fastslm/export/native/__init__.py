@@ -1,0 +1,1 @@
+"""The target ``native``: packed weights and our own operators."""

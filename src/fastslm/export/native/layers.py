@@ -1,0 +1,91 @@
+"""The parts of decoder graphs as our own operators: packed weights, hidden states [tokens, width] throughout.
+
+A matrix that is not quantised, and a norm that subtracts the mean, stay with the stock operators of ``Layers``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from fastslm.export.decoder.shape import Activation, Linear
+from fastslm.export.layers import Layers, NormWeights
+from fastslm.export.matrices import StoredMatrix
+from fastslm.export.native.packing import BLOCK_ROWS, PackedMatrix, store_interleaved, store_packed
+from fastslm.ops import DOMAIN
+
+GATES: Mapping[Activation, int] = MappingProxyType({"silu": 0, "gelu_tanh": 1, "gelu": 2})
+"""Values of QGateUp's attribute ``activation``."""
+
+
+@dataclass(frozen=True)
+class NativeLayers(Layers):
+    """``Layers`` for the target ``native``."""
+
+    def store(self, *names: str, is_embedding: bool = False) -> StoredMatrix:
+        """See ``Layers``; packed if it is quantised."""
+        if self.matrices.encoding(names[0], is_embedding=is_embedding).is_quantized:
+            return store_packed(self.matrices, *names, is_embedding=is_embedding)
+        return super().store(*names, is_embedding=is_embedding)
+
+    def embed(self, name: str, stored: StoredMatrix, ids: str) -> str:
+        """See ``Layers``."""
+        if not isinstance(stored, PackedMatrix):
+            return super().embed(name, stored, ids)
+        operands = [ids, self._units(stored)]
+        return self.graph.node("QEmbedding", operands, f"{name}/out", domain=DOMAIN, **stored.attributes)
+
+    def linear(self, name: str, stored: StoredMatrix, x: str, bias: str = "") -> str:
+        """See ``Layers``."""
+        if not isinstance(stored, PackedMatrix):
+            return super().linear(name, stored, x, bias)
+        return self.graph.node("QLinear", [x, self._units(stored), bias], name, domain=DOMAIN, **stored.attributes)
+
+    def gated(self, kind: Activation, gate: Linear, up: Linear, x: str) -> str:
+        """See ``Layers``."""
+        if kind not in GATES or not self._are_alike(gate, up):
+            return super().gated(kind, gate, up, x)
+        gates, values = gate.weights[0].key, up.weights[0].key
+        stored = store_interleaved(self.matrices, gates, values)
+        options = {"activation": GATES[kind], "width": self.matrices.source.info(gates).shape[0]}
+        operands = [x, self._units(stored), self._interleaved_bias(gate, up)]
+        return self.graph.node("QGateUp", operands, f"{up.name}/gated", domain=DOMAIN, **stored.attributes, **options)
+
+    def norm(self, name: str, x: str, weights: NormWeights) -> str:
+        """See ``Layers``."""
+        if weights.centred or weights.bias:
+            return super().norm(name, x, weights)
+        operands, options = [x, weights.weight], {"epsilon": weights.epsilon}
+        return self.graph.node("SkipRMSNorm", operands, f"{name}/out", domain=DOMAIN, **options)
+
+    def add_and_norm(self, name: str, x: str, residual: str, weights: NormWeights) -> tuple[str, str]:
+        """See ``Layers``."""
+        if weights.centred or weights.bias:
+            return super().add_and_norm(name, x, residual, weights)
+        results, options = (f"{name}/out", f"{name}/sum"), {"epsilon": weights.epsilon}
+        self.graph.nodes("SkipRMSNorm", [x, weights.weight, residual], results, domain=DOMAIN, **options)
+        return results
+
+    def _are_alike(self, gate: Linear, up: Linear) -> bool:
+        """Whether two layers can be one operator."""
+        encodings = {self.matrices.encoding(weight.key) for each in (gate, up) for weight in each.weights}
+        is_simple = len(gate.weights) == len(up.weights) == 1 and len(gate.biases) == len(up.biases)
+        return is_simple and len(encodings) == 1 and encodings.pop().is_quantized
+
+    def _units(self, stored: PackedMatrix) -> str:
+        return self.graph.external(f"{stored.name}/packed", np.uint8, [stored.region.size_bytes], stored.region)
+
+    def _interleaved_bias(self, gate: Linear, up: Linear) -> str:
+        """Both biases, block by block in turn, as the rows of the matrix lie."""
+        if not gate.biases:
+            return ""
+        parts = [_in_blocks(self.matrices.vector(*(bias.key for bias in each.biases))) for each in (gate, up)]
+        return self.graph.weight(f"{up.name}/gate+up.bias", np.stack(parts, axis=1).reshape(-1))
+
+
+def _in_blocks(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.pad(bias, (0, -len(bias) % BLOCK_ROWS)).reshape(-1, BLOCK_ROWS)

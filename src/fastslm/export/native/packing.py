@@ -1,0 +1,164 @@
+"""Matrices for our own operators: encoded rows laid out in packed units, as ``_native.pack_linear`` does it.
+
+Law: chunks start at multiples of 32 rows, so that each is a run of whole blocks; memory stays bounded as in
+``matrices``. Zero points and the minima of Q4_1 become float16 offsets: weight = scale * code + offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fastslm import _native, ops
+from fastslm.errors import ConversionFailed
+from fastslm.export.encoding import INT4_OFFSETS, Encoding, Planes, encode_rows
+from fastslm.export.matrices import CHUNK_WEIGHTS, MatrixWriter, StoredMatrix
+from fastslm.export.quantize import BLOCK, Bytes, Floats
+from fastslm.export.weights import Region
+from fastslm.formats.source import TensorInfo
+
+BLOCK_ROWS = 32
+"""Rows of one packed block."""
+
+LARGEST_SCALE = 65504
+"""Largest number of float16, as which scales and offsets are stored."""
+
+
+@dataclass(frozen=True)
+class PackedMatrix(StoredMatrix):
+    """A packed matrix [rows, columns]; its one plane is the units."""
+
+    @property
+    def region(self) -> Region:
+        """Where the units are."""
+        return self.planes[0]
+
+    @property
+    def has_offsets(self) -> bool:
+        """Whether the units hold offsets."""
+        return _has_offsets(self.encoding)
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        """What an operator that reads it must be told."""
+        return {
+            "K": self.columns,
+            "N": self.rows,
+            "bits": self.encoding.bits,
+            "group_size": BLOCK,
+            "offsets": int(self.has_offsets),
+            "layout": ops.layout_version(),
+        }
+
+
+def store_packed(writer: MatrixWriter, *names: str, is_embedding: bool = False) -> PackedMatrix:
+    """Write tensors of the same width and encoding below each other as one packed matrix.
+
+    Raises:
+        ConversionFailed: a tensor holds NaN or infinity, or needs a scale beyond float16.
+    """
+    infos = [writer.source.info(name) for name in names]
+    encoding = writer.encoding(names[0], is_embedding=is_embedding)
+    rows, columns = sum(info.shape[0] for info in infos), infos[0].shape[1]
+    region = writer.weights.reserve(_block_bytes(encoding, columns) * -(-rows // BLOCK_ROWS))
+    _write(writer, [infos], encoding, region)
+    return PackedMatrix(names[0], encoding, rows, columns, (region,))
+
+
+def store_interleaved(writer: MatrixWriter, first: str, second: str) -> PackedMatrix:
+    """Write two tensors of the same shape and encoding as one matrix whose blocks alternate.
+
+    Raises:
+        ConversionFailed: as ``store_packed``.
+    """
+    infos = [writer.source.info(name) for name in (first, second)]
+    encoding, (rows, columns) = writer.encoding(first), infos[0].shape
+    blocks = 2 * -(-rows // BLOCK_ROWS)
+    region = writer.weights.reserve(_block_bytes(encoding, columns) * blocks)
+    _write(writer, [[info] for info in infos], encoding, region)
+    return PackedMatrix(first, encoding, blocks * BLOCK_ROWS, columns, (region,))
+
+
+def _has_offsets(encoding: Encoding) -> bool:
+    return encoding.has_offsets or encoding.has_zeros
+
+
+def _block_bytes(encoding: Encoding, columns: int) -> int:
+    """Bytes of one block of 32 rows."""
+    unit = BLOCK * BLOCK_ROWS * encoding.bits // 8 + 2 * BLOCK_ROWS * (1 + _has_offsets(encoding))
+    return columns // BLOCK * unit
+
+
+def _write(writer: MatrixWriter, turns: Sequence[Sequence[TensorInfo]], encoding: Encoding, region: Region) -> None:
+    """``turns`` are the matrices whose blocks alternate, each the tensors below each other."""
+    rows, columns = sum(info.shape[0] for info in turns[0]), turns[0][0].shape[1]
+    size = _block_bytes(encoding, columns)
+
+    def write(chunk: slice) -> None:
+        packed = [_pack(writer, infos, encoding, chunk).reshape(-1, size) for infos in turns]
+        start = chunk.start // BLOCK_ROWS * len(turns) * size
+        writer.weights.write(region, start, np.stack(packed, axis=1))
+
+    writer.spread(write, _chunks(rows, columns))
+    for info in (info for infos in turns for info in infos):
+        writer.report(info.name)
+
+
+def _chunks(rows: int, columns: int) -> Iterator[slice]:
+    step = max(1, CHUNK_WEIGHTS // columns // BLOCK_ROWS) * BLOCK_ROWS
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def _pack(writer: MatrixWriter, infos: Sequence[TensorInfo], encoding: Encoding, chunk: slice) -> Bytes:
+    """Packed blocks of some rows of tensors below each other."""
+    parts, first = [], 0
+    for info in infos:
+        start, stop = max(chunk.start - first, 0), min(chunk.stop - first, info.shape[0])
+        if start < stop:
+            weight = writer.importance.get(info.name)
+            planes = encode_rows(writer.source, info, encoding, slice(start, stop), weight)
+            parts.append(_plain(planes, encoding))
+            _check_range(info.name, *parts[-1][1:])
+        first += info.shape[0]
+    codes, scales = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    offsets = np.concatenate([part[2] for part in parts]) if _has_offsets(encoding) else None
+    bits: Literal[4, 8] = 8 if encoding.bits == 8 else 4
+    return _native.pack_linear(
+        codes.astype(np.uint8, copy=False), scales.astype(np.float32, copy=False), offsets, bits=bits
+    )
+
+
+def _plain(planes: Planes, encoding: Encoding) -> tuple[Bytes, Floats, Floats]:
+    """Codes, one in a byte, scales and offsets; no offsets are an empty array."""
+    codes, scales = np.asarray(planes[0], np.uint8), np.asarray(planes[1], np.float32)
+    if encoding.bits == 4:
+        codes = _unpack4(codes)
+    if encoding == INT4_OFFSETS:  # offsets of centred codes; those of plain codes are the minima of the file
+        return codes, scales, _half(planes[2] - np.float32(8) * scales)
+    if encoding.has_zeros:
+        zeros = _unpack4(np.asarray(planes[2], np.uint8))[:, : scales.shape[1]]
+        return codes, scales, -zeros.astype(np.float32) * scales
+    return codes, scales, np.empty(0, np.float32)
+
+
+def _check_range(name: str, *arrays: Floats) -> None:
+    for array in arrays:
+        most = np.abs(array).max(initial=0)
+        if most > LARGEST_SCALE:
+            message = f"tensor `{name}` needs a scale of `{most:.0f}`, expected at most {LARGEST_SCALE}"
+            raise ConversionFailed(message, stage="packing weights")
+
+
+def _unpack4(packed: Bytes) -> Bytes:
+    codes: Bytes = np.stack([packed & np.uint8(15), packed >> np.uint8(4)], axis=-1).reshape(len(packed), -1)
+    return codes
+
+
+def _half(values: npt.NDArray[np.float32]) -> Floats:
+    with np.errstate(over="ignore"):  # infinity is refused by name
+        return values.astype(np.float16).astype(np.float32)

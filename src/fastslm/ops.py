@@ -1,0 +1,84 @@
+"""Our operators for ONNX Runtime: where their library is, whether it loads, and which instruction set it runs on.
+
+``FASTSLM_ISA`` forces one; the library reads it once, when a process first registers it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastslm import runtime
+from fastslm.errors import FileMissing, UnsupportedModel
+
+DOMAIN = "fastslm"
+"""The operators' domain in graphs."""
+
+
+def library_path() -> Path:
+    """The shared library, for ``SessionOptions.register_custom_ops_library``.
+
+    Raises:
+        FileMissing: this installation has none, so only graphs of stock operators run.
+    """
+    from fastslm import _native
+
+    folder = Path(_native.__file__).parent
+    for suffix in (".so", ".dylib", ".dll"):
+        for name in (f"libfastslm_ops{suffix}", f"fastslm_ops{suffix}"):
+            if (folder / name).is_file():
+                return folder / name
+    raise FileMissing(f"`{folder}` holds no library of operators", what="file", name="libfastslm_ops")
+
+
+def layout_version() -> int:
+    """Layout of packed weights that this release writes and runs; the operators refuse any other."""
+    from fastslm import _native
+
+    return _native.packed_layout_version()
+
+
+def register(options: Any) -> None:
+    """Add the operators to the options of a session.
+
+    Raises:
+        UnsupportedModel: the library is missing, or this ONNX Runtime does not take it.
+        UsageError: ``FASTSLM_ISA`` names an instruction set that does not run here.
+    """
+    active_isa()
+    try:
+        options.register_custom_ops_library(str(library_path()))
+    except Exception as error:  # whatever class ONNX Runtime raises
+        message = f"our operators cannot be loaded: {runtime.first_line(error)}"
+        raise UnsupportedModel(message, feature="operators") from error
+
+
+def why_unusable() -> str:
+    """Why no session here can have the operators; nothing when it can.
+
+    Raises:
+        UsageError: as ``register``.
+    """
+    try:
+        register(runtime.onnxruntime().SessionOptions())
+    except UnsupportedModel as error:
+        return str(error)
+    return ""
+
+
+def available_isas() -> list[str]:
+    """Instruction sets that the operators are written for and this machine supports, best first."""
+    from fastslm import _native
+
+    return _native.available_isas()
+
+
+def active_isa() -> str:
+    """The instruction set that a session would use.
+
+    Raises:
+        UsageError: ``FASTSLM_ISA`` names one that is unknown or does not run here.
+    """
+    from fastslm import _native
+
+    return _native.active_isa()

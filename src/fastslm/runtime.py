@@ -1,0 +1,20 @@
+"""ONNX Runtime, imported late and told not to record its use. Floor 1."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def onnxruntime() -> Any:
+    """The library. Its import alone writes files into the home folder unless it is told not to."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime as library
+
+    library.disable_telemetry_events()  # where the program had imported it before
+    return library
+
+
+def first_line(error: Exception) -> str:
+    """What an error of ONNX Runtime says, short enough for one sentence."""
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -1,0 +1,220 @@
+// The kernels of every instruction set that runs here, without ONNX Runtime: against sums in double, and row
+// by row.
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include <fastslm/isa.hpp>
+#include <fastslm/packed.hpp>
+
+#include "check.hpp"
+#include "ops/kernels/kernels.hpp"
+
+namespace {
+
+using namespace fastslm;
+using namespace fastslm::ops;
+
+const Kernels& kernels_of(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512_vnni) return avx512_vnni_kernels();
+  if (isa == Isa::avx_vnni) return avx_vnni_kernels();
+  if (isa == Isa::avx2) return avx2_kernels();
+#endif
+  CHECK(isa == Isa::portable);
+  return portable_kernels();
+}
+
+template <class T>
+class Aligned {  // values at a multiple of 64 bytes
+ public:
+  explicit Aligned(std::size_t count) : memory_(count * sizeof(T) + 64), count_(count) {}
+  T* data() {
+    const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
+    return reinterpret_cast<T*>(memory_.data() + (64 - address % 64) % 64);
+  }
+  std::span<T> span() { return {data(), count_}; }
+
+ private:
+  std::vector<unsigned char> memory_;
+  std::size_t count_;
+};
+
+struct Product {
+  PackedFormat format;
+  std::size_t inputs = 256;
+  std::size_t blocks = 2;
+  std::size_t count = 14;
+  PlainMatrix plain{};
+  std::vector<float> x{};
+  Aligned<std::uint8_t> packed{0};
+
+  explicit Product(const PackedFormat& of) : format(of) {
+    std::mt19937 random(5);
+    std::uniform_int_distribution<int> code(0, format.bits == 4 ? 15 : 255);
+    std::normal_distribution<float> normal;
+    const std::size_t rows = blocks * 32, groups = inputs / static_cast<std::size_t>(format.group);
+    plain = {rows, inputs, std::vector<std::uint8_t>(rows * inputs), std::vector<float>(rows * groups),
+             std::vector<float>(format.has_offsets ? rows * groups : 0)};
+    for (auto& each : plain.codes) each = static_cast<std::uint8_t>(code(random));
+    // Multiples of 1/256 are the same in float16.
+    for (float& each : plain.scales) each = static_cast<float>(1 + code(random)) / 256.0F;
+    for (float& each : plain.offsets) each = std::round(normal(random) * 64.0F) / 256.0F;
+    x.resize(count * inputs);
+    for (float& each : x) each = normal(random);
+    packed = Aligned<std::uint8_t>(format.packed_bytes(rows, inputs));
+    pack_linear({rows, inputs, plain.codes, plain.scales, plain.offsets}, format, packed.span());
+  }
+
+  std::size_t groups() const { return inputs / static_cast<std::size_t>(format.group); }
+  std::size_t width() const { return blocks * 32; }
+  PackedView view() {
+    return {packed.data(), format.unit_bytes(), format.code_bytes(), groups(),
+            format.bits,   format.group,        format.has_offsets};
+  }
+  int zero() const { return format.has_offsets ? 0 : (format.bits == 4 ? 8 : 128); }
+
+  double weight(std::size_t n, std::size_t k) const {
+    const std::size_t g = n * groups() + k / static_cast<std::size_t>(format.group);
+    const double offset = format.has_offsets ? double{plain.offsets[g]} : 0.0;
+    return double{plain.scales[g]} * (plain.codes[n * inputs + k] - zero()) + offset;
+  }
+};
+
+struct Activations {
+  std::vector<std::int8_t> codes;
+  std::vector<float> scales;
+  std::vector<std::int32_t> starts;
+  std::vector<float> sums;
+  QuantizedRows rows{};
+
+  Activations(const Kernels& kernels, const Product& of, std::size_t first, std::size_t count)
+      : codes(count * of.inputs), scales(count * of.groups()), starts(scales.size()), sums(scales.size()) {
+    rows = {codes.data(), scales.data(), starts.data(), sums.data(),
+            count,        of.inputs,     of.groups(),   of.format.group};
+    const int bias = of.format.bits == 8 ? kernels.bias8 : 0;
+    for (std::size_t m = 0; m < count; ++m)
+      kernels.quantize(&of.x[(first + m) * of.inputs], m, of.zero() - bias, rows);
+  }
+  double value(const Product& of, std::size_t row, std::size_t k) const {
+    const std::size_t g = k / static_cast<std::size_t>(of.format.group);
+    return double{scales[g * rows.count + row]} * codes[row * of.inputs + k];
+  }
+};
+
+std::vector<float> by_tiles(const Kernels& kernels, Product& of, const Activations& a, std::size_t count) {
+  std::vector<float> y(count * of.width());
+  Aligned<std::uint8_t> codes(of.inputs * 32);
+  Aligned<float> scales(of.groups() * 32), offsets(of.groups() * 32);
+  for (std::size_t block = 0; block < of.blocks; ++block) {
+    const Panel panel = kernels.unpack(of.view(), block, {codes.data(), scales.data(), offsets.data()});
+    for (std::size_t row = 0; row < count;) {
+      const std::size_t here = std::min(static_cast<std::size_t>(kernels.tile_rows), count - row);
+      kernels.multiply_tile(panel, a.rows, row, static_cast<int>(here), &y[row * of.width() + block * 32],
+                            of.width());
+      row += here;
+    }
+  }
+  return y;
+}
+
+const std::array<PackedFormat, 8> kFormats{{{4, 32, false},
+                                            {4, 32, true},
+                                            {4, 64, false},
+                                            {4, 128, true},
+                                            {8, 32, false},
+                                            {8, 32, true},
+                                            {8, 64, true},
+                                            {8, 128, false}}};
+
+// Integer sums are exact; 2^-20 covers a float32 addition and multiplication per group.
+void products_agree_with_double(const Kernels& kernels) {
+  for (const PackedFormat& format : kFormats) {
+    Product product(format);
+    const Activations a(kernels, product, 0, product.count);
+    const std::vector<float> y = by_tiles(kernels, product, a, product.count);
+    for (std::size_t m = 0; m < product.count; ++m) {
+      for (std::size_t n = 0; n < product.width(); ++n) {
+        double sum = 0, size = 0;
+        for (std::size_t k = 0; k < product.inputs; ++k) {
+          const double part = product.weight(n, k) * a.value(product, m, k);
+          sum += part;
+          size += std::fabs(part) + std::fabs(product.plain.codes[0] * a.value(product, m, k));
+        }
+        CHECK(std::fabs(double{y[m * product.width() + n]} - sum) <= size * 0x1p-18);
+      }
+    }
+  }
+}
+
+void rows_do_not_depend_on_their_company(const Kernels& kernels) {
+  for (const PackedFormat& format : kFormats) {
+    Product product(format);
+    const Activations all(kernels, product, 0, product.count);
+    const std::vector<float> tiles = by_tiles(kernels, product, all, product.count);
+    for (std::size_t m = 0; m < product.count; ++m) {
+      const Activations one(kernels, product, m, 1);
+      const std::vector<float> alone = by_tiles(kernels, product, one, 1);
+      CHECK_EQUAL(std::memcmp(alone.data(), &tiles[m * product.width()], product.width() * sizeof(float)), 0);
+    }
+    for (int count = 1; count <= kernels.few_rows; ++count) {
+      const Activations some(kernels, product, 0, static_cast<std::size_t>(count));
+      std::vector<float> few(static_cast<std::size_t>(count) * product.width());
+      kernels.multiply_few(product.view(), 0, product.blocks, some.rows, count, few.data(), product.width());
+      CHECK_EQUAL(std::memcmp(few.data(), tiles.data(), few.size() * sizeof(float)), 0);
+    }
+  }
+}
+
+void activations_round_to_the_nearest_of_255_steps(const Kernels& kernels) {
+  const Product product({4, 32, false});
+  const Activations a(kernels, product, 0, product.count);
+  for (std::size_t m = 0; m < product.count; ++m) {
+    for (std::size_t k = 0; k < product.inputs; ++k) {
+      const double step = a.scales[k / 32 * product.count + m];
+      CHECK(std::fabs(a.value(product, m, k) - double{product.x[m * product.inputs + k]}) <= step * 0.50001);
+    }
+  }
+}
+
+void gates_agree_with_their_definitions(const Kernels& kernels) {
+  std::vector<float> x(32 * 40), up(x.size(), 2.0F);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = (static_cast<float>(i) - 640.0F) / 16.0F;
+  const auto worst = [&](Activation activation, auto exact) {
+    std::vector<float> y = x;
+    kernels.gated(activation, y.data(), up.data(), y.size());
+    double most = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double expected = 2 * exact(double{x[i]});
+      most = std::max(most, std::fabs(double{y[i]} - expected) / std::max(1.0, std::fabs(expected)));
+    }
+    return most;
+  };
+  CHECK(worst(Activation::silu, [](double v) { return v / (1 + std::exp(-v)); }) < 1e-6);
+  CHECK(worst(Activation::gelu_erf, [](double v) { return 0.5 * v * (1 + std::erf(v / std::sqrt(2.0))); }) <
+        1e-6);
+  CHECK(worst(Activation::gelu_tanh, [](double v) {
+          return 0.5 * v * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (v + 0.044715 * v * v * v)));
+        }) < 1e-6);
+}
+
+int run_for(Isa isa) {
+  const Kernels& kernels = kernels_of(isa);
+  std::cout << isa_name(isa) << '\n';
+  return check::run({
+      {"products agree with double", [&] { products_agree_with_double(kernels); }},
+      {"rows do not depend on their company", [&] { rows_do_not_depend_on_their_company(kernels); }},
+      {"activations round to the nearest step",
+       [&] { activations_round_to_the_nearest_of_255_steps(kernels); }},
+      {"gates agree with their definitions", [&] { gates_agree_with_their_definitions(kernels); }},
+  });
+}
+
+}  // namespace
+
+int main() {
+  int status = 0;
+  for (const Isa isa : available_isas()) status |= run_for(isa);
+  return status;
+}

@@ -1,0 +1,124 @@
+"""QLinear: right numbers, and the same bits for a row whatever else is in the call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.support.operators import OneOperator, open_session
+
+from fastslm import _native
+from reference import packing
+
+ROWS_OF_EVERY_KERNEL = (1, 2, 3, 4, 5, 8, 12, 13, 14, 64)
+
+
+@dataclass
+class Case:
+    """A random matrix in one format."""
+
+    bits: int
+    group: int
+    has_offsets: bool
+    rows: int = 96
+    inputs: int = 256
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(3)
+        groups = self.inputs // self.group
+        self.codes = rng.integers(0, 2**self.bits, (self.rows, self.inputs), dtype=np.uint8)
+        self.scales = (rng.random((self.rows, groups)) * 0.1).astype(np.float32)
+        self.offsets = rng.normal(size=(self.rows, groups)).astype(np.float32) if self.has_offsets else None
+        self.packed = _native.pack_linear(self.codes, self.scales, self.offsets, bits=self.bits)
+        self.x = rng.normal(size=(64, self.inputs)).astype(np.float32)
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        return {
+            "K": self.inputs,
+            "N": self.rows,
+            "bits": self.bits,
+            "group_size": self.group,
+            "offsets": int(self.has_offsets),
+            "layout": _native.packed_layout_version(),
+        }
+
+    def expected(self) -> np.ndarray:
+        weights = packing.weights(self.codes, self.scales, self.offsets, self.bits)
+        return packing.quantized(self.x, self.group) @ weights.T
+
+    def session(self, folder: Path, **weights: np.ndarray) -> object:
+        names = ["x", "w", "bias" if "bias" in weights else "", "residual" if "residual" in weights else ""]
+        constants = {"w": self.packed} | {k: v for k, v in weights.items() if k == "bias"}
+        return open_session(OneOperator("QLinear", names, ["y"], self.attributes, constants).save(folder))
+
+
+FORMATS = [
+    Case(4, 32, False),
+    Case(4, 32, True),
+    Case(4, 64, False),
+    Case(4, 128, True),
+    Case(8, 32, False),
+    Case(8, 32, True),
+    Case(8, 128, False),
+    Case(4, 32, False, rows=70),
+    Case(8, 32, False, rows=1),
+    Case(4, 32, True, rows=2080, inputs=1536),
+]
+
+
+@pytest.mark.parametrize("case", FORMATS, ids=str)
+def test_products_are_those_of_the_quantised_numbers(case: Case, tmp_path: Path) -> None:
+    """Integer parts are exact; what float32 adds over the groups is far below what quantisation took away."""
+    expected = case.expected()
+    found = case.session(tmp_path).run(None, {"x": case.x})[0]
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 4e-7 * np.sqrt(case.inputs / 32) * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("case", FORMATS, ids=str)
+def test_a_row_does_not_depend_on_its_company(case: Case, tmp_path: Path) -> None:
+    """Greedy text is the same with and without batching, chunked prefill and caching."""
+    session = case.session(tmp_path)
+    alone = np.concatenate([session.run(None, {"x": row[None]})[0] for row in case.x])
+    for count in ROWS_OF_EVERY_KERNEL:
+        assert session.run(None, {"x": case.x[:count]})[0].tobytes() == alone[:count].tobytes(), count
+
+
+@pytest.mark.parametrize("count", [1, 5, 64])
+def test_bias_and_residual_are_added_in_this_order(count: int, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Both are plain float32 additions to the plain product."""
+    case = Case(4, 32, False, rows=70)
+    bias = rng.normal(size=case.rows).astype(np.float32)
+    residual = rng.normal(size=(count, case.rows)).astype(np.float32)
+    (tmp_path / "plain").mkdir()
+    product = case.session(tmp_path / "plain").run(None, {"x": case.x[:count]})[0]
+    session = case.session(tmp_path, bias=bias, residual=residual)
+    found = session.run(None, {"x": case.x[:count], "residual": residual})[0]
+    assert found.tobytes() == (product + bias + residual).tobytes()
+
+
+def test_leading_dimensions_are_kept(tmp_path: Path) -> None:
+    """[batch, sequence, K] gives [batch, sequence, N]; no rows give none."""
+    case = Case(8, 32, False)
+    session = case.session(tmp_path)
+    assert session.run(None, {"x": case.x.reshape(2, 32, -1)})[0].shape == (2, 32, case.rows)
+    assert session.run(None, {"x": case.x[:0]})[0].shape == (0, case.rows)
+
+
+def test_extreme_activations_stay_exact(tmp_path: Path) -> None:
+    """The largest codes and activations do not overflow the narrow sums of any instruction set."""
+    case = Case(4, 32, False, rows=32, inputs=128)
+    for bits, code, sign in ((4, 15, 1), (4, 0, -1), (8, 255, 1), (8, 0, 1), (8, 0, -1)):
+        case.bits, case.codes = bits, np.full((32, 128), code, np.uint8)
+        case.packed = _native.pack_linear(case.codes, case.scales, bits=bits)
+        case.x = np.full((14, 128), 5.0 * sign, np.float32)
+        np.testing.assert_allclose(case.session(tmp_path).run(None, {"x": case.x})[0], case.expected(), rtol=1e-6)
+
+
+def test_rows_of_zeros_give_zeros(tmp_path: Path) -> None:
+    """A group of zeros has no scale to divide by."""
+    case = Case(4, 32, False)
+    assert not case.session(tmp_path).run(None, {"x": np.zeros((3, case.inputs), np.float32)})[0].any()

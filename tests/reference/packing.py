@@ -1,0 +1,48 @@
+"""The packed layout, one element at a time, as ``csrc/include/fastslm/packed.hpp`` describes it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def pack(codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, bits: int) -> np.ndarray:
+    """Bytes of a matrix with codes [rows, inputs] and scales, offsets [rows, groups]."""
+    rows, inputs = codes.shape
+    groups = scales.shape[1]
+    group = inputs // groups
+    code_bytes = group * (16 if bits == 4 else 32)
+    unit = code_bytes + 64 + (64 if offsets is not None else 0)
+    blocks = -(-rows // 32)
+    packed = np.zeros((blocks, groups, unit), np.uint8)
+    for row in range(rows):
+        block, r = divmod(row, 32)
+        for k in range(inputs):
+            g, i = divmod(k, group)
+            if bits == 8:
+                packed[block, g, i // 4 * 128 + r * 4 + i % 4] = codes[row, k]
+            else:
+                byte = r // 16 * 8 * group + i // 8 * 64 + r % 16 * 4 + i % 4
+                packed[block, g, byte] |= codes[row, k] << (0 if i % 8 < 4 else 4)
+        for g in range(groups):
+            at = code_bytes + 2 * r
+            packed[block, g, at : at + 2] = np.float16(scales[row, g]).reshape(1).view(np.uint8)
+            if offsets is not None:
+                packed[block, g, at + 64 : at + 66] = np.float16(offsets[row, g]).reshape(1).view(np.uint8)
+    return packed.reshape(-1)
+
+
+def weights(codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, bits: int) -> np.ndarray:
+    """The numbers that a packed matrix stands for, float64 [rows, inputs]."""
+    group = codes.shape[1] // scales.shape[1]
+    scale = np.repeat(scales.astype(np.float16).astype(np.float64), group, axis=1)
+    if offsets is None:
+        return scale * (codes.astype(np.float64) - (8 if bits == 4 else 128))
+    return scale * codes + np.repeat(offsets.astype(np.float16).astype(np.float64), group, axis=1)
+
+
+def quantized(x: np.ndarray, group: int) -> np.ndarray:
+    """Activations [rows, inputs] rounded to 255 steps per row and group, float64."""
+    groups = x.reshape(len(x), -1, group).astype(np.float64)
+    scale = np.abs(groups).max(axis=2, keepdims=True) / 127
+    safe = np.where(scale == 0, 1, scale)
+    return (np.rint(groups / safe) * scale).reshape(x.shape)
