@@ -2,7 +2,8 @@
 
 PYBIND11_MODULE(_native, module) {
   module.doc() =
-      "The C++ core of fastslm: downloads, archives, hashes, files, packed weights and facts about the processor.";
+      "The C++ core of fastslm: downloads, archives, hashes, files, packed weights and facts about the "
+      "processor.";
   module.attr("__version__") = FASTSLM_VERSION;
   fastslm::python::bind_errors(module);
   fastslm::python::bind_cpu(module);
