@@ -11,6 +11,7 @@ import pytest
 from fastslm.config import Settings
 from fastslm.errors import FileMissing, ModelNotFound, RevisionNotFound
 from fastslm.hub import Wishes, fetch_model, parse
+from fastslm.hub.client import library_generation
 from fastslm.mirror.shelf import Shelf
 from fastslm.mirror.stock import LocalStock
 from mirror.conftest import EVERYTHING
@@ -97,7 +98,9 @@ def test_our_client_names_what_is_missing(mirror: str, pupil: Settings) -> None:
         fetch_model(parse("org/tiny"), settings, Wishes(include=("nothing*",)))
 
 
-@pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
+@pytest.mark.skipif(
+    find_spec("transformers") is None or library_generation() < 1, reason="needs transformers, and its generation"
+)
 def test_transformers_loads_from_a_mirror(shelf: Shelf, teacher: Settings, hub: object, tmp_path: Path) -> None:
     """Configuration and tokenizer, by name, with nothing but HF_ENDPOINT changed."""
     tokenizer = byte_level().to_str().encode()

@@ -6,14 +6,22 @@ from anybody is not served from the cache either. When it cannot be reached, the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from fastslm.config import Settings
-from fastslm.errors import FileMissing, NetworkError, NotFoundError, ServerRefused
-from fastslm.hub.client import HubClient, RemoteFile
+from fastslm.errors import (
+    ConnectionLost,
+    FileMissing,
+    NetworkError,
+    NotFoundError,
+    RetryableNetworkError,
+    ServerRefused,
+)
+from fastslm.hub.client import HubClient, Patience, RemoteFile
 from fastslm.hub.fetch import carry_out_file
 from fastslm.hub.layout import is_commit, read_tree
 from fastslm.hub.plan import DownloadPlan, PlannedFile
@@ -27,6 +35,12 @@ BRANCH_S = 30.0
 """How long a branch counts as not moved."""
 
 LISTING_S = 3600.0
+
+SILENT_S = 10.0
+"""How long an upstream that did not answer is left alone, so that a class does not wait for it file by file."""
+
+PATIENCE = Patience(resolve_s=6.0, listing_s=60.0, locate_s=8.0, attempts=2)
+"""Clients wait ten seconds for a head; they shall get the mirror's answer and not their own time-out."""
 
 T = TypeVar("T")
 
@@ -84,11 +98,12 @@ class UpstreamStock:
     def __init__(self, shelf: Shelf, settings: Settings) -> None:
         self._shelf = shelf
         self._settings = replace(settings, token=None, hub_cache=shelf.root)
-        self._client = HubClient(self._settings)
+        self._client = HubClient(self._settings, PATIENCE)
         self._commits: Memo[str] = Memo(BRANCH_S)
         self._access: Memo[None] = Memo(LISTING_S)
         self._listings: Memo[tuple[RemoteFile, ...]] = Memo(LISTING_S)
         self._flights = Flights()
+        self._silent_until = 0.0
         self._revisions: dict[tuple[str, str], str] = {}
 
     def repos(self) -> tuple[str, ...]:
@@ -160,12 +175,23 @@ class UpstreamStock:
     def _ask_access(self, repo: str, commit: str, path: str) -> None:
         """Whether anybody may have a file of this commit; a listing can be public where the files are not."""
         with suppress(FileMissing):
-            self._client.locate(repo, commit, path)
+            self._patiently(lambda: self._client.locate(repo, commit, path))
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """The upstream's answer, unless it gave none a moment ago. Raises NetworkError."""
+        endpoint = self._settings.endpoint
+        if time.monotonic() < self._silent_until:
+            raise ConnectionLost(f"`{endpoint}` did not answer a moment ago", url=endpoint)
+        try:
+            return ask()
+        except RetryableNetworkError:
+            self._silent_until = time.monotonic() + SILENT_S
+            raise
 
     def _or_shelf(self, ask: Callable[[], T], look: Callable[[], T]) -> T:
         """The upstream's answer; without one, the cache's."""
         try:
-            return ask()
+            return self._patiently(ask)
         except NetworkError as error:
             try:
                 return look()
