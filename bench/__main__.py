@@ -1,13 +1,13 @@
-"""``python -m bench download|decompress|naive [--case NAME] [--peer NAME] [--repeat N] [--scale X] [--output F]``."""
+"""``python -m bench download|decompress|naive|mirror [--case NAME] [--peer NAME] [--repeat N] [--scale X]``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench import decompress, download, naive
+from bench import decompress, download, mirror, naive
 
-BENCHES = {"download": download, "decompress": decompress, "naive": naive}
+BENCHES = {"download": download, "decompress": decompress, "naive": naive, "mirror": mirror}
 
 
 def _arguments() -> argparse.Namespace:

@@ -33,6 +33,7 @@ FLOORS = {
     "export": 3,
     "engine": 4,
     "plan": 4,
+    "mirror": 4,
     "naming": 4,
     "api": 5,
     "cli": 6,

@@ -99,9 +99,11 @@ void bind_progress(py::module_& module) {
       .def_property_readonly("size_bytes",
                              [](const FileProgress& file) { return size_or_minus_one(file.size); })
       .def_readonly("done_bytes", &FileProgress::done_bytes)
+      .def_readonly("ready_bytes", &FileProgress::ready_bytes)
       .def_readonly("resumed_bytes", &FileProgress::resumed_bytes)
       .def_readonly("repaired_bytes", &FileProgress::repaired_bytes)
       .def_readonly("link_wanted", &FileProgress::link_wanted)
+      .def_readonly("doubted", &FileProgress::doubted)
       .def_readonly("dropped_sources", &FileProgress::dropped_sources)
       .def_readonly("digest", &FileProgress::digest)
       .def_readonly("unpacked", &FileProgress::unpacked)

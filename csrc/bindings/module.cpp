@@ -10,6 +10,7 @@ PYBIND11_MODULE(_native, module) {
   fastslm::python::bind_files(module);
   fastslm::python::bind_unpack(module);
   fastslm::python::bind_download(module);
+  fastslm::python::bind_planes(module);
   fastslm::python::bind_ops(module);
   fastslm::python::bind_quant(module);
 }

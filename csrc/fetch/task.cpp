@@ -341,8 +341,10 @@ FileProgress FileTask::progress() const {
   result.state = state_;
   if (size_ != kUnknownSize) result.size = size_;
   result.done_bytes = done_.total();
+  result.ready_bytes = done_.prefix();
   result.resumed_bytes = resumed_;
   result.repaired_bytes = repair_.changed_bytes();
+  result.doubted = doubted_;
   if (state_ == FileState::verified) result.digest = digest_;
   if (state_ == FileState::verified) result.unpacked = unpacked_;
   result.error = error_;

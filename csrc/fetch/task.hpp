@@ -138,6 +138,7 @@ class FileTask {
   Sources sources_;
   Repair repair_;
   std::shared_ptr<File> file_;
+  bool doubted_ = false;
   std::string digest_;
   std::optional<Error> error_;
 

@@ -179,6 +179,7 @@ bool FileTask::begin_repair() {
 void FileTask::refetch(const Extents& keep) {
   {
     const std::lock_guard lock(mutex_);
+    doubted_ = true;
     done_ = keep;
     plan_ = RangePlan(size_, keep, options_.piece_bytes, options_.connections == 1);
     follower_.emplace(request_.algorithm.value_or(HashAlgorithm::sha256), size_);

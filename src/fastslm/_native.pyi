@@ -141,10 +141,12 @@ class DownloadOptions:
 
 @final
 class FileProgress:
-    """Where one file stands. ``done_bytes`` counts bytes safely written, ``resumed_bytes`` those found on disk
-    at the start, ``repaired_bytes`` those replaced because the hash was wrong; ``digest`` is the hex hash once verified
-    (SHA-256 when the request's algorithm is ``none``). ``dropped_sources`` gives each with its reason;
-    ``unpacked`` what came out of the file, once verified."""
+    """Where one file stands. ``done_bytes`` counts bytes safely written, ``ready_bytes`` those of them that follow the
+    file's beginning without a gap, ``resumed_bytes`` those found on disk at the start,
+    ``repaired_bytes`` those replaced because the hash was wrong; ``digest`` is the hex hash once verified
+    (SHA-256 when the request's algorithm is ``none``). ``doubted``: the hash was wrong once, so that bytes which were
+    read before may be wrong. ``dropped_sources`` gives each with its reason; ``unpacked`` what came out of the file,
+    once verified."""
 
     @property
     def state(self) -> FileState: ...
@@ -153,7 +155,11 @@ class FileProgress:
     @property
     def done_bytes(self) -> int: ...
     @property
+    def ready_bytes(self) -> int: ...
+    @property
     def resumed_bytes(self) -> int: ...
+    @property
+    def doubted(self) -> bool: ...
     @property
     def repaired_bytes(self) -> int: ...
     @property
@@ -225,6 +231,21 @@ def error_codes() -> list[str]:
 
 def error_class(code: str) -> type[FastSLMError]:
     """The class that a C++ error code becomes; every code has one."""
+
+PLANES_ENCODING: str
+"""Name of the layout of packed frames, in the headers of both sides."""
+
+PLANES_FRAME_BYTES: int
+"""Most bytes of a file in one frame."""
+
+def pack_frame(raw: bytes, *, offset: int, width: int, lead: int) -> bytes:
+    """The bytes at ``offset`` of a file as one frame, packed without loss.
+
+    They are numbers of ``width`` bytes (1, 2 or 4), the first of which begins ``lead`` bytes in. Raises UsageError.
+    """
+
+def unpack_frame(frame: bytes, *, offset: int) -> bytes:
+    """The bytes of one whole frame that begins at ``offset`` of its file. Raises FormatError."""
 
 def packed_layout_version() -> int:
     """Version of the layout that ``pack_linear`` writes and the operators read."""

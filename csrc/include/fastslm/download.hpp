@@ -66,8 +66,10 @@ struct FileProgress {
   FileState state = FileState::waiting;
   std::optional<std::uint64_t> size;
   std::uint64_t done_bytes = 0;              // safely written
-  std::uint64_t resumed_bytes = 0;           // of these, found on disk at the start
+  std::uint64_t ready_bytes = 0;             // of these, the unbroken stretch from the file's first byte
+  std::uint64_t resumed_bytes = 0;           // of done_bytes, found on disk at the start
   std::uint64_t repaired_bytes = 0;          // written anew because the hash was wrong
+  bool doubted = false;                      // the hash was wrong once: what was read before may be
   std::string digest;                        // once verified
   std::vector<UnpackedFile> unpacked;        // once verified
   std::optional<Error> error;                // once failed

@@ -44,8 +44,10 @@ INTERRUPTED = Outcome(130)
 
 
 def outcome(error: errors.FastSLMError) -> Outcome:
-    """The row of an error's class or of its nearest base class; names that look alike make the better hint."""
+    """The row of an error's class or of its nearest base class; a name or an extra makes the better hint."""
     row = next(OUTCOMES[kind] for kind in type(error).__mro__ if kind in OUTCOMES)
+    if isinstance(error, errors.MissingExtra):
+        return Outcome(row.exit_code, f"pip install 'fastslm[{error.extra}]'")
     nearest = error.nearest if isinstance(error, errors.NotFoundError) else ()
     if nearest:
         return Outcome(row.exit_code, "did you mean " + " or ".join(f"`{name}`" for name in nearest))

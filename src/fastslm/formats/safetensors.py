@@ -35,6 +35,7 @@ _BITS = {
     **{"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32},
     **{"I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
 }
+_FLOAT_WIDTHS = {"BF16": 2, "F16": 2, "F32": 4}
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,37 @@ class SafetensorsFile:
             return self._entries[name]
         except KeyError:
             raise FormatError(f"tensor `{name}` is missing in `{self.path}`", subject=name) from None
+
+
+@dataclass(frozen=True)
+class Region:
+    """Bytes ``begin`` up to ``end`` of a file: floats of ``width`` bytes (2 or 4), or anything (1)."""
+
+    begin: int
+    end: int
+    width: int
+
+
+def number_regions(path: Path) -> tuple[Region, ...]:
+    """What the bytes of a safetensors file are, from its first to its last; neighbours of one kind are one region.
+
+    Raises:
+        FileMissing, FileSystemError: it is not there or cannot be read.
+        FormatError: its header is damaged.
+    """
+    data = map_file(path)
+    header, begin = _header(data, str(path))
+    entries = sorted(_entries(header, len(data) - begin, str(path)).values(), key=lambda entry: entry.begin)
+    regions = [Region(0, begin, 1)]
+    for entry in entries:
+        piece = Region(begin + entry.begin, begin + entry.end, _FLOAT_WIDTHS.get(entry.info.dtype, 1))
+        last = regions[-1]
+        in_step = last.width == piece.width and (piece.begin - last.begin) % piece.width == 0
+        if in_step:
+            regions[-1] = Region(last.begin, piece.end, last.width)
+        elif piece.end > piece.begin:
+            regions.append(piece)
+    return tuple(regions)
 
 
 def open_safetensors(folder: Path) -> tuple[ShardedTensors, dict[str, int]]:

@@ -81,9 +81,23 @@ class Unpack:
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """How much of a partial file's beginning is there; ``doubted`` when what was read before may be wrong."""
+
+    ready_bytes: int
+    doubted: bool = False
+
+
+def unwatched(arrival: Arrival) -> None:
+    """For a job that nobody reads before it is done."""
+
+
+@dataclass(frozen=True)
 class Job:
     """One file to move: ``resolve`` gives a fresh address, ``publish`` takes the digest and puts it into place, unless
     it is to be unpacked.
+
+    ``watch`` is told ten times a second how far the file has come.
     """
 
     name: str
@@ -96,6 +110,7 @@ class Job:
     resolve: Callable[[], Link]
     publish: Callable[[str], None]
     mirrors: tuple[Link, ...] = ()
+    watch: Callable[[Arrival], None] = unwatched
     unpack: Unpack | None = None
 
 
@@ -178,6 +193,7 @@ def _move(jobs: Sequence[Job], links: Mapping[str, Link], run: _Run) -> None:
         while True:
             finished = download.wait(POLL_S)
             seen = download.progress()
+            _tell_watchers(jobs, seen)
             _publish_verified(waiting, seen, run)
             renewals.look(waiting, seen)
             _report(jobs, seen, run)
@@ -226,6 +242,11 @@ def _stop(download: _native.Download) -> None:
     for _ in range(100):
         if download.wait(POLL_S):
             return
+
+
+def _tell_watchers(jobs: Sequence[Job], seen: _native.Progress) -> None:
+    for job, file in zip(jobs, seen.files, strict=True):
+        job.watch(Arrival(file.ready_bytes, file.doubted))
 
 
 def _publish_verified(waiting: dict[int, Job], seen: _native.Progress, run: _Run) -> None:

@@ -149,6 +149,19 @@ def make_response() -> None:
     write("response", "huge", b"bytes 18446744073709551614-18446744073709551615/*")
 
 
+def make_planes() -> None:
+    """Frames of a file's bytes from 7 on, packed by the extension, of every width and phase."""
+    from fastslm import _native
+
+    falling = b"".join(struct.pack("<f", 1 / (1 + n)) for n in range(300))
+    for width, lead in ((1, 0), (2, 0), (2, 1), (4, 0), (4, 3)):
+        frame = _native.pack_frame(falling, offset=7, width=width, lead=lead)
+        write("planes", f"good-{width}-{lead}", frame)
+    first = _native.pack_frame(falling, offset=7, width=4, lead=0)
+    write("planes", "two", first + _native.pack_frame(falling, offset=7 + len(falling), width=2, lead=1))
+    write("planes", "zeros", _native.pack_frame(bytes(5000), offset=7, width=4, lead=0))
+
+
 if __name__ == "__main__":
-    for make in (make_gzip, make_zstd, make_zip, make_tar, make_journal, make_response):
+    for make in (make_gzip, make_zstd, make_zip, make_tar, make_journal, make_planes, make_response):
         make()
