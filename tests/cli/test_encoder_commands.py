@@ -97,7 +97,7 @@ def test_a_missing_extra_is_named(fastslm: Run, encoder: str, monkeypatch: pytes
     shown = fastslm("convert", encoder, "--backend", "optimum")
     assert shown.code == 1
     assert "needs `a_module_that_nobody_has`, which comes with the extra `export`" in shown.err
-    assert "pip install fastslm[export]" in shown.err
+    assert "pip install 'fastslm[export]'" in shown.err
 
 
 def test_pickled_weights_are_planned_and_pulled(fastslm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
