@@ -97,13 +97,21 @@ def curl(order: Order) -> Command:
     return ["curl", "-sSf", "-Z", *pairs], {}
 
 
-def aria2(order: Order) -> Command:
+def aria2(order: Order, *, checked: bool = False) -> Command:
     """Sixteen connections for each file."""
     names = order.folder / "list.txt"
-    lines = [f"{order.url(name)}\n  out={name}\n" for name, _, _ in order.files]
+    lines = [
+        f"{order.url(name)}\n  out={name}\n" + f"  checksum=sha-256={digest}\n" * checked
+        for name, digest, _ in order.files
+    ]
     names.write_text("".join(lines), encoding="utf-8")
     flags = ["-x16", "-s16", "-k1M", "--file-allocation=none", "-j4", "-q", "--no-conf", "--allow-overwrite=true"]
     return ["aria2c", *flags, "-d", str(order.folder), "-i", str(names)], {}
+
+
+def aria2_checked(order: Order) -> Command:
+    """The same, and the SHA-256 of each file, as we do it."""
+    return aria2(order, checked=True)
 
 
 def official(order: Order) -> Command:
@@ -123,6 +131,7 @@ PEERS: dict[str, Callable[[Order], Command]] = {
     "fastslm": fastslm,
     "curl": curl,
     "aria2": aria2,
+    "aria2+hash": aria2_checked,
     "huggingface_hub": official,
     "hf_transfer": hf_transfer,
 }
@@ -130,7 +139,8 @@ PEERS: dict[str, Callable[[Order], Command]] = {
 
 def present() -> list[str]:
     """The peers that this machine has."""
-    tools = {"curl": shutil.which("curl"), "aria2": shutil.which("aria2c")}
+    aria2c = shutil.which("aria2c")
+    tools = {"curl": shutil.which("curl"), "aria2": aria2c, "aria2+hash": aria2c}
     return [name for name in PEERS if tools.get(name, name in tools or find_spec(name))]
 
 

@@ -82,7 +82,7 @@ void a_line_that_suffers_from_many_connections_gets_few() {
 
 void a_line_that_six_connections_fill_gets_six() {
   Ride ride(capped(10e6, 60e6), 0.03, 16);
-  ride.go(15);
+  ride.go(30);
   CHECK(ride.level() >= 6);
   CHECK(ride.level() <= 8);
 }

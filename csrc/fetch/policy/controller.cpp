@@ -9,8 +9,8 @@ constexpr double kWorthIt = 1.05;     // what an added connection must bring
 constexpr double kNoLoss = 0.97;      // what one fewer may cost
 constexpr double kStillRising = 1.2;  // of one step while starting
 constexpr unsigned kQuietSteps = 2;   // what was added last may not show in the first of them
-constexpr double kMuteStep = 0.03;    // seconds between additions while nothing has arrived yet
-constexpr unsigned kMuteLevel = 4;
+constexpr unsigned kFirstLevel = 4;   // waiting for the first byte in parallel costs nothing
+constexpr unsigned kGrowth = 4;       // of one step while starting
 constexpr double kShortestStep = 0.08;
 constexpr double kMeasureS = 1.5;
 constexpr double kFirstHoldS = 5;
@@ -23,7 +23,7 @@ double step_s(double latency_s) { return std::clamp(1.25 * latency_s, kShortestS
 Controller::Controller(unsigned ceiling, bool adaptive)
     : ceiling_(std::clamp(ceiling, 1U, kHighest)),
       adaptive_(adaptive),
-      level_(adaptive ? 1 : ceiling_),
+      level_(adaptive ? std::min(kFirstLevel, ceiling_) : ceiling_),
       hold_s_(kFirstHoldS) {}
 
 void Controller::begin(Phase phase, const Observation& seen) {
@@ -57,49 +57,55 @@ void Controller::observe(const Observation& seen) {
   }
 }
 
-// Overlapping steps: the next doubling does not wait until the one before has been measured in full, since a
-// long way to the server would make that slow. While not a byte has come, waiting in parallel costs nothing.
+// Each level is measured alone: bytes that answer the requests of the level before say nothing about it.
 void Controller::start_up(const Observation& seen) {
   const double elapsed = seen.now_s - since_.now_s;
-  if (seen.latency_s == 0) {
-    if (elapsed < kMuteStep) return;
-    level_ = std::max(level_, std::min({2 * level_, kMuteLevel, ceiling_}));
+  const bool answered = seen.latency_s > 0 && (lower_ == 0 || elapsed >= seen.latency_s);
+  if (!measuring_ && !answered) {
+    if (seen.latency_s == 0) since_ = seen;
+    return;
+  }
+  if (!measuring_) {
     since_ = seen;
+    measuring_ = true;
     return;
   }
   if (elapsed < step_s(seen.latency_s)) return;
   const double now_rate = rate(seen);
   const bool rising = now_rate > kStillRising * last_rate_;
-  if (level_before_ != 0) step_rate_[level_before_] = std::max(step_rate_[level_before_], now_rate);
-  level_before_ = level_;
+  step_rate_[level_] = std::max(step_rate_[level_], now_rate);
   last_rate_ = std::max(last_rate_, now_rate);
   since_ = seen;
-  if (rising && seen.busy >= level_) level_ = std::min(2 * level_, ceiling_);
   quiet_steps_ = rising ? 0 : quiet_steps_ + 1;
-  if (quiet_steps_ >= kQuietSteps) begin(Phase::settling, seen);
+  if (quiet_steps_ >= kQuietSteps) return begin(Phase::settling, seen);
+  if (rising && seen.busy >= level_) grow();
+}
+
+void Controller::grow() {
+  if (level_ == ceiling_) return;
+  lower_ = level_;
+  level_ = std::min(kGrowth * level_, ceiling_);
+  measuring_ = false;
 }
 
 // A longer look: one quiet moment must not end the start of a line that could do more.
 void Controller::settle(const Observation& seen) {
   if (seen.now_s - since_.now_s < 4 * step_s(seen.latency_s)) return;
   const double settled = rate(seen);
-  const bool still_rising = settled > kStillRising * step_rate_[level_ / 2];
+  const bool still_rising = settled > kStillRising * step_rate_[lower_];
   if (still_rising && level_ < ceiling_ && seen.busy >= level_) {
     step_rate_[level_] = last_rate_ = settled;
-    level_before_ = level_;
-    level_ = std::min(2 * level_, ceiling_);
-    return begin(Phase::starting, seen);
+    begin(Phase::starting, seen);
+    return grow();
   }
-  level_ = std::min(level_, lowest_as_good_as(settled));
-  if (level_ == ceiling_) hold_s_ = 2 * kFirstHoldS;  // each brought its part so far
+  if (lower_ != 0 && step_rate_[lower_] * kWorthIt >= settled) {
+    level_ = lower_;
+    hold_s_ = 0;  // perhaps fewer do as well
+    upwards_ = false;
+  } else if (level_ == ceiling_) {
+    hold_s_ = 2 * kFirstHoldS;  // each brought its part so far
+  }
   begin(Phase::holding, seen);
-}
-
-unsigned Controller::lowest_as_good_as(double rate) const {
-  for (unsigned level = 1; level < level_; ++level) {
-    if (step_rate_[level] * kWorthIt >= rate) return level;
-  }
-  return level_;
 }
 
 // Bytes that wait for work or for the caller say nothing about the line.
@@ -116,8 +122,8 @@ void Controller::try_next(const Observation& seen) {
   if (level_ == ceiling_) upwards_ = false;
   if (ceiling_ == 1) return begin(Phase::holding, seen);
   level_before_ = level_;
-  level_ =
-      upwards_ ? std::min(level_ + std::max(1U, level_ / 4), ceiling_) : level_ - std::max(1U, level_ / 8);
+  const unsigned fewer = level_ <= kFirstLevel ? level_ / 2 : std::max(1U, level_ / 8);
+  level_ = upwards_ ? std::min(level_ + std::max(1U, level_ / 4), ceiling_) : level_ - fewer;
   begin(Phase::trying, seen);
 }
 

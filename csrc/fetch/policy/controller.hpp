@@ -1,8 +1,8 @@
 // How many connections a download may use at a time. Pure: it sees observations and gives a level.
 //
-// It doubles from one connection while the total rate rises with it, goes back to what that rate needs, and
-// from then on tries a few more or fewer now and then. Law: an added connection stays only while the total
-// rate rises by at least five percent, and the level never passes the ceiling.
+// It begins with a few connections, multiplies them while the total rate rises with them, goes back to what
+// that rate needs, and from then on tries a few more or fewer now and then. Law: an added connection stays
+// only while the total rate rises by at least five percent, and the level never passes the ceiling.
 #pragma once
 
 #include <array>
@@ -36,21 +36,22 @@ class Controller {
   enum class Phase { starting, settling, holding, trying };
 
   void begin(Phase phase, const Observation& seen);
+  void grow();
   void start_up(const Observation& seen);
   void settle(const Observation& seen);
   void hold(const Observation& seen);
   void judge(const Observation& seen);
   void try_next(const Observation& seen);
-  unsigned lowest_as_good_as(double rate) const;
   double rate(const Observation& seen) const;
 
   unsigned ceiling_;
   bool adaptive_;
   unsigned level_;
-  unsigned level_before_ = 0;  // whose requests the current step's bytes answer
+  unsigned lower_ = 0;         // the level before it grew the last time
+  unsigned level_before_ = 0;  // a trial
   Phase phase_ = Phase::starting;
   bool begun_ = false;
-  bool measuring_ = false;    // of a trial: the level has taken effect
+  bool measuring_ = false;    // the level has taken effect
   unsigned quiet_steps_ = 0;  // in a row, while starting
   bool upwards_ = true;       // direction of the next trial
   double hold_s_;
