@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from fastslm import ops, runtime
 from fastslm.engine.kv_cache import CacheShape, KVCache
-from fastslm.errors import FileMissing, FormatError, GenerationFailed
+from fastslm.errors import FileMissing, FormatError, GenerationFailed, UsageError
 from fastslm.store.manifest import GRAPH_NAME, ModelManifest
 
 Logits = npt.NDArray[np.float32]
@@ -48,20 +49,37 @@ class Session(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class SessionOptions:
+    """How to run a model.
+
+    Attributes:
+        threads: for the computation.
+        context_length: positions of one sequence.
+        kv_cache: format of keys and values; None for what suits the graph.
+    """
+
+    threads: int
+    context_length: int
+    kv_cache: ops.CacheFormat | None = None
+
+
 class OrtSession:
     """ONNX Runtime on the CPU."""
 
-    def __init__(self, folder: Path, manifest: ModelManifest, *, threads: int, context_length: int) -> None:
+    def __init__(self, folder: Path, manifest: ModelManifest, options: SessionOptions) -> None:
         """Load ``model.onnx``; its weights stay memory-mapped.
 
         Raises:
+            UsageError: the graph keeps its cache in float32 only, and another format is wanted.
             FileMissing: there is no graph.
             UnsupportedModel: it needs our operators, which do not load here.
             FormatError: ONNX Runtime does not accept it, or it is not the graph that the manifest describes.
         """
-        self._inner = _load(folder / GRAPH_NAME, threads, with_ours=manifest.target == "native")
+        self._inner = _load(folder / GRAPH_NAME, options.threads, with_ours=manifest.target == "native")
         _check_interface(self._inner, manifest, folder)
-        self._shape = CacheShape(manifest.num_layers, manifest.num_kv_heads, context_length, manifest.head_dim)
+        sizes = (manifest.num_layers, manifest.num_kv_heads, options.context_length, manifest.head_dim)
+        self._shape = CacheShape(*sizes, format=_cache_format(self._inner, options.kv_cache))
         self._vocab_size = manifest.vocab_size
         self._single: weakref.WeakKeyDictionary[KVCache, _Step] = weakref.WeakKeyDictionary()
 
@@ -159,6 +177,17 @@ def _load(path: Path, threads: int, *, with_ours: bool) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever class ONNX Runtime raises
         raise FormatError(f"`{path}` cannot be loaded: {runtime.first_line(error)}", subject=str(path)) from error
+
+
+def _cache_format(session: Any, wanted: ops.CacheFormat | None) -> ops.CacheFormat | None:
+    """The format of caches that are bytes; None for those that are float32."""
+    types = {i.type for i in session.get_inputs() if i.name.startswith("past_key_values.")}
+    if types == {"tensor(uint8)"}:
+        return wanted or ops.DEFAULT_CACHE_FORMAT
+    if wanted not in (None, "f32"):
+        message = f"`kv_cache` is `{wanted}`, expected f32, as this conversion's operators have it"
+        raise UsageError(message, name="kv_cache", value=wanted, allowed=["f32"])
+    return None
 
 
 def _check_interface(session: Any, manifest: ModelManifest, folder: Path) -> None:
