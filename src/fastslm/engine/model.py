@@ -136,6 +136,11 @@ class Model:
         return self._parts()[0].context_length
 
     @property
+    def kv_cache(self) -> CacheFormat:
+        """How keys and values are kept."""
+        return self._parts()[0].kv_cache
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether ``chat`` works; a base model has ``generate`` only."""
         return self._template is not None

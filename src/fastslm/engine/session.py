@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fastslm import ops, runtime
 from fastslm.engine.kv_cache import CacheShape, KVCache
 from fastslm.errors import FileMissing, FormatError, GenerationFailed, UsageError
+from fastslm.machine import is_busy
 from fastslm.store.manifest import GRAPH_NAME, ModelManifest
 
 Logits = npt.NDArray[np.float32]
@@ -25,6 +26,10 @@ Logits = npt.NDArray[np.float32]
 
 class Session(Protocol):
     """A loaded model. One thread at a time."""
+
+    @property
+    def kv_cache(self) -> ops.CacheFormat:
+        """How keys and values are kept."""
 
     @property
     def context_length(self) -> int:
@@ -82,6 +87,11 @@ class OrtSession:
         self._shape = CacheShape(*sizes, format=_cache_format(self._inner, options.kv_cache))
         self._vocab_size = manifest.vocab_size
         self._single: weakref.WeakKeyDictionary[KVCache, _Step] = weakref.WeakKeyDictionary()
+
+    @property
+    def kv_cache(self) -> ops.CacheFormat:
+        """How keys and values are kept."""
+        return self._shape.format or "f32"
 
     @property
     def context_length(self) -> int:
@@ -171,8 +181,14 @@ def _load(path: Path, threads: int, *, with_ours: bool) -> Any:
     options.enable_mem_pattern = False  # else the arena holds every shape of a prompt twice
     options.log_severity_level = 4  # what goes wrong is raised, not printed
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if is_busy():
+        # Threads that wait in a loop for the next operator gain a fifth on an idle machine; on a busy one they take
+        # the time that their own work needs, and halve the speed.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if with_ours:
         ops.register(options)
+        # Our graphs are fused as they are: looking for more costs ten milliseconds and finds nothing.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever class ONNX Runtime raises
