@@ -1,6 +1,6 @@
 #!/bin/sh
-# Make sure that what pip cannot install is here: a C++20 compiler, libcurl, OpenSSL, and a Python that can make
-# virtual environments and build extensions. Missing packages are installed by apt (as root, or through sudo);
+# Make sure that what pip cannot install is here: a C++20 compiler, libcurl, OpenSSL, zstd, ISA-L (zlib where there is
+# none), and a Python that can make virtual environments and build extensions. Missing packages are installed by apt (as root, or through sudo);
 # where that is not possible, the one line to run is printed.
 set -eu
 
@@ -8,15 +8,23 @@ python=${1:-python3}
 missing=""
 
 need() { missing="$missing $1"; }
+case $(uname -m) in  # ISA-L is not made for every processor
+x86_64 | aarch64) inflate_header=isa-l/igzip_lib.h inflate_package=libisal-dev ;;
+*) inflate_header=zlib.h inflate_package=zlib1g-dev ;;
+esac
 header() { printf '#include <%s>\n' "$1" | c++ -E -x c++ - >/dev/null 2>&1; }
 
 command -v c++ >/dev/null 2>&1 || need g++
 if [ -z "$missing" ]; then
     header curl/curl.h || need libcurl4-openssl-dev
     header openssl/evp.h || need libssl-dev
+    header zstd.h || need libzstd-dev
+    header "$inflate_header" || need "$inflate_package"
 else
     need libcurl4-openssl-dev
     need libssl-dev
+    need libzstd-dev
+    need "$inflate_package"
 fi
 
 if ! command -v "$python" >/dev/null 2>&1; then

@@ -1,24 +1,32 @@
-"""``python -m bench download [--case NAME] [--peer NAME] [--repeat N] [--scale X] [--output FILE]``."""
+"""``python -m bench download|decompress|naive|mirror [--case NAME] [--peer NAME] [--repeat N] [--scale X]``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench.download import CASES, Wishes, main
+from bench import decompress, download, mirror, naive
+
+BENCHES = {"download": download, "decompress": decompress, "naive": naive, "mirror": mirror}
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", choices=["download"])
-    parser.add_argument("--case", action="append", choices=list(CASES), help="repeatable; all by default")
+    parser.add_argument("what", choices=list(BENCHES))
+    names = [name for bench in BENCHES.values() for name in bench.CASES]
+    parser.add_argument("--case", action="append", choices=names, help="repeatable; all by default")
     parser.add_argument("--peer", action="append", help="repeatable; all by default")
     parser.add_argument("--repeat", type=int, default=3, help="how often each peer runs")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the files, as a share of the usual one")
     parser.add_argument("--output", type=Path, help="file to add JSON lines to, instead of stdout")
-    return parser.parse_args()
+    given = parser.parse_args()
+    strange = [name for name in given.case or [] if name not in BENCHES[given.what].CASES]
+    if strange:
+        parser.error(f"`{given.what}` has no case `{strange[0]}`")
+    return given
 
 
 if __name__ == "__main__":
     given = _arguments()
-    main(given.case or [], Wishes(given.repeat, given.scale, given.peer or ()), given.output)
+    wishes = download.Wishes(given.repeat, given.scale, given.peer or ())
+    BENCHES[given.what].main(given.case or [], wishes, given.output)

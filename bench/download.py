@@ -73,7 +73,7 @@ class Run:
 
 
 @contextmanager
-def _program(*command: str) -> Iterator[int]:
+def program(*command: str) -> Iterator[int]:
     """A helper process that prints its port and ends with its input."""
     with subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as made:
         assert made.stdout is not None
@@ -88,12 +88,17 @@ def _program(*command: str) -> Iterator[int]:
                 made.kill()
 
 
+def note_of(path: Path) -> Path:
+    """Where the SHA-256 of a served file is noted."""
+    return path.with_name(path.name + ".sha256")
+
+
 def make_files(folder: Path, sizes: Sequence[float]) -> list[tuple[str, str, int]]:
     """Random files with their hashes beside them; those that are there already stay."""
     made = []
     for megabytes in sizes:
         path, size = folder / f"{megabytes:g}mb.bin", int(megabytes * MB)
-        note = path.with_name(path.name + ".sha256")
+        note = note_of(path)
         if not note.exists():
             digest = hashlib.sha256()
             with path.open("wb") as file:
@@ -106,7 +111,14 @@ def make_files(folder: Path, sizes: Sequence[float]) -> list[tuple[str, str, int
     return made
 
 
-def _wait(child: subprocess.Popen[str], timeout_s: float) -> tuple[bool, resource.struct_rusage]:
+def start_process(command: Sequence[str], changes: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """A peer, without a proxy and with its output kept."""
+    return subprocess.Popen(
+        command, env=environment(dict(changes or {})), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish_process(child: subprocess.Popen[str], timeout_s: float) -> tuple[bool, resource.struct_rusage]:
     """Wait with a limit; whether it ended well, and what it used."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -121,10 +133,7 @@ def _wait(child: subprocess.Popen[str], timeout_s: float) -> tuple[bool, resourc
 
 
 def _start(peer: str, order: Order) -> subprocess.Popen[str]:
-    command, changes = PEERS[peer.partition(" ")[0]](order)
-    return subprocess.Popen(
-        command, env=environment(changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return start_process(*PEERS[peer.partition(" ")[0]](order))
 
 
 def _measure(name: str, case: Case, peer: str, order: Order) -> Run:
@@ -132,7 +141,7 @@ def _measure(name: str, case: Case, peer: str, order: Order) -> Run:
     killed_at = _kill_half_way(peer, order, case.kill_at * total) if case.kill_at else 0
     began = time.monotonic()
     child = _start(peer, order)
-    good, used = _wait(child, case.timeout_s)
+    good, used = finish_process(child, case.timeout_s)
     seconds = time.monotonic() - began
     out, err = child.communicate()
     facts = json.loads(out.splitlines()[-1]) if good and out.strip().endswith("}") else {}
@@ -202,11 +211,11 @@ def run_case(name: str, scratch: Path, wishes: Wishes) -> Iterator[Run]:
 
 def _one(name: str, peer: str, options: str, source: Path, files: Sequence[tuple[str, str, int]]) -> Run:
     case = CASES[name]
-    with tempfile.TemporaryDirectory(dir=source.parent) as folder, _program("-m", "bench.server", str(source)) as port:
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder, program("-m", "bench.server", str(source)) as port:
         target = Path(folder)
         if not case.line:
             return _measure(name, case, peer, Order(port, files, target, options))
-        with _program(str(RELAY), f"127.0.0.1:{port}", json.dumps(case.line)) as relay:
+        with program(str(RELAY), f"127.0.0.1:{port}", json.dumps(case.line)) as relay:
             return _measure(name, case, peer, Order(relay, files, target, options))
 
 

@@ -38,7 +38,8 @@ class Order:
 Command = tuple[list[str], dict[str, str]]
 
 
-def _python(code: str, *arguments: str, **environment: str) -> Command:
+def python(code: str, *arguments: str, **environment: str) -> Command:
+    """A program of this Python, with changes to its environment."""
     return [sys.executable, "-c", code, *arguments], environment
 
 
@@ -87,7 +88,7 @@ def fastslm(order: Order) -> Command:
     import json
 
     files = [(order.url(name), str(order.folder / name), digest, size) for name, digest, size in order.files]
-    return _python(OURS, json.dumps(files), order.options or "{}")
+    return python(OURS, json.dumps(files), order.options or "{}")
 
 
 def curl(order: Order) -> Command:
@@ -109,13 +110,13 @@ def official(order: Order) -> Command:
     """huggingface_hub over HTTP, eight files at once."""
     names = [name for name, _, _ in order.files]
     quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    return _python(OFFICIAL, order.endpoint, COMMIT, str(order.folder), *names, **quiet)
+    return python(OFFICIAL, order.endpoint, COMMIT, str(order.folder), *names, **quiet)
 
 
 def hf_transfer(order: Order) -> Command:
     """Sixteen ranges of 10 MiB at once, file after file."""
     pairs = [f"{order.url(name)} {order.folder / name}" for name, _, _ in order.files]
-    return _python(TRANSFER, *pairs)
+    return python(TRANSFER, *pairs)
 
 
 PEERS: dict[str, Callable[[Order], Command]] = {

@@ -85,6 +85,8 @@ def test_connections_adapt_unless_told_otherwise() -> None:
     """Sixteen at most; a fixed number on request."""
     assert (Settings.from_environment({}).connections, Settings.from_environment({}).adaptive) == (16, True)
     assert Settings.from_environment({"FASTSLM_ADAPTIVE": "0"}).adaptive is False
+    assert Settings.from_environment({}).packed is True
+    assert Settings.from_environment({"FASTSLM_PACKED": "0"}).packed is False
 
 
 def test_proxies_are_read_in_both_cases() -> None:

@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from fastslm import can_convert
+from fastslm import api, can_convert
 from fastslm.config import Settings
 from fastslm.errors import FileMissing, ModelNotFound, NetworkError
+from fastslm.export import optimum
+from fastslm.store.registry import Registry
 from fastslm.verdict import Verdict
 from support.golden import FAMILY_VARIANTS, described
+from support.golden_encoders import VARIANTS as ENCODER_VARIANTS
+from support.golden_encoders import described as encoder_described
 from support.hub_server import FakeHub
+from support.optimum import optimum_source
+from support.tiny_encoder import encoder_source
 from support.tiny_files import write_llama_gguf
 
 QWEN = described("qwen3")["config"]
@@ -47,7 +53,11 @@ def test_every_family_is_known_by_its_configuration(variant: str, wording: str, 
         ({"model_type": None}, "`model_type` is `None`"),
         ({"hidden_size": None}, "the model's configuration has no `hidden_size`"),
         ({"hidden_act": "mish"}, "`hidden_act` is `mish`"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "`quantization_config.quant_method` is `gptq`"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "the weights are quantised by `'bitsandbytes'`"),
+        (
+            {"quantization_config": {"quant_method": "gptq", "desc_act": True}},
+            "`quantization_config.desc_act` is `True`",
+        ),
         ({"rope_parameters": 3}, "`rope_parameters`"),
     ],
 )
@@ -56,6 +66,51 @@ def test_what_is_missing_is_named(changes: dict[str, object], reason: str, tmp_p
     verdict = can_convert(folder_of({**QWEN, **changes}, tmp_path))
     assert (verdict.convertible, verdict.backend) == (False, "")
     assert reason in verdict.reason
+
+
+@pytest.mark.parametrize("variant", ENCODER_VARIANTS)
+def test_encoders_are_known_too(variant: str, tmp_path: Path) -> None:
+    """By their configuration alone, with a head for scores or without."""
+    verdict = can_convert(folder_of(encoder_described(variant)["config"], tmp_path))
+    assert (verdict.convertible, verdict.backend, verdict.num_layers in (2, 4)) == (True, "native", True)
+
+
+def test_what_we_do_not_write_is_left_to_optimum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is installed; else the answer says what is missing, and of which extra."""
+    folder = folder_of({**QWEN, "model_type": "mamba"}, tmp_path)
+    monkeypatch.setattr(optimum, "MODULES", ("a_module_that_nobody_has",))
+    verdict = can_convert(folder)
+    assert not verdict.convertible
+    assert "needs `a_module_that_nobody_has`, of the extra `export`" in verdict.reason
+    monkeypatch.setattr(optimum, "missing", lambda: "")
+    verdict = can_convert(folder)
+    assert (verdict.convertible, verdict.backend) == (True, "optimum")
+    assert "`model_type` is `mamba`" in verdict.reason
+
+
+def test_a_ready_made_graph_is_run_as_it_is(tmp_path: Path) -> None:
+    """Whatever its architecture."""
+    verdict = can_convert(str(optimum_source(tmp_path / "made", "bert")))
+    assert (verdict.convertible, verdict.backend, verdict.architecture) == (True, "onnx", "bert")
+
+
+def test_a_listing_with_nothing_but_a_graph_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository of exports only."""
+    with FakeHub() as hub:
+        config = json.dumps({**QWEN, "model_type": "unheard_of"}).encode()
+        hub.add_repo("org/onnx", {"config.json": config, "onnx/model_q4.onnx": b"x", **TEXTS})
+        verdict = can_convert("org/onnx", settings=settings_for(hub, monkeypatch))
+        assert (verdict.convertible, verdict.backend) == (True, "onnx")
+
+
+def test_names_mean_here_what_they_mean_elsewhere(settings: Settings, tmp_path: Path) -> None:
+    """A copy is known by its second name, a converted folder by its path."""
+    source = encoder_source(tmp_path / "source")
+    pulled = api.pull(str(source), settings=settings)
+    folder = pulled.path
+    Registry(settings.registry_file).copy(pulled.entry, "mine")
+    assert can_convert("mine", settings=settings).architecture == "bert"
+    assert can_convert(str(folder), settings=settings).backend == "native"
 
 
 def test_a_gguf_file_is_judged_by_its_header(tmp_path: Path) -> None:
@@ -80,7 +135,7 @@ def test_only_the_configuration_is_fetched(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({"pytorch_model.bin": b"x", **TEXTS}, "the only weights are pickled (`pytorch_model.bin`)"),
+        ({"model.pt": b"x", **TEXTS}, "the only weights are pickled (`model.pt`)"),
         ({"model.safetensors": b"x", "vocab.json": b"{}"}, "`org/tiny` has no `tokenizer.json`"),
     ],
 )

@@ -18,6 +18,7 @@ constexpr std::array kNames{
     Row{ErrorCode::server_refused, "server_refused"},
     Row{ErrorCode::checksum_mismatch, "checksum_mismatch"},
     Row{ErrorCode::size_mismatch, "size_mismatch"},
+    Row{ErrorCode::bad_format, "bad_format"},
     Row{ErrorCode::disk_full, "disk_full"},
     Row{ErrorCode::file_system, "file_system"},
     Row{ErrorCode::cancelled, "cancelled"},

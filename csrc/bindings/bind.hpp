@@ -12,6 +12,8 @@ void bind_errors(pybind11::module_& module);
 void bind_cpu(pybind11::module_& module);
 void bind_files(pybind11::module_& module);
 void bind_download(pybind11::module_& module);
+void bind_planes(pybind11::module_& module);
+void bind_unpack(pybind11::module_& module);
 void bind_ops(pybind11::module_& module);
 void bind_quant(pybind11::module_& module);
 

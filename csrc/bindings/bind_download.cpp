@@ -1,7 +1,5 @@
 #include <array>
 
-#include <unistd.h>
-
 #include <fastslm/download.hpp>
 
 #include "bind.hpp"
@@ -17,31 +15,7 @@ struct Options {
   TransportOptions transport;
 };
 
-// A download whose threads are joined without the GIL. After a fork the child has no such threads; it forgets
-// them.
-class Handle {
- public:
-  Handle(const std::vector<FileRequest>& files, const Options& options)
-      : download_(
-            std::make_unique<Download>(files, options.download, make_curl_transport(options.transport))) {}
-  Handle(const Handle&) = delete;
-  Handle& operator=(const Handle&) = delete;
-
-  ~Handle() {
-    if (getpid() != owner_) {
-      static_cast<void>(download_.release());
-      return;
-    }
-    const py::gil_scoped_release unlocked;
-    download_.reset();
-  }
-
-  Download& operator*() { return *download_; }
-
- private:
-  pid_t owner_ = getpid();
-  std::unique_ptr<Download> download_;
-};
+using Handle = Owned<Download>;
 
 std::optional<std::uint64_t> size_of(std::int64_t size_bytes) {
   if (size_bytes < -1) {
@@ -70,27 +44,27 @@ std::vector<Address> addresses(std::vector<Mirror> mirrors) {
   return result;
 }
 
+std::function<std::unique_ptr<Unpacker>()> unpacker(const std::optional<UnpackOptions>& options) {
+  if (!options) return nullptr;
+  return [options = *options] { return make_unpacker(options); };
+}
+
 void bind_request(py::module_& module) {
   const auto make = [](std::string url, std::string partial_path, std::string journal_path,
                        std::int64_t size_bytes, const std::string& algorithm, std::string expected_hash,
                        std::string identity, std::vector<std::string> headers, std::vector<Mirror> mirrors,
-                       bool renewable) {
-    return FileRequest{std::move(url),
-                       std::move(partial_path),
-                       std::move(journal_path),
-                       size_of(size_bytes),
-                       hash_algorithm(algorithm),
-                       std::move(expected_hash),
-                       std::move(identity),
-                       std::move(headers),
-                       addresses(std::move(mirrors)),
-                       renewable};
+                       bool renewable, const std::optional<UnpackOptions>& unpack) {
+    return FileRequest{std::move(url),      std::move(partial_path),   std::move(journal_path),
+                       size_of(size_bytes), hash_algorithm(algorithm), std::move(expected_hash),
+                       std::move(identity), std::move(headers),        addresses(std::move(mirrors)),
+                       renewable,           unpacker(unpack)};
   };
   py::class_<FileRequest>(module, "FileRequest", py::is_final(), "One file to fetch.")
       .def(py::init(make), py::kw_only(), py::arg("url"), py::arg("partial_path"), py::arg("journal_path"),
            py::arg("size_bytes"), py::arg("hash_algorithm") = "none", py::arg("expected_hash") = "",
            py::arg("identity") = "", py::arg("headers") = std::vector<std::string>{},
-           py::arg("mirrors") = std::vector<Mirror>{}, py::arg("renewable") = false)
+           py::arg("mirrors") = std::vector<Mirror>{}, py::arg("renewable") = false,
+           py::arg("unpack") = py::none())
       .def_readonly("url", &FileRequest::url)
       .def_readonly("partial_path", &FileRequest::partial_path)
       .def_property_readonly("size_bytes",
@@ -125,11 +99,14 @@ void bind_progress(py::module_& module) {
       .def_property_readonly("size_bytes",
                              [](const FileProgress& file) { return size_or_minus_one(file.size); })
       .def_readonly("done_bytes", &FileProgress::done_bytes)
+      .def_readonly("ready_bytes", &FileProgress::ready_bytes)
       .def_readonly("resumed_bytes", &FileProgress::resumed_bytes)
       .def_readonly("repaired_bytes", &FileProgress::repaired_bytes)
       .def_readonly("link_wanted", &FileProgress::link_wanted)
+      .def_readonly("doubted", &FileProgress::doubted)
       .def_readonly("dropped_sources", &FileProgress::dropped_sources)
       .def_readonly("digest", &FileProgress::digest)
+      .def_readonly("unpacked", &FileProgress::unpacked)
       .def_property_readonly("error", [](const FileProgress& file) -> py::object {
         return file.error ? to_python(*file.error) : py::none();
       });
@@ -143,9 +120,11 @@ void bind_progress(py::module_& module) {
 
 void bind_handle(py::module_& module) {
   const auto release = py::call_guard<py::gil_scoped_release>();
+  const auto make = [](const std::vector<FileRequest>& files, const Options& options) {
+    return std::make_unique<Handle>(files, options.download, make_curl_transport(options.transport));
+  };
   py::class_<Handle>(module, "Download", py::is_final(), "A running download.")
-      .def(py::init<const std::vector<FileRequest>&, const Options&>(), py::arg("files"), py::arg("options"),
-           release)
+      .def(py::init(make), py::arg("files"), py::arg("options"), release)
       .def(
           "wait", [](Handle& handle, double timeout_s) { return (*handle).wait(timeout_s); },
           py::arg("timeout_s"), release)

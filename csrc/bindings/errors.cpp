@@ -54,6 +54,7 @@ constexpr std::array kTable{
     Row{ErrorCode::server_refused, "ServerRefused", network},
     Row{ErrorCode::checksum_mismatch, "ChecksumMismatch", integrity},
     Row{ErrorCode::size_mismatch, "SizeMismatch", integrity},
+    Row{ErrorCode::bad_format, "FormatError", integrity},
     Row{ErrorCode::disk_full, "DiskFull", disk},
     Row{ErrorCode::file_system, "FileSystemError", file_system},
     Row{ErrorCode::cancelled, "Cancelled", no_facts},

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include <fastslm/planes.hpp>
+
 #include "base/clock.hpp"
+#include "codec/planes/stream.hpp"
 #include "net/response.hpp"
 #include "net/url.hpp"
 
@@ -19,6 +22,14 @@ constexpr double kGlanceS = 0.1;
 std::size_t block_bytes(std::optional<std::uint64_t> file_size) {
   const std::uint64_t wanted = file_size.value_or(kMostBlock * kBlocksPerFile) / kBlocksPerFile;
   return static_cast<std::size_t>(std::clamp(wanted, kLeastBlock, kMostBlock));
+}
+
+[[noreturn]] void refuse_encoding(const std::string& address, std::string_view found) {
+  const std::string url = redacted(address);
+  const std::string expected(planes::kEncoding);
+  throw Error(ErrorCode::server_refused,
+              "`" + url + "` packs its answer as `" + std::string(found) + "`, expected `" + expected + "`",
+              {.url = url, .expected = expected, .found = std::string(found)});
 }
 
 }  // namespace
@@ -43,13 +54,43 @@ bool RunReceiver::on_head(const ResponseHead& head) {
   const auto size = task_.progress().size;
   const Body body = check_head(head, {task_.request().url, asked_, size});
   announced_ = body == Body::part ? asked_->size() : size;
+  const auto encoding = header(head, "x-fastslm-encoding");
+  if (encoding == planes::kEncoding && size) {
+    decoder_ = make_planes_decoder(body == Body::part ? *asked_ : ByteRange{0, *size});
+    unpacked_.resize(block_);
+  } else if (!encoding.empty()) {
+    refuse_encoding(task_.request().url, encoding);
+  }
   return body == Body::part || !asked_ || task_.accept_whole(run_);
 }
 
 bool RunReceiver::on_body(std::span<const std::byte> data) {
-  const std::size_t arrived = data.size();
-  traffic_.wire_bytes += arrived;
-  received_ += arrived;
+  traffic_.wire_bytes += data.size();
+  if (!(decoder_ ? take_packed(data) : take(data))) return false;
+  if (is_due() && !flush()) return false;
+  return keep_to_limit(data.size());
+}
+
+// What of a damaged body came before the damage is good, and the rest may be had by another request.
+bool RunReceiver::take_packed(Bytes data) {
+  DecodeStep step;
+  do {
+    try {
+      step = decoder_->decode(data, unpacked_);
+    } catch (const Error& error) {
+      const std::string url = redacted(task_.request().url);
+      throw Error(ErrorCode::range_mismatch, "`" + url + "` sent " + error.what(),
+                  {.url = url, .offset = run_.position});
+    }
+    if (!take(Bytes(unpacked_).first(step.produced))) return false;
+    data = data.subspan(step.consumed);
+    if (step.finished && !data.empty()) refuse_surplus();
+  } while (step.produced == unpacked_.size());
+  return true;
+}
+
+bool RunReceiver::take(Bytes data) {
+  received_ += data.size();
   if (announced_ && received_ > *announced_) refuse_surplus();
   while (!data.empty()) {
     if (buffer_.size() == block_ && !flush()) return false;
@@ -57,8 +98,7 @@ bool RunReceiver::on_body(std::span<const std::byte> data) {
     buffer_.insert(buffer_.end(), data.begin(), data.begin() + static_cast<std::ptrdiff_t>(step));
     data = data.subspan(step);
   }
-  if (is_due() && !flush()) return false;
-  return keep_to_limit(arrived);
+  return true;
 }
 
 bool RunReceiver::wanted() { return (!is_due() || flush()) && task_.wants(run_); }

@@ -1,10 +1,11 @@
-// One response on its way into a file: checked, counted, held back to the rate limit, written in large
-// blocks.
+// One response on its way into a file: checked, counted, held back to the rate limit, unpacked if the server
+// packed it, written in large blocks.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include <fastslm/transport.hpp>
 
 #include "base/extents.hpp"
+#include "codec/decoder.hpp"
 #include "fetch/policy/rate_limit.hpp"
 #include "fetch/task.hpp"
 
@@ -54,6 +56,8 @@ class RunReceiver : public Receiver {
   bool is_due() const;
   bool keep_to_limit(std::size_t bytes);
   [[noreturn]] void refuse_surplus();
+  bool take(Bytes data);         // bytes of the file
+  bool take_packed(Bytes data);  // bytes of frames that become bytes of the file
 
   FileTask& task_;
   Run& run_;
@@ -64,6 +68,8 @@ class RunReceiver : public Receiver {
   std::optional<std::uint64_t> announced_;
   std::uint64_t received_ = 0;
   std::vector<std::byte> buffer_;
+  std::unique_ptr<Decoder> decoder_;  // when the server sends frames
+  std::vector<std::byte> unpacked_;
   Clock::time_point started_ = Clock::now();
   Clock::time_point flushed_at_ = started_;
 };

@@ -299,7 +299,8 @@ void FileTask::fail(const Error& error) noexcept {
   }
   changed_.notify_all();
   const bool unproven = error.code() == ErrorCode::size_mismatch && request_.expected_hash.empty();
-  tidy(unproven || error.code() == ErrorCode::checksum_mismatch);
+  const bool wrong = error.code() == ErrorCode::checksum_mismatch || error.code() == ErrorCode::bad_format;
+  tidy(unproven || wrong);
   news_();
 }
 
@@ -324,6 +325,7 @@ bool FileTask::is_resumable() const {
 
 void FileTask::close() noexcept {
   if (follower_thread_.joinable()) follower_thread_.join();
+  if (unpack_thread_.joinable()) unpack_thread_.join();
   {
     const std::lock_guard lock(mutex_);
     file_.reset();
@@ -339,9 +341,12 @@ FileProgress FileTask::progress() const {
   result.state = state_;
   if (size_ != kUnknownSize) result.size = size_;
   result.done_bytes = done_.total();
+  result.ready_bytes = done_.prefix();
   result.resumed_bytes = resumed_;
   result.repaired_bytes = repair_.changed_bytes();
-  result.digest = digest_;
+  result.doubted = doubted_;
+  if (state_ == FileState::verified) result.digest = digest_;
+  if (state_ == FileState::verified) result.unpacked = unpacked_;
   result.error = error_;
   result.link_wanted = sources_.link_wanted() && !is_over();
   result.dropped_sources = sources_.dropped();

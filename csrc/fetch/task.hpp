@@ -22,6 +22,7 @@
 #include "fetch/state/journal.hpp"
 #include "fetch/state/plan.hpp"
 #include "fetch/state/spans.hpp"
+#include "fetch/unpack.hpp"
 #include "fetch/verify.hpp"
 
 namespace fastslm {
@@ -104,8 +105,15 @@ class FileTask {
   void settle();
   bool begin_repair();
   void refetch(const Extents& keep);
-  void publish(const std::string& digest);
+  void conclude(const std::string& digest);
+  void publish();
   [[noreturn]] void refuse_hash(const std::string& digest) const;
+
+  // task_unpack.cpp: the unpacker that follows.
+  bool unpacks() const noexcept { return request_.unpack != nullptr; }
+  void unpack_along() noexcept;
+  bool unpack_once();
+  void unpack_to(const File& file, std::uint64_t end, bool proven);
 
   const FileRequest request_;
   const DownloadOptions options_;
@@ -130,8 +138,16 @@ class FileTask {
   Sources sources_;
   Repair repair_;
   std::shared_ptr<File> file_;
+  bool doubted_ = false;
   std::string digest_;
   std::optional<Error> error_;
+
+  std::vector<UnpackedFile> unpacked_;
+
+  UnpackFollower unpacker_;  // used by its thread while that runs, then by the one that settles
+  std::thread unpack_thread_;
+  bool proven_ = false;     // the bytes are the right ones: nothing will be replaced any more
+  unsigned rewritten_ = 0;  // how often bytes were replaced, so that unpacking begins again
 
   std::optional<Follower> follower_;  // used by one thread at a time: the follower's, or the one that settles
   std::thread follower_thread_;

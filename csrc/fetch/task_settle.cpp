@@ -23,7 +23,9 @@ void FileTask::launch_follower() {
   const auto algorithm = request_.algorithm.value_or(HashAlgorithm::sha256);
   follower_.emplace(algorithm, size_, hashed_, hash_state_);
   sync_due_s_ = steady_s() + kSyncEveryS;
-  if (size_ > kSmallFilePieces * options_.piece_bytes) follower_thread_ = std::thread([this] { follow(); });
+  if (size_ <= kSmallFilePieces * options_.piece_bytes) return;
+  follower_thread_ = std::thread([this] { follow(); });
+  if (unpacks()) unpack_thread_ = std::thread([this] { unpack_along(); });
 }
 
 void FileTask::follow() noexcept {
@@ -46,7 +48,7 @@ bool FileTask::follow_once() {
                                : done_.prefix() > follower_->hashed();
   };
   changed_.wait_for(lock, kGlance, has_work);
-  if (stop_.requested() || is_over()) return false;
+  if (stop_.requested() || is_over() || proven_) return false;
   const std::uint64_t frontier = done_.prefix();
   const bool ready = is_complete() && writes_ == 0;
   const bool comparing = repair_.comparing();
@@ -113,7 +115,7 @@ bool FileTask::try_early() {
   done_.add({0, size_});
   lock.unlock();
   file->sync();
-  publish(request_.expected_hash);
+  conclude(request_.expected_hash);
   return true;
 }
 
@@ -145,8 +147,8 @@ void FileTask::settle() {
   Lock lock(mutex_);
   const auto file = file_;
   lock.unlock();
-  if (file) file->sync();
-  publish(digest);
+  if (file && !unpacks()) file->sync();
+  conclude(digest);
 }
 
 // False when there is nothing left to try.
@@ -177,12 +179,14 @@ bool FileTask::begin_repair() {
 void FileTask::refetch(const Extents& keep) {
   {
     const std::lock_guard lock(mutex_);
+    doubted_ = true;
     done_ = keep;
     plan_ = RangePlan(size_, keep, options_.piece_bytes, options_.connections == 1);
     follower_.emplace(request_.algorithm.value_or(HashAlgorithm::sha256), size_);
     hashed_ = 0;
     hash_state_.clear();
     settling_ = false;
+    ++rewritten_;
   }
   news_();
   settle_when_ready();
@@ -195,13 +199,33 @@ void FileTask::refuse_hash(const std::string& digest) const {
               {.url = url, .expected = request_.expected_hash, .found = digest, .name = url});
 }
 
-void FileTask::publish(const std::string& digest) {
-  journal_.close();
+// The bytes are the right ones; a packed file is over only when it is unpacked as well.
+void FileTask::conclude(const std::string& digest) {
+  {
+    const std::lock_guard lock(mutex_);
+    digest_ = digest;
+    proven_ = true;
+    if (repair_.comparing()) ++rewritten_;
+  }
+  changed_.notify_all();
+  if (!unpacks()) {
+    publish();
+  } else if (!unpack_thread_.joinable()) {
+    unpack_along();
+  }
+}
+
+// What was packed stays until the caller has put what it became into its place.
+void FileTask::publish() {
+  if (unpacks()) {
+    journal_.save_now([this] { return notes(); });
+  } else {
+    journal_.close();
+  }
   {
     const std::lock_guard lock(mutex_);
     if (is_over()) return;
     state_ = FileState::verified;
-    digest_ = digest;
     file_.reset();
     for (const std::size_t source : repair_.liars()) sources_.drop(source, "sent wrong bytes");
   }

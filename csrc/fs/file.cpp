@@ -82,6 +82,10 @@ File File::open_for_writing(const std::string& path) {
   return {open_file(path, O_RDWR | O_CREAT, "cannot open for writing"), path};
 }
 
+File File::create(const std::string& path) {
+  return {open_file(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, "cannot create"), path};
+}
+
 std::uint64_t File::size() const {
   struct stat info{};
   if (::fstat(descriptor_, &info) != 0) throw_system_error("cannot read the size of", path_, errno);

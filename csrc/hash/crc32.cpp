@@ -1,29 +1,22 @@
-// Definition: the remainder of the bit-reversed message times x^32 modulo 0x04C11DB7; here eight bits per
-// step.
-#include <array>
-
+// The remainder of the bit-reversed message times x^32 modulo 0x04C11DB7, by ISA-L (carry-less multiplication
+// where the processor has it) or zlib.
 #include <fastslm/hash.hpp>
 
+#if defined(FASTSLM_ISAL)
+#include <isa-l/crc.h>
+#else
+#include <zlib.h>
+#endif
+
 namespace fastslm {
-namespace {
 
-constexpr auto kTable = [] {
-  std::array<std::uint32_t, 256> table{};
-  for (std::uint32_t byte = 0; byte < 256; ++byte) {
-    std::uint32_t rest = byte;
-    for (int bit = 0; bit < 8; ++bit) rest = (rest >> 1U) ^ ((rest & 1U) != 0 ? 0xEDB88320U : 0U);
-    table[byte] = rest;
-  }
-  return table;
-}();
-
-}  // namespace
-
-std::uint32_t crc32(std::span<const std::byte> data) noexcept {
-  std::uint32_t rest = ~0U;
-  for (const std::byte byte : data)
-    rest = (rest >> 8U) ^ kTable[(rest ^ std::to_integer<std::uint32_t>(byte)) & 255U];
-  return ~rest;
+std::uint32_t crc32(std::span<const std::byte> data, std::uint32_t before) noexcept {
+  const auto* const bytes = reinterpret_cast<const unsigned char*>(data.data());
+#if defined(FASTSLM_ISAL)
+  return crc32_gzip_refl(before, bytes, data.size());
+#else
+  return static_cast<std::uint32_t>(::crc32_z(before, bytes, data.size()));
+#endif
 }
 
 }  // namespace fastslm

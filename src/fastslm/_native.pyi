@@ -15,6 +15,63 @@ __version__: str
 
 HashAlgorithm = Literal["sha256", "git-sha1", "none"]
 FileState = Literal["waiting", "active", "verified", "failed", "cancelled"]
+ArchiveFormat = Literal["gzip", "zstd", "zip", "tar", "tar.gzip", "tar.zstd"]
+
+@final
+class UnpackOptions:
+    """How to unpack one file into ``folder``, which is made and must not exist.
+
+    ``name`` is given to the one file of the formats ``gzip`` and ``zstd``. ``total_bytes``, ``members`` and ``ratio``
+    (bytes out for a byte in, above 64 MiB) are limits: more is refused. ``only`` names members to write, all if empty;
+    the others are decoded and checked all the same. ``digests`` computes the SHA-256 of what is written, ``durable``
+    syncs it. ``threads`` decode the frames of zstd side by side, 0 for one on each processor.
+    """
+
+    def __init__(
+        self,
+        *,
+        format: ArchiveFormat,
+        folder: str,
+        total_bytes: int,
+        name: str = "",
+        members: int = 100000,
+        ratio: int = 1000,
+        only: Sequence[str] = (),
+        digests: bool = False,
+        durable: bool = True,
+        threads: int = 0,
+    ) -> None: ...
+    @property
+    def folder(self) -> str: ...
+
+@final
+class UnpackedFile:
+    """One file that came out; ``sha256`` is empty unless it was asked for."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+@final
+class Unpacking:
+    """A packed file that is on disk, being unpacked. Dropping the object cancels and joins its thread.
+
+    The folder is there, complete and right, only when ``files`` has returned.
+    """
+
+    def __init__(self, path: str, options: UnpackOptions) -> None: ...
+    def wait(self, timeout_s: float) -> bool:
+        """Wait at most ``timeout_s``; True when finished."""
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def done_bytes(self) -> int: ...
+    def files(self) -> list[UnpackedFile]:
+        """What came out; waits for the end. Raises FormatError, DiskFull, FileSystemError, Cancelled."""
+    def cancel(self) -> None: ...
 
 @final
 class FileRequest:
@@ -27,6 +84,8 @@ class FileRequest:
     identity and an expected hash, or without a size, nothing is resumed. ``expected_hash`` is lower-case hex.
     ``mirrors`` are more addresses (with headers) of the same bytes, only allowed with an expected hash; a mirror that
     lies, fails or crawls is dropped. ``renewable`` promises that the caller answers ``link_wanted`` with ``renew``.
+    With ``unpack`` the bytes are unpacked while they arrive, and ``verified`` means that this is done as well: the
+    folder is complete, and the partial file and the journal stay until the caller has put it into its place.
     A download that fails or is cancelled leaves a partial file only where the next one can go on from it.
     """
 
@@ -43,6 +102,7 @@ class FileRequest:
         headers: Sequence[str] = (),
         mirrors: Sequence[tuple[str, Sequence[str]]] = (),
         renewable: bool = False,
+        unpack: UnpackOptions | None = None,
     ) -> None: ...
     @property
     def url(self) -> str: ...
@@ -81,9 +141,12 @@ class DownloadOptions:
 
 @final
 class FileProgress:
-    """Where one file stands. ``done_bytes`` counts bytes safely written, ``resumed_bytes`` those found on disk
-    at the start, ``repaired_bytes`` those replaced because the hash was wrong; ``digest`` is the hex hash once verified
-    (SHA-256 when the request's algorithm is ``none``). ``dropped_sources`` gives each with its reason."""
+    """Where one file stands. ``done_bytes`` counts bytes safely written, ``ready_bytes`` those of them that follow the
+    file's beginning without a gap, ``resumed_bytes`` those found on disk at the start,
+    ``repaired_bytes`` those replaced because the hash was wrong; ``digest`` is the hex hash once verified
+    (SHA-256 when the request's algorithm is ``none``). ``doubted``: the hash was wrong once, so that bytes which were
+    read before may be wrong. ``dropped_sources`` gives each with its reason; ``unpacked`` what came out of the file,
+    once verified."""
 
     @property
     def state(self) -> FileState: ...
@@ -92,7 +155,11 @@ class FileProgress:
     @property
     def done_bytes(self) -> int: ...
     @property
+    def ready_bytes(self) -> int: ...
+    @property
     def resumed_bytes(self) -> int: ...
+    @property
+    def doubted(self) -> bool: ...
     @property
     def repaired_bytes(self) -> int: ...
     @property
@@ -101,6 +168,8 @@ class FileProgress:
     def dropped_sources(self) -> list[str]: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def unpacked(self) -> list[UnpackedFile]: ...
     @property
     def error(self) -> FastSLMError | None: ...
 
@@ -136,6 +205,9 @@ class Download:
     def cancel(self) -> None:
         """Ask all transfers to stop; the journals are saved. Returns at once, ``wait`` tells when it is done."""
 
+def archive_format(file_name: str) -> ArchiveFormat | None:
+    """How a file of this name is packed, by its ending; None for anything else."""
+
 def unfinished_bytes(partial_path: str, journal_path: str) -> tuple[int, int] | None:
     """Size of an unfinished file and how much of it is good; None without a sound journal of just this file."""
 
@@ -159,6 +231,21 @@ def error_codes() -> list[str]:
 
 def error_class(code: str) -> type[FastSLMError]:
     """The class that a C++ error code becomes; every code has one."""
+
+PLANES_ENCODING: str
+"""Name of the layout of packed frames, in the headers of both sides."""
+
+PLANES_FRAME_BYTES: int
+"""Most bytes of a file in one frame."""
+
+def pack_frame(raw: bytes, *, offset: int, width: int, lead: int) -> bytes:
+    """The bytes at ``offset`` of a file as one frame, packed without loss.
+
+    They are numbers of ``width`` bytes (1, 2 or 4), the first of which begins ``lead`` bytes in. Raises UsageError.
+    """
+
+def unpack_frame(frame: bytes, *, offset: int) -> bytes:
+    """The bytes of one whole frame that begins at ``offset`` of its file. Raises FormatError."""
 
 def packed_layout_version() -> int:
     """Version of the layout that ``pack_linear`` writes and the operators read."""

@@ -23,7 +23,7 @@ from fastslm.store.registry import Registry
 if TYPE_CHECKING:
     from fastslm.engine.model import Model
     from fastslm.engine.stats import Timings
-    from fastslm.export.options import ConvertOptions, Precision, Target
+    from fastslm.export.options import Backend, ConvertOptions, Precision, Target
     from fastslm.hub import Fetched, ModelRef
     from fastslm.ops import CacheFormat
     from fastslm.plan.estimate import Plan
@@ -152,6 +152,7 @@ def convert(
     context_length: int | None = None,
     target: Target = "auto",
     output: Path | str | None = None,
+    backend: Backend = "native",
     settings: Settings | None = None,
     progress: ProgressCallback = silent,
     notice: Notice = ignore,
@@ -160,6 +161,7 @@ def convert(
 
     Args:
         precision, context_length, target: as in ``pull``.
+        backend: ``native``, or ``optimum`` for architectures that we do not write ourselves (extra ``export``).
         output: a folder to write to, new or empty, instead of the store; then the registry is left alone.
 
     Returns:
@@ -168,9 +170,10 @@ def convert(
     Raises:
         FileMissing: the model has not been pulled.
         UsageError: ``output`` is not empty.
+        MissingExtra: the backend is not installed.
         UnsupportedModel, FormatError, ConversionFailed, DiskFull: the files cannot be converted.
     """
-    wanted = _wanted(precision, context_length, target)
+    wanted = replace(_wanted(precision, context_length, target), backend=backend)
     settings = settings or Settings.from_environment()
     ref = _reference(name, None, settings)
     _remark_on_target(wanted, notice)
@@ -386,38 +389,34 @@ def _converted(
     registry: Registry, entry: Entry, settings: Settings, wanted: ConvertOptions, progress: ProgressCallback
 ) -> Path:
     """Convert a downloaded model into the store, unless the same conversion is there already."""
-    from fastslm.export.convert import convert as write_model
-    from fastslm.export.convert import resolve_precision
-    from fastslm.formats import open_model
+    from fastslm.export.prepare import prepare
     from fastslm.store import models
 
     entry = registry.advance(entry, "converting")
     with _recorded(registry, entry, "conversion"):
         models.remove_leftovers(settings.models_dir)
-        source = open_model(Path(entry.snapshot))
-        options = replace(wanted, name=entry.name, commit=entry.commit)
-        resolved = resolve_precision(options.precision, source.tensors)
+        work = prepare(Path(entry.snapshot), replace(wanted, name=entry.name, commit=entry.commit))
+        resolved = work.precision
         folder = models.folder_path(settings.models_dir, entry.name, entry.commit, resolved)
         with models.exclusive(folder, lambda: progress(_WAITING)):
             if not _is_same(folder, wanted):
                 with models.building(folder) as scratch:
-                    write_model(source, scratch, options, progress)
+                    work.write(scratch, progress)
             size = models.size_bytes(folder)
         registry.advance(entry, "ready", folder=folder, resolved_precision=resolved, size_bytes=size)
     return folder
 
 
 def _convert_into(output: Path, fetched: Fetched, wanted: ConvertOptions, progress: ProgressCallback) -> Path:
-    from fastslm.export.convert import convert as write_model
-    from fastslm.formats import open_model
+    from fastslm.export.prepare import prepare
     from fastslm.store import models
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"`{output}` is not empty, expected a new or empty folder", name="output", value=str(output))
     commit = fetched.commit or fingerprint(fetched.path)
+    work = prepare(fetched.path, replace(wanted, name=fetched.ref.name, commit=commit))
     with models.building(output.absolute()) as scratch:
-        options = replace(wanted, name=fetched.ref.name, commit=commit)
-        write_model(open_model(fetched.path), scratch, options, progress)
+        work.write(scratch, progress)
     return output
 
 

@@ -38,6 +38,7 @@ class Settings:
         adaptive: use as many of them as raise the total rate; False: always all.
         limit_rate: bytes per second of a download, 0 for no limit.
         mirrors: addresses of further hubs with the same files; only the hashes are trusted.
+        packed: ask mirrors for packed tensors, which are fewer bytes.
         proxies: scheme (``http``, ``https``, ``all``, ``no``) to proxy address or exception list.
         ca_file: certificate bundle to trust, or None for the system's.
         threads: threads for generation, 0 for the number that suits this machine.
@@ -53,6 +54,7 @@ class Settings:
     adaptive: bool = True
     limit_rate: int = 0
     mirrors: tuple[str, ...] = ()
+    packed: bool = True
     proxies: Mapping[str, str] = field(default_factory=dict)
     ca_file: Path | None = None
     threads: int = 0
@@ -97,6 +99,7 @@ class Settings:
             connections=_count(env, "FASTSLM_CONNECTIONS", 16, least=1),
             adaptive=not _false(env, "FASTSLM_ADAPTIVE"),
             limit_rate=rate_of(env.get("FASTSLM_LIMIT_RATE", "").strip() or "0", "FASTSLM_LIMIT_RATE"),
+            packed=not _false(env, "FASTSLM_PACKED"),
             proxies=_proxies(env),
             ca_file=_file(env, "SSL_CERT_FILE"),
             threads=_count(env, "FASTSLM_THREADS", 0, least=0),

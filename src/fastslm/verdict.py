@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastslm.config import Settings
 from fastslm.errors import FileMissing, FormatError, OfflineMode, UnsupportedModel
+from fastslm.store.manifest import MANIFEST_NAME, ModelManifest
 
 if TYPE_CHECKING:
     from fastslm.hub import Fetched, ModelRef
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 
-Backend = Literal["native", ""]
+Backend = Literal["native", "onnx", "optimum", ""]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Verdict:
     Attributes:
         name: what was asked for.
         convertible: whether ``convert`` will take it.
-        backend: ``native`` for our own graphs, empty when there is none.
+        backend: ``native`` for our own graphs, ``onnx`` for a ready-made one, ``optimum`` for Optimum's exporter, which
+            has to be asked for, empty when there is none.
         architecture: ``model_type`` of the configuration, empty when it is not known.
         family: what people call the models of this architecture.
         context_length, num_layers: of the model as it was trained, 0 when not known.
@@ -52,15 +54,27 @@ def can_convert(name: str, *, settings: Settings | None = None) -> Verdict:
     Raises:
         FastSLMError: nothing could be found out: there is no such model, or nobody answers.
     """
-    from fastslm.hub import parse
-
     settings = settings or Settings.from_environment()
-    ref = parse(name, endpoint=settings.endpoint)
+    ref = _meant(name, settings)
     try:
-        config = _from_hub(ref, settings) if ref.kind == "hub" and not ref.file else _at_hand(ref, settings)
-        return replace(judge(config), name=ref.name)
+        known = _from_hub(ref, settings) if ref.kind == "hub" and not ref.file else _at_hand(ref, settings)
+        return replace(known, name=ref.name)
     except (UnsupportedModel, FormatError) as error:
         return Verdict(ref.name, convertible=False, reason=error.message)
+
+
+def _meant(name: str, settings: Settings) -> ModelRef:
+    """What ``run`` would take: what is on this machine under this name comes before the hub."""
+    from fastslm.hub import ModelRef
+    from fastslm.naming import reference
+    from fastslm.store.registry import Registry
+
+    ref = reference(name, settings)
+    if ref.kind != "hub" or ref.revision or ref.file:
+        return ref
+    entry = Registry(settings.registry_file).find(ref.name)
+    place = Path((entry.snapshot or entry.folder) if entry else "")
+    return ModelRef("local", ref.name, path=place) if entry and place.exists() else ref
 
 
 def judge(config: Mapping[str, Any]) -> Verdict:
@@ -72,15 +86,27 @@ def judge(config: Mapping[str, Any]) -> Verdict:
     try:
         family = family_of(Hparams(config))
         shape = family.read_shape(Hparams(config), frozenset())
-    except (UnsupportedModel, FormatError) as error:
+    except UnsupportedModel as error:
+        return _by_optimum(known, error.message)
+    except FormatError as error:
         return replace(known, reason=error.message)
     known = replace(known, context_length=shape.context_length, num_layers=shape.num_layers)
     return replace(known, convertible=True, backend="native", family=family.models)
 
 
-def _at_hand(ref: ModelRef, settings: Settings) -> Mapping[str, Any]:
-    """The configuration of a local folder or GGUF file, or of one that was fetched before."""
-    from fastslm.formats import open_model
+def _by_optimum(known: Verdict, reason: str) -> Verdict:
+    """The verdict on a model that we do not write ourselves."""
+    from fastslm.export.optimum import missing
+
+    absent = missing()
+    if absent:
+        return replace(known, reason=f"{reason}; the backend `optimum` needs `{absent}`, of the extra `export`")
+    return replace(known, convertible=True, backend="optimum", reason=reason)
+
+
+def _at_hand(ref: ModelRef, settings: Settings) -> Verdict:
+    """The verdict on a local folder or GGUF file, or on one that was fetched before."""
+    from fastslm.formats import has_weights, open_model
     from fastslm.hub import fetch_model
 
     try:
@@ -88,26 +114,36 @@ def _at_hand(ref: ModelRef, settings: Settings) -> Mapping[str, Any]:
     except OfflineMode:
         message = f"`{ref.name}` is not on this machine, and a GGUF file says what it is only when it is here"
         raise FileMissing(message, what="model", name=ref.name) from None
+    if (fetched.path / MANIFEST_NAME).is_file():
+        manifest = ModelManifest.read(fetched.path)
+        known = Verdict("", convertible=True, backend="native", architecture=manifest.architecture)
+        return replace(known, context_length=manifest.context_length, num_layers=manifest.num_layers)
     config = fetched.path / CONFIG
-    return _read_config(config) if config.is_file() else open_model(fetched.path).config
+    known = judge(_read_config(config) if config.is_file() else open_model(fetched.path).config)
+    if config.is_file() and not has_weights(fetched.path) and any(fetched.path.rglob("*.onnx")):
+        return replace(known, convertible=True, backend="onnx", reason="")
+    return known
 
 
-def _from_hub(ref: ModelRef, settings: Settings) -> Mapping[str, Any]:
-    """The configuration, and a look at the listing: are weights and tokenizer there in a form that we read?"""
+def _from_hub(ref: ModelRef, settings: Settings) -> Verdict:
+    """The verdict on a configuration, and a look at the listing: are weights and tokenizer there in a form we read?"""
     from fastslm.hub import Wishes, fetch_model, plan_model
 
     fetched: Fetched = fetch_model(ref, settings, Wishes(include=(CONFIG,)))
-    config = _read_config(fetched.path / CONFIG)
-    if fetched.from_cache or not judge(config).convertible:
-        return config
+    known = judge(_read_config(fetched.path / CONFIG))
+    if fetched.from_cache:
+        return known
     paths = {file.path for file in plan_model(ref, settings).files}
-    if TOKENIZER not in paths and not any(path.lower().endswith(".gguf") for path in paths):
+    if any(path.endswith(".onnx") for path in paths):
+        known = replace(known, convertible=True, backend="onnx", reason="")
+    gguf = any(path.lower().endswith(".gguf") for path in paths)
+    if known.convertible and not gguf and not any(path.rpartition("/")[2] == TOKENIZER for path in paths):
         raise UnsupportedModel(f"`{ref.name}` has no `{TOKENIZER}`", feature=TOKENIZER)
-    return config
+    return known
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
     from fastslm.formats import checked_json
-    from fastslm.formats.model_folder import classic_rope
+    from fastslm.formats.model_folder import readable_config
 
-    return classic_rope(checked_json.read_object(path))
+    return readable_config(checked_json.read_object(path))

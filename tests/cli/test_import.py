@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import shutil
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +39,27 @@ def test_an_imported_file_runs_by_its_name(fastslm: Run, tiny_file: str, setting
     assert fastslm("rm", "my/tiny:v1").code == 0
     assert not copy.exists()
     assert fastslm("run", "my/tiny:v1", "hello").code in (2, 3)
+
+
+@pytest.mark.parametrize("ending", ["gguf.gz", "tar.gz", "zip"])
+def test_an_archive_is_imported_and_runs(fastslm: Run, tiny_gguf: bytes, tmp_path: Path, ending: str) -> None:
+    """Every file of it is checked by its hash; nothing of the unpacking is left."""
+    archive = tmp_path / f"tiny.{ending}"
+    if ending == "gguf.gz":
+        archive.write_bytes(gzip.compress(tiny_gguf))
+    elif ending == "zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr("sub/tiny.gguf", tiny_gguf)
+    else:
+        (tmp_path / "tiny.gguf").write_bytes(tiny_gguf)
+        with tarfile.open(archive, "w:gz") as packed_tar:
+            packed_tar.add(tmp_path / "tiny.gguf", "tiny.gguf")
+    shown = fastslm("import", str(archive))
+    assert (shown.code, shown.out) == (0, "tiny\n"), shown.err
+    assert fastslm("run", "tiny", "hello", "-n", "2").code == 0
+    assert fastslm("verify", "--json").data["files"] > 0
+    downloads = tmp_path / "fastslm-home" / "downloads"
+    assert [path.name for path in downloads.iterdir() if path.name.startswith(".")] == []
 
 
 def test_an_ollama_store_is_imported_with_its_hashes(fastslm: Run, tiny_gguf: bytes, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.support.tiny_tokenizers import tokenizer_json
 
 from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.formats import open_model
+from support.golden import ROOT
 
 WEIGHT = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -169,19 +170,26 @@ def test_a_tokenizer_in_another_form_is_named(folder):
 
 
 @pytest.mark.parametrize(
-    ("found", "named"), [({"quant_method": "gptq", "bits": 4}, "`'gptq'`"), ({"bits": 4}, "unknown")]
+    ("found", "named"), [({"quant_method": "hqq", "bits": 4}, "`'hqq'`"), ({"bits": 4}, "unknown")]
 )
 def test_weights_packed_by_other_tools_are_refused_by_name(folder, found, named):
     put(folder, "config.json", {"model_type": "llama", "quantization_config": found})
-    with pytest.raises(UnsupportedModel, match=f"quantised by .*{named}.*, expected plain floats or GGUF"):
+    with pytest.raises(UnsupportedModel, match=f"quantised by .*{named}.*, expected plain floats, GPTQ, AWQ or GGUF"):
         open_model(folder)
 
 
-def test_pickled_weights_are_never_opened(folder):
+def test_other_pickles_are_never_opened(folder):
     (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(UnsupportedModel, match=r"Python pickles \(`pytorch_model\.bin`\)"):
+    (folder / "weights.pt").write_bytes(b"x")
+    with pytest.raises(UnsupportedModel, match=r"Python pickles \(`weights\.pt`\)"):
         open_model(folder)
+
+
+def test_pickled_tensors_are_read_where_there_is_nothing_better(folder):
+    shutil.copy(ROOT / "pickled" / "zip.bin", folder / "pytorch_model.bin")
+    assert list(open_model(folder).tensors) == ["w"]
+    (folder / "model.safetensors").unlink()
+    assert "whole" in open_model(folder).tensors
 
 
 def test_a_gguf_opens_by_itself_and_through_its_folder(tmp_path):

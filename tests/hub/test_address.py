@@ -132,7 +132,7 @@ def test_a_damaged_record_or_a_cut_file_is_fetched_again(server: FileServer, her
     record = fetched.path.parent / "source.json"
     for damage in ("", "[]", '{"url": 1}', json.dumps({"name": "", "identity": "", "size": "x", "sha256": "x"})):
         record.write_text(damage)
-        assert pull(server, here).wire_bytes == len(DATA)
+        assert len(DATA) <= pull(server, here).wire_bytes <= 1.1 * len(DATA)
     fetched.path.write_bytes(DATA[:-1])
     assert pull(server, here).path.read_bytes() == DATA
     assert sorted(path.name for path in fetched.path.parent.iterdir()) == [".lock", "source.json", "tiny.gguf"]

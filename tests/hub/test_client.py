@@ -60,8 +60,19 @@ def test_the_token_goes_to_the_hub_only(hub: FakeHub, with_token: Settings) -> N
     client = HubClient(with_token, QUICK)
     commit = client.resolve_revision("org/tiny")
     assert client.locate("org/tiny", commit, "model.safetensors").headers == ()
-    assert client.locate("org/tiny", commit, "config.json").headers == ("Authorization: Bearer hf_good",)
+    headers = client.locate("org/tiny", commit, "config.json").headers
+    assert headers == ("Authorization: Bearer hf_good", "X-Fastslm-Accept: planes-1")
     assert {request.authorization for request in hub.log("hub")} == {"Bearer hf_good"}
+
+
+def test_only_what_may_be_a_mirror_is_asked_to_pack(hub: FakeHub, hub_settings: Settings) -> None:
+    """The public hub gets no header of ours; a mirror does, unless the user wants plain bytes."""
+    mirrors = (hub.endpoint, "https://hf.co")
+    at_home = dataclasses.replace(hub_settings, endpoint="https://huggingface.co", mirrors=mirrors)
+    found = dict(HubClient(at_home, QUICK).mirrored("org/tiny", "a" * 40, "model.safetensors"))
+    assert list(found.values()) == [("X-Fastslm-Accept: planes-1",), ()]
+    plain = dataclasses.replace(at_home, packed=False)
+    assert set(dict(HubClient(plain, QUICK).mirrored("org/tiny", "a" * 40, "x")).values()) == {()}
 
 
 def test_origins_that_may_see_the_token() -> None:

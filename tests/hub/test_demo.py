@@ -189,6 +189,7 @@ def test_the_engine_fetches_what_the_index_names(shop: Path, here: Settings) -> 
         fetched = fetch_model(REF, here)
     assert fetched.path.read_bytes() == CONTENT
     assert (fetched.wire_bytes, fetched.resumed_bytes, asked(shop)) == (len(server.data), 0, ["install"])
+    assert sorted(p.name for p in fetched.path.parent.iterdir()) == [".lock", "tiny.gguf", "tiny.gguf.checked.json"]
 
 
 @pytest.mark.parametrize("mode", ["old", "big", "ftp://127.0.0.1/pack.whl", "http://index.invalid/pack.whl", "refused"])

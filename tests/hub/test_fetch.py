@@ -56,7 +56,8 @@ def test_every_byte_arrives_for_one_head_each(
     fetched = fetch_model(REF, hub_settings)
     assert visible(fetched.path) == model_files
     assert fetched.files == tuple(sorted(model_files))
-    assert fetched.wire_bytes == sum(map(len, model_files.values()))
+    total = sum(map(len, model_files.values()))
+    assert total <= fetched.wire_bytes <= 1.05 * total  # the end of a slow range is asked for twice
     assert len(hub.log("hub", "HEAD", "/org/tiny/resolve/")) == len(model_files)
     hub.clear()
     again = fetch_model(REF, hub_settings)
@@ -298,7 +299,7 @@ def test_a_flipped_byte_is_never_published(hub: FakeHub, hub_settings: Settings,
     hub.clear()
     later = fetch_model(REF, hub_settings)
     assert visible(later.path) == model_files
-    assert later.wire_bytes <= len(model_files[WEIGHTS])
+    assert later.wire_bytes <= 1.05 * len(model_files[WEIGHTS])
 
 
 @pytest.mark.parametrize(

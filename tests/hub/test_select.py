@@ -59,10 +59,28 @@ def test_split_gguf_pickles_and_adapters_are_named() -> None:
     """What we cannot read is said before it is downloaded."""
     with pytest.raises(UnsupportedModel, match="split in 2 parts"):
         select_files(["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"], Wishes())
-    with pytest.raises(UnsupportedModel, match=r"pickled \(`pytorch_model.bin`\)"):
-        select_files([*TEXTS, "pytorch_model.bin"], Wishes())
+    with pytest.raises(UnsupportedModel, match=r"pickled \(`model.pt`\)"):
+        select_files([*TEXTS, "model.pt"], Wishes())
     with pytest.raises(UnsupportedModel, match="adapter"):
         select_files(["adapter_config.json", "adapter_model.safetensors"], Wishes())
+
+
+def test_pickled_tensors_come_when_there_is_nothing_else() -> None:
+    """One file, or the shards of its index; never beside safetensors or GGUF."""
+    shards = [f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2)]
+    assert set(select_files([*TEXTS, "pytorch_model.bin", "x.pt"], Wishes())) == {*TEXTS, "pytorch_model.bin"}
+    index = "pytorch_model.bin.index.json"
+    assert set(select_files([*TEXTS, *shards, index], Wishes())) == {*TEXTS, *shards, index}
+    assert "pytorch_model.bin" not in select_files(["pytorch_model.bin", "m-Q4_0.gguf"], Wishes())
+    with pytest.raises(UnsupportedModel, match="pickled"):
+        select_files([*TEXTS, *shards], Wishes())
+
+
+def test_the_files_of_sentence_transformers_come_too() -> None:
+    """Pooling, prompts and lengths, from the top folder and from those of the steps."""
+    small = ["modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json"]
+    paths = [*TEXTS, *small, "model.safetensors", "openvino/config.json", "2_Dense/model.safetensors"]
+    assert set(select_files(paths, Wishes())) == {*TEXTS, *small, "model.safetensors"}
 
 
 def test_an_empty_repository_says_what_is_there() -> None:

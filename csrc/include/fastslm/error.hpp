@@ -21,6 +21,7 @@ enum class ErrorCode {
   server_refused,     // any other final answer, redirect loops, bad certificates
   checksum_mismatch,  // the bytes are not the published ones
   size_mismatch,      // the file has another length than was announced
+  bad_format,         // damaged, truncated, hostile, or packed in a way that we do not read
   disk_full,          // fewer free bytes than needed
   file_system,        // the operating system refused a file operation
   cancelled,          // the caller asked to stop

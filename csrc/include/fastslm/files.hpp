@@ -20,6 +20,7 @@ class File {
  public:
   static File open_for_reading(const std::string& path);
   static File open_for_writing(const std::string& path);  // made if it is not there, contents kept
+  static File create(const std::string& path);            // an error when anything is there, a link too
 
   File(File&& other) noexcept;
   File(const File&) = delete;
@@ -67,6 +68,11 @@ enum class Durability { process, power_cut };  // what a change survives the end
 // Replace the file in one step: a reader or a crash sees the old contents or the new ones. With
 // Durability::power_cut the new ones are on the disk before the old ones go.
 void replace_file(const std::string& path, Bytes contents, Durability durability = Durability::process);
+
+void make_folder(const std::string& path);   // an error when anything is there
+void make_folders(const std::string& path);  // with those above it, where they are missing
+void remove_tree(const std::string& path);   // no error when there is nothing; follows no links
+void sync_folders(const std::string& path);  // the names in it and in all folders below are on the disk
 
 enum class CopyMethod { reflink, copy };
 

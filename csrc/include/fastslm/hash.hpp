@@ -37,7 +37,7 @@ class Hasher {
   std::unique_ptr<State, void (*)(State*)> state_;
 };
 
-// CRC-32 (ISO 3309, the one of gzip and PNG).
-std::uint32_t crc32(std::span<const std::byte> data) noexcept;
+// CRC-32 (ISO 3309, the one of gzip and PNG) of bytes that follow others with the CRC `before`.
+std::uint32_t crc32(std::span<const std::byte> data, std::uint32_t before = 0) noexcept;
 
 }  // namespace fastslm

@@ -15,6 +15,8 @@ COMMANDS = {
     "cancel": "Give up a download, wherever it runs",
     "plan": "Tell what a model needs before it is downloaded",
     "run": "Ask a model once, or talk to it",
+    "embed": "Turn texts into vectors with an encoder",
+    "rerank": "Put texts in the order in which they answer a query",
     "convert": "Make an ONNX folder of a model that is on this machine",
     "can-convert": "Say whether a model can be converted, from its configuration alone",
     "list": "Show the models on this machine and their state",
@@ -27,6 +29,7 @@ COMMANDS = {
     "import": "Bring in a model from a file, a folder, another program, or a bundle",
     "bundle": "Put a model into one file for a machine without a network",
     "eval": "Measure the perplexity of a model on a text",
+    "mirror": "Serve this machine's models to others, as a hub would",
     "doctor": "Check this machine, its libraries, folders and line",
 }
 """Name of each command and its line of help."""

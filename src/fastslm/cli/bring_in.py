@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def command(
-    path: Annotated[Path, typer.Argument(help="A GGUF file, a folder, a store of LM Studio or Ollama, or a bundle")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A GGUF file, a folder, an archive of either, a store of LM Studio or Ollama, or a bundle"),
+    ],
     *,
     name: Annotated[str | None, typer.Option("--name", help="What to call it (default: its own name)")] = None,
     only: Annotated[
@@ -30,8 +34,8 @@ def command(
 ) -> None:
     """Bring in a model that is on this machine; 'run NAME' then works. Prints the names.
 
-    Bytes are shared with the original where the file system allows it, else copied. A bundle is unpacked, and every
-    file of it is checked.
+    Bytes are shared with the original where the file system allows it, else copied. Archives (.gguf.gz, .gguf.zst,
+    .zip, .whl, .tar, .tar.gz, .tar.zst) and bundles are unpacked, and every file of them is checked.
     """
     from fastslm.config import Settings
 
@@ -40,7 +44,8 @@ def command(
     if path.suffix == ".fastslm" and path.is_file():
         records = [_from_bundle(path, name, settings, output)]
     else:
-        records = _from_place(path, name, only or [], settings, output)
+        with _candidates(path, settings, output) as found:
+            records = _all_of(_chosen(found, path, name, only or []), name, settings, output)
     output.data(records, "\n".join(str(record["name"]) for record in records))
 
 
@@ -52,13 +57,28 @@ def _from_bundle(path: Path, name: str | None, settings: Settings, output: Outpu
     return {**entry_record(entry), "ways": ["unpacked"]}
 
 
-def _from_place(
-    path: Path, name: str | None, only: Sequence[str], settings: Settings, output: Output
+@contextmanager
+def _candidates(path: Path, settings: Settings, output: Output) -> Iterator[Sequence[Candidate]]:
+    """Every model at a place; an archive is unpacked for as long as this lasts."""
+    from fastslm.formats.archive import is_archive
+    from fastslm.hub.disk.foreign import discover
+    from fastslm.hub.packed import scratch_folder, unpacked_candidates
+
+    if not (path.is_file() and is_archive(path.name)):
+        yield discover(path)
+        return
+    with scratch_folder(settings) as scratch:
+        with output.progress() as progress:
+            found = unpacked_candidates(path, scratch, settings, progress)
+        yield found
+
+
+def _all_of(
+    chosen: Sequence[Candidate], name: str | None, settings: Settings, output: Output
 ) -> list[dict[str, object]]:
-    """Everything at a place; of several models those that cannot be imported are told and passed over."""
+    """Of several models those that cannot be imported are told and passed over."""
     from fastslm.upkeep.bring_in import bring_in
 
-    chosen = _chosen(path, name, only)
     records: list[dict[str, object]] = []
     for candidate in chosen:
         try:
@@ -73,10 +93,7 @@ def _from_place(
     return records
 
 
-def _chosen(path: Path, name: str | None, only: Sequence[str]) -> list[Candidate]:
-    from fastslm.hub.disk.foreign import discover
-
-    found = discover(path)
+def _chosen(found: Sequence[Candidate], path: Path, name: str | None, only: Sequence[str]) -> list[Candidate]:
     chosen = [each for each in found if not only or each.name in only]
     missing = sorted(set(only) - {each.name for each in found})
     if missing:

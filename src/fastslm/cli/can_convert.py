@@ -15,8 +15,10 @@ def command(model: Name, *, as_json: Json = False, quiet: Quiet = False) -> int:
     def sentence(verdict: Verdict) -> str:
         if not verdict.convertible:
             return f"no: {verdict.reason}"
+        if verdict.backend == "optimum":
+            return f"yes: with `--backend optimum`, because {verdict.reason}"
         sizes = f"{verdict.num_layers} layers, context {verdict.context_length}"
-        return f"yes: {verdict.backend}, architecture `{verdict.architecture}` ({verdict.family}), {sizes}"
+        return f"yes: {verdict.backend}, architecture `{verdict.architecture}` ({verdict.family or 'other'}), {sizes}"
 
     verdict = can_convert(model)
     Output(as_json=as_json, quiet=quiet).data(asdict(verdict), sentence(verdict))

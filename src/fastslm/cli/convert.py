@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption, Quiet, Target, TargetOption
 from fastslm.cli.output import Output
+
+if TYPE_CHECKING:
+    from fastslm.export.options import Backend as Choice
+
+BACKEND_HELP = "Who writes the graph: native, or optimum, which knows more architectures (extra `export`)"
+
+
+class Backend(str, Enum):
+    """Writers of graphs."""
+
+    NATIVE = "native"
+    OPTIMUM = "optimum"
+
+    @property
+    def choice(self) -> Choice:
+        """The word that the library takes."""
+        return self.value
 
 
 def command(
@@ -17,6 +35,7 @@ def command(
     output_folder: Annotated[Path | None, typer.Option("--output", "-o", help="Write here, not into the store")] = None,
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
+    backend: Annotated[Backend, typer.Option("--backend", help=BACKEND_HELP)] = Backend.NATIVE,
     target: TargetOption = Target.AUTO,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -35,6 +54,7 @@ def command(
             context_length=context,
             target=target.choice,
             output=output_folder,
+            backend=backend.choice,
             progress=progress,
             notice=output.remark,
         )

@@ -33,6 +33,7 @@ OUTCOMES: dict[type[errors.FastSLMError], Outcome] = {
     errors.ChecksumMismatch: Outcome(6, "nothing damaged was kept; run the same command to fetch it again"),
     errors.AccessDenied: Outcome(7, "accept the terms on the model's page and put a token in `HF_TOKEN`"),
     errors.UnsupportedModel: Outcome(1),
+    errors.MissingExtra: Outcome(1, "`pip install fastslm[export]`"),
     errors.StoreError: Outcome(1, "`fastslm doctor` checks the folders"),
     errors.FileSystemError: Outcome(1, "`fastslm doctor` checks the folders"),
     errors.Cancelled: Outcome(130, "run the same command again: it goes on where it stopped"),
@@ -43,8 +44,10 @@ INTERRUPTED = Outcome(130)
 
 
 def outcome(error: errors.FastSLMError) -> Outcome:
-    """The row of an error's class or of its nearest base class; names that look alike make the better hint."""
+    """The row of an error's class or of its nearest base class; a name or an extra makes the better hint."""
     row = next(OUTCOMES[kind] for kind in type(error).__mro__ if kind in OUTCOMES)
+    if isinstance(error, errors.MissingExtra):
+        return Outcome(row.exit_code, f"pip install 'fastslm[{error.extra}]'")
     nearest = error.nearest if isinstance(error, errors.NotFoundError) else ()
     if nearest:
         return Outcome(row.exit_code, "did you mean " + " or ".join(f"`{name}`" for name in nearest))

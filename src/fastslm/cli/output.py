@@ -25,6 +25,7 @@ STAGE_WORDS = {
     "converting": "Converting",
     "bundling": "Bundling",
     "evaluating": "Evaluating",
+    "encoding": "Encoding",
 }
 
 

@@ -32,6 +32,8 @@ from fastslm.text.tokenizer import Tokenizer, checked_ids
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    import numpy as np
+    import numpy.typing as npt
     from typing_extensions import Unpack
 
 _SAMPLING_NAMES = frozenset(f.name for f in fields(SamplingOptions))
@@ -71,6 +73,15 @@ class Result:
     usage: Usage
     timings: Timings
     token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One text of ``rerank``: its place in the list that was given, its score, itself."""
+
+    index: int
+    score: float
+    text: str
 
 
 class Model:
@@ -120,8 +131,10 @@ class Model:
         manifest = ModelManifest.read(folder)
         length = _checked_context(context_length, manifest.context_length)
         options = SessionOptions(_checked_threads(threads), length, _checked_format(kv_cache))
+        if manifest.encoder is not None:
+            return _open_encoder(folder, manifest, options.threads, context_length)
         with ThreadPoolExecutor(1, "load") as other:  # the graph loads without the GIL
-            session = other.submit(OrtSession, folder, manifest, options)
+            session = other.submit(_session_class(manifest), folder, manifest, options)
             tokenizer, template = Tokenizer.open(folder / TOKENIZER_NAME), _template(folder, manifest)
             return Model(session.result(), tokenizer, manifest, template)
 
@@ -227,6 +240,35 @@ class Model:
         with self._my_turn() as (session, _):
             return perplexity(session, ids, progress=progress)
 
+    def embed(
+        self, texts: str | Sequence[str], *, prompt: str | None = None, progress: ProgressCallback = silent
+    ) -> npt.NDArray[np.float32]:
+        """Vectors of texts: float32 ``[texts, width]``, pooled and normalised as the model's repository says.
+
+        Args:
+            texts: longer ones than ``context_length`` are cut.
+            prompt: name of one of the model's prompts, to be put before each text; None for the model's default.
+
+        Raises:
+            UsageError: the model gives no vectors, a text is none, or there is no such prompt.
+            GenerationFailed: the model failed.
+        """
+        raise self._no_encoder()
+
+    def rerank(
+        self, query: str, texts: Sequence[str], *, top: int | None = None, progress: ProgressCallback = silent
+    ) -> list[Ranked]:
+        """Texts by how well they answer a query, best first: scores of a cross-encoder, or cosines of vectors.
+
+        Args:
+            top: how many of the best are wanted; None for all.
+
+        Raises:
+            UsageError: the model generates text, gives several scores, or a text is none.
+            GenerationFailed: the model failed.
+        """
+        raise self._no_encoder()
+
     def close(self) -> None:
         """Give the memory back. Ends an answer that this thread has begun to read, waits for other threads' answers."""
         if self._owner is current_thread() and (steps := self._reading()) is not None:
@@ -240,6 +282,10 @@ class Model:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _no_encoder(self) -> UsageError:
+        message = f"`{self.name}` generates text, expected an encoder"
+        return UsageError(message, name="model", value=self.name)
 
     def _run(
         self, ids: Sequence[int], decoder: StreamDecoder, options: GenerationOptions
@@ -309,6 +355,21 @@ class Model:
         if self._loaded is None:
             raise UsageError("the model is closed", name="model")
         return self._loaded
+
+
+def _session_class(manifest: ModelManifest) -> Callable[..., Session]:
+    """What runs a decoder's graph, ours or one that others exported."""
+    if manifest.graph == "fastslm":
+        return OrtSession
+    from fastslm.engine.growing import GrowingSession
+
+    return GrowingSession
+
+
+def _open_encoder(folder: Path, manifest: ModelManifest, threads: int, max_tokens: int | None) -> Model:
+    from fastslm.engine.encoder import Encoder
+
+    return Encoder.open_encoder(folder, manifest, threads=threads, max_tokens=max_tokens)
 
 
 def default_sampling(generation: Mapping[str, Any]) -> SamplingOptions:

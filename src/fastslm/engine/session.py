@@ -81,7 +81,7 @@ class OrtSession:
             UnsupportedModel: it needs our operators, which do not load here.
             FormatError: ONNX Runtime does not accept it, or it is not the graph that the manifest describes.
         """
-        self._inner = _load(folder / GRAPH_NAME, options.threads, with_ours=manifest.target == "native")
+        self._inner = _load(folder / GRAPH_NAME, options.threads, with_ours=manifest.target == "native", fused=True)
         _check_interface(self._inner, manifest, folder)
         sizes = (manifest.num_layers, manifest.num_kv_heads, options.context_length, manifest.head_dim)
         self._shape = CacheShape(*sizes, format=_cache_format(self._inner, options.kv_cache))
@@ -171,7 +171,7 @@ class _Step:
                 self._binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
 
 
-def _load(path: Path, threads: int, *, with_ours: bool) -> Any:
+def _load(path: Path, threads: int, *, with_ours: bool, fused: bool = False) -> Any:
     if not path.is_file():
         raise FileMissing(f"the model folder has no graph: `{path}`", what="file", name=str(path))
     onnxruntime = runtime.onnxruntime()
@@ -187,7 +187,7 @@ def _load(path: Path, threads: int, *, with_ours: bool) -> Any:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if with_ours:
         ops.register(options)
-        # Our graphs are fused as they are: looking for more costs ten milliseconds and finds nothing.
+    if with_ours and fused:  # to look for more costs ten milliseconds and finds nothing
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -217,3 +217,8 @@ def _check_interface(session: Any, manifest: ModelManifest, folder: Path) -> Non
     if any(isinstance(f, int) and f != e for f, e in zip(found, expected, strict=True)) or not caches:
         message = f"the graph in `{folder}` has (caches, heads, head size, vocabulary) {found}, expected {expected}"
         raise FormatError(message, subject=str(folder / GRAPH_NAME), expected=expected, found=found)
+
+
+def open_graph(path: Path, threads: int, *, with_ours: bool = False) -> Any:
+    """A session of ONNX Runtime for any graph. Raises FileMissing, FormatError, UnsupportedModel."""
+    return _load(path, threads, with_ours=with_ours)

@@ -1,4 +1,4 @@
-"""Take over the numbers of GGUF's simple block formats as they are: only their order in memory changes.
+"""Take over the numbers of simple block formats as they are: only their order in memory changes.
 
 Formats as in ggml's ``ggml-common.h``; each holds 32 weights, scales are float16, little-endian:
 
@@ -6,7 +6,8 @@ Formats as in ggml's ``ggml-common.h``; each holds 32 weights, scales are float1
     Q4_0   d, 16 bytes of two codes q      weight = d * (q - 8)
     Q4_1   d, m, 16 bytes of two codes q   weight = d * q + m = d * (q - 8) + (m + 8 * d)
 
-In ggml byte j holds the weights j (low half) and j + 16 (high half); ONNX Runtime wants 2j and 2j + 1.
+In ggml byte j holds the weights j (low half) and j + 16 (high half); ONNX Runtime wants 2j and 2j + 1. ``Q4Z`` is the
+block of ``formats.prequantized``, for GPTQ and AWQ: d as float32, z, 16 bytes in that order; weight = d * (q - z).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fastslm.export.quantize import Bytes, Floats, pack4
+from fastslm.export.quantize import Bytes, Floats, pack4, pack_zeros
 
 
 def import_q8_0(blocks: Bytes) -> tuple[Bytes, Floats]:
@@ -32,6 +33,12 @@ def import_q4_1(blocks: Bytes) -> tuple[Bytes, Floats, Floats]:
     """Packed codes with zero point 8, scales, and offsets ``m + 8 * d`` of blocks [rows, n, 20]."""
     scales, minima = _half(blocks, 0), _half(blocks, 2)
     return _reorder(blocks[..., 4:]), scales, minima + np.float32(8) * scales
+
+
+def import_q4z(blocks: Bytes) -> tuple[Bytes, Floats, Bytes]:
+    """Packed codes, scales, and zero points packed like the codes, of blocks [rows, n, 21]."""
+    scales: Floats = np.ascontiguousarray(blocks[..., :4]).view("<f4")[..., 0].astype(np.float32)
+    return np.ascontiguousarray(blocks[..., 5:]).reshape(len(blocks), -1), scales, pack_zeros(blocks[..., 4])
 
 
 def _half(blocks: Bytes, at: int) -> Floats:

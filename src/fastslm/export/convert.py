@@ -17,9 +17,10 @@ from pathlib import Path
 
 from fastslm import ops
 from fastslm._native import __version__, hash_file
+from fastslm.encoder_facts import EncoderFacts
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
-from fastslm.export.decoder.shape import DecoderShape
-from fastslm.export.families import family_of
+from fastslm.export.encoder.shape import EncoderShape
+from fastslm.export.families import Shape, family_of
 from fastslm.export.footprint import streamed_bytes
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
@@ -53,7 +54,8 @@ def convert(
     config = Hparams(source.config)
     family = family_of(config)
     shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options.context_length)
-    check_tensors(source.tensors, family.wanted_tensors(shape))
+    check_tensors(source.tensors, family.wanted_tensors(shape), family.ignored(shape))
+    encoder = _encoder_facts(source, shape)
     precision, target = resolve_precision(options.precision, source.tensors), resolve_target(options.target)
     with _file_errors(target_dir), WeightsFile(target_dir / WEIGHTS_NAME) as weights:
         graph = Graph(weights)
@@ -62,7 +64,7 @@ def convert(
             family.build(shape, graph, matrices, TARGETS[target])
         graph.save(target_dir / GRAPH_NAME)
     manifest = _manifest(source, shape, replace(options, precision=precision, target=target))
-    manifest = replace(manifest, streamed_bytes=streamed_bytes(graph.model()))
+    manifest = replace(manifest, streamed_bytes=streamed_bytes(graph.model()), encoder=encoder)
     with _file_errors(target_dir):
         return _write_texts(source, target_dir, manifest)
 
@@ -82,12 +84,21 @@ def resolve_precision(wanted: Precision, tensors: TensorSource) -> Precision:
     return wanted
 
 
-def _limit_context(shape: DecoderShape, wanted: int | None) -> DecoderShape:
+def _limit_context(shape: Shape, wanted: int | None) -> Shape:
     own = shape.context_length
     if wanted is not None and wanted > own:
         message = f"context length is `{wanted}`, expected at most `{own}`, the model's own"
         raise UsageError(message, name="context_length", value=wanted)
     return shape.limited(wanted, MAX_CONTEXT)
+
+
+def _encoder_facts(source: ModelSource, shape: Shape) -> EncoderFacts | None:
+    """What the files say of pooling and lengths, None for a decoder."""
+    if not isinstance(shape, EncoderShape):
+        return None
+    facts = source.encoder_facts()
+    most = min(facts.max_tokens or shape.context_length, shape.context_length)
+    return replace(facts, task="classify" if shape.classifier else "embed", max_tokens=most)
 
 
 def _counter(total: int, progress: ProgressCallback) -> Callable[[str], None]:
@@ -101,7 +112,7 @@ def _counter(total: int, progress: ProgressCallback) -> Callable[[str], None]:
     return report
 
 
-def _manifest(source: ModelSource, shape: DecoderShape, options: ConvertOptions) -> ModelManifest:
+def _manifest(source: ModelSource, shape: Shape, options: ConvertOptions) -> ModelManifest:
     return ModelManifest(
         name=options.name,
         commit=options.commit,

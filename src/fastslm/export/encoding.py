@@ -8,11 +8,11 @@ Which encoding a matrix gets is decided here and nowhere else:
     mixed       4 bits   8 bits                 8 bits               float
     int4        4 bits   4 bits                 8 bits               float
     int4-fast   4 bits   4 bits                 4 bits               float
-    exact       Q4_0, Q4_1: 4 bits, Q8_0: 8 bits, with the numbers of the file; every other block format, and a
-                matrix of plain floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
+    exact       Q4_0, Q4_1, Q4Z (GPTQ, AWQ): 4 bits, Q8_0: 8 bits, with the numbers of the file; every other block
+                format, and a matrix of plain floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
 
-Blocks of a GGUF file that have the wanted number of bits keep their numbers under the other precisions too. A matrix
-whose rows are not a multiple of 32 stays float.
+Most matrices of an encoder count as embedding, see ``encoder.linear``. Blocks of a file that have the wanted number of
+bits keep their numbers under the other precisions too. A matrix whose rows are not a multiple of 32 stays float.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastslm.errors import ConversionFailed
-from fastslm.export.blocks import import_q4_0, import_q4_1, import_q8_0
+from fastslm.export.blocks import import_q4_0, import_q4_1, import_q4z, import_q8_0
 from fastslm.export.quantize import BLOCK, Bytes, Floats, quantize4, quantize8
 from fastslm.formats.source import TensorInfo, TensorSource
 
@@ -73,6 +73,7 @@ IMPORTED: Mapping[str, tuple[Encoding, Callable[[Bytes], Planes]]] = MappingProx
         "Q8_0": (INT8, import_q8_0),
         "Q4_0": (INT4_SYMMETRIC, import_q4_0),
         "Q4_1": (INT4_OFFSETS, import_q4_1),
+        "Q4Z": (INT4, import_q4z),
     }
 )
 """Block formats whose numbers are kept under ``exact``."""

@@ -78,7 +78,7 @@ def measure(outline: Outline, options: ConvertOptions) -> Footprint:
     family = family_of(config)
     shape = family.read_shape(config, frozenset(outline.tensors))
     shape = replace(shape, context_length=min(shape.context_length, options.context_length or MAX_CONTEXT))
-    check_tensors(outline.tensors, family.wanted_tensors(shape))
+    check_tensors(outline.tensors, family.wanted_tensors(shape), family.ignored(shape))
     target = resolve_target(options.target)
     weights = _Counter()
     graph = Graph(weights)
@@ -111,7 +111,8 @@ def examine(model: Any, kind: ModelKind, context_length: int) -> Footprint:
     caches = [value for value in model.graph.input if value.name.startswith("past_key_values.")]
     ours = [node for node in model.graph.node if node.op_type == "Attention" and node.domain == ops.DOMAIN]
     uses = [_Use(node, weights) for node in model.graph.node]
-    layers = max(1, len(caches) // 2)
+    encoding = sum(node.op_type == "MultiHeadAttention" for node in model.graph.node)
+    layers = max(1, len(caches) // 2, encoding)
     kept = _mapped(uses)
     return Footprint(
         kind=kind,

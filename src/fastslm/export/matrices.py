@@ -123,10 +123,11 @@ class MatrixWriter:
             self.weights.write(region, (first + rows.start) * size, plane)
 
 
-def check_tensors(source: TensorSource, wanted: Iterable[WantedTensor]) -> int:
+def check_tensors(source: TensorSource, wanted: Iterable[WantedTensor], ignored: tuple[str, ...] = ()) -> int:
     """Compare the tensors of a model with what its family needs, before anything is written.
 
-    ``wanted`` is consumed only up to the first tensor that is missing, so it may claim to be endless.
+    ``wanted`` is consumed only up to the first tensor that is missing, so it may claim to be endless. Tensors whose
+    names begin as ``ignored`` says may be there unread.
 
     Returns:
         How many tensors will be read.
@@ -145,9 +146,16 @@ def check_tensors(source: TensorSource, wanted: Iterable[WantedTensor]) -> int:
             raise FormatError(message, subject=tensor.name, expected=tensor.shape, found=found)
         known.add(tensor.name)
     for name in source:
-        if name not in known and not name.endswith(IGNORED_SUFFIXES):
+        needless = name in known or name.endswith(IGNORED_SUFFIXES) or name.startswith(ignored)
+        if not needless and _counts(source, name):
             raise UnsupportedModel(f"tensor `{name}` has no place in this architecture", feature=name)
     return len(known)
+
+
+def _counts(source: TensorSource, name: str) -> bool:
+    """Whether a tensor changes anything: quantised models often carry a bias of zeros for layers that have none."""
+    is_bias = name.endswith(".bias") and len(source.info(name).shape) == 1
+    return not is_bias or bool(source.read(name).any())
 
 
 def _chunks(rows: int, columns: int) -> Iterator[slice]:

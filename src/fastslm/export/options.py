@@ -16,6 +16,9 @@ Target = Literal["auto", "native", "portable"]
 PLAIN: tuple[Precision, ...] = ("fp32", "int8", "mixed", "int4", "int4-fast")
 """What any model can be converted to, from the most bits to the fewest."""
 
+Backend = Literal["native", "optimum"]
+"""Who writes the graph: this package, or Optimum's exporter."""
+
 MAX_CONTEXT = 32768
 """Most positions a converted model takes unless told otherwise.
 
@@ -34,6 +37,7 @@ class ConvertOptions:
         context_length: most positions of prompt and answer together; more than the model's own are refused.
             None for the model's own, but at most ``MAX_CONTEXT``.
         target: ``native``, for the operators of this package, ``portable``, or ``auto``: ``native`` where they load.
+        backend: ``native``, or ``optimum`` for architectures that we do not write ourselves.
         threads: threads that quantise, 0 for one per CPU that we may use (at most 8).
     """
 
@@ -43,10 +47,12 @@ class ConvertOptions:
     context_length: int | None = None
     target: Target = "auto"
     threads: int = 0
+    backend: Backend = "native"
 
     def __post_init__(self) -> None:
         _demand("precision", self.precision, get_args(Precision))
         _demand("target", self.target, get_args(Target))
+        _demand("backend", self.backend, get_args(Backend))
         length = self.context_length
         if length is not None and (type(length) is not int or length < 1):
             message = f"context length is `{length}`, expected a whole number of at least 1"

@@ -52,7 +52,7 @@ def quantize4(rows: Floats, importance: Floats | None = None) -> tuple[Bytes, Fl
         ConversionFailed: a number is infinite or not a number.
     """
     codes, scales, zeros = _quantized(rows, 4, importance)
-    return codes, scales, pack4(np.pad(zeros, ((0, 0), (0, zeros.shape[1] % 2))))
+    return codes, scales, pack_zeros(zeros)
 
 
 def pack4(codes: Bytes) -> Bytes:
@@ -67,3 +67,8 @@ def _quantized(rows: Floats, bits: Literal[4, 8], importance: Floats | None) -> 
         bad = rows[~np.isfinite(rows)].flat[0]
         raise ConversionFailed(f"a weight is `{bad}`, expected finite numbers", stage="reading weights")
     return result
+
+
+def pack_zeros(zeros: Bytes) -> Bytes:
+    """Zero points [rows, blocks] packed like codes, with half a byte to spare if their number is odd."""
+    return pack4(np.pad(zeros, ((0, 0), (0, zeros.shape[1] % 2))))

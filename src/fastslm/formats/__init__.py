@@ -7,11 +7,15 @@ from pathlib import Path
 from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.formats.source import ModelSource, Outline
 
-__all__ = ["open_model", "open_outline"]
+__all__ = ["has_weights", "open_model", "open_outline"]
+
+WEIGHT_PATTERNS = ("*.safetensors", "*.gguf", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Files of a folder that ``open_model`` takes weights from."""
 
 
 def open_model(path: Path) -> ModelSource:
-    """Open a model from a ``.gguf`` file, a folder with one GGUF model, or a Hugging Face folder of safetensors.
+    """Open a model from a ``.gguf`` file, a folder with one GGUF model, or a Hugging Face folder of safetensors
+    or, where it has none, of ``pytorch_model.bin``.
 
     Nothing but headers and configuration is read. Tensors stay memory-mapped while the result lives.
 
@@ -42,6 +46,11 @@ def open_outline(path: Path) -> Outline:
     return Outline(*outline_gguf(entrance))
 
 
+def has_weights(path: Path) -> bool:
+    """Whether there is something that ``open_model`` takes weights from."""
+    return path.is_file() or any(found for pattern in WEIGHT_PATTERNS for found in path.glob(pattern))
+
+
 def _entrance(path: Path) -> Path:
     """What to open: a GGUF file, or a folder of safetensors."""
     if path.is_dir():
@@ -67,8 +76,11 @@ def _folder_entrance(folder: Path) -> Path:
         names = ", ".join(f"`{path.name}`" for path in sorted(models))
         message = f"`{folder}` holds {len(models)} GGUF models ({names}), expected one"
         raise FormatError(message, subject=str(folder), expected=1, found=len(models))
+    if any((folder / name).is_file() for name in ("pytorch_model.bin", "pytorch_model.bin.index.json")):
+        return folder
     pickled = next((p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in sorted(folder.glob(pattern))), None)
     if pickled:
-        message = f"`{folder}` holds its weights as Python pickles (`{pickled}`), expected safetensors or GGUF"
+        expected = "expected safetensors, GGUF or `pytorch_model.bin`"
+        message = f"`{folder}` holds its weights as Python pickles (`{pickled}`), {expected}"
         raise UnsupportedModel(message, feature="pickle")
     raise FileMissing(f"`{folder}` holds no safetensors and no GGUF file", what="file", name="model.safetensors")

@@ -1,4 +1,4 @@
-"""Plain float elements of model files, little endian, turned into float32."""
+"""Plain elements of model files, little endian, and floats turned into float32."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import numpy.typing as npt
 
 ITEM_TYPES: dict[str, str] = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """Element type to the numpy type its bytes are seen through; bfloat16 is the upper half of a float32."""
+
+WHOLE_TYPES: dict[str, str] = {
+    **{"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"},
+    **{"U8": "<u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "<u1"},
+}
+"""The same for whole numbers."""
 
 
 def to_float32(raw: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:

@@ -2,17 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastslm.errors import FileMissing, FormatError, UnsupportedModel
+from fastslm.encoder_facts import EncoderFacts
+from fastslm.errors import FileMissing, FormatError
 from fastslm.formats import checked_json
 from fastslm.formats.folder_text import FolderText, read_text_files
+from fastslm.formats.pickled.tensors import has_pickled, open_pickled
+from fastslm.formats.prequantized.settings import plain, read_settings
+from fastslm.formats.prequantized.tensors import PrequantizedTensors
 from fastslm.formats.safetensors import open_safetensors
+from fastslm.formats.sentence import read_encoder_facts
 from fastslm.formats.source import ModelSource, TensorSource
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+
+@dataclass(frozen=True)
+class ReadTexts:
+    """What a folder says beside its weights; see ``ModelSource``."""
+
+    config: Mapping[str, Any]
+    tokenizer_json: str
+    chat_template: str | None
+    special_tokens: Mapping[str, str]
+    bos_token_id: int | None
+    eos_token_ids: tuple[int, ...]
+    add_bos: bool
+    generation: Mapping[str, float]
+    encoder_facts: Callable[[], EncoderFacts]
+
+
+def read_texts(folder: Path) -> ReadTexts:
+    """Configuration, tokenizer and what is set beside them, of a folder whose weights are nobody's business here.
+
+    Raises:
+        FileMissing: ``config.json`` or ``tokenizer.json`` is not there.
+        FormatError: a file is damaged; the message names file, key, what was found and what was expected.
+        UnsupportedModel: there is only a ``tokenizer.model``.
+    """
+    config = _read_config(folder)
+    generation = _optional(folder / "generation_config.json")
+    text = read_text_files(folder)
+    pad = text.ids.get(text.special_tokens.get("pad_token", ""))
+    return ReadTexts(
+        config=classic_rope(plain(config)),
+        tokenizer_json=text.tokenizer_json,
+        chat_template=text.chat_template,
+        special_tokens=text.special_tokens,
+        bos_token_id=_bos(config, text, str(folder / "config.json")),
+        eos_token_ids=_ends(folder, config, generation, text),
+        add_bos=text.add_bos,
+        generation=_sampling(generation, str(folder / "generation_config.json")),
+        encoder_facts=partial(read_encoder_facts, folder, config, pad),
+    )
 
 
 def open_folder(folder: Path) -> ModelSource:
@@ -21,29 +68,36 @@ def open_folder(folder: Path) -> ModelSource:
     Raises:
         FileMissing: ``config.json``, ``tokenizer.json`` or a weights file is not there.
         FormatError: a file is damaged; the message names file, key, what was found and what was expected.
-        UnsupportedModel: the weights are quantised, or there is only a ``tokenizer.model``.
+        UnsupportedModel: the weights are packed in a way that we do not read, or there is only a ``tokenizer.model``.
     """
-    config = _read_config(folder)
-    generation = _optional(folder / "generation_config.json")
-    text = read_text_files(folder)
-    tensors, weights = open_safetensors(folder)
-    return ModelSource(
-        config=classic_rope(config),
-        tensors=tensors,
-        tokenizer_json=text.tokenizer_json,
-        chat_template=text.chat_template,
-        special_tokens=text.special_tokens,
-        bos_token_id=_bos(config, text, str(folder / "config.json")),
-        eos_token_ids=_ends(folder, config, generation, text),
-        add_bos=text.add_bos,
-        generation=_sampling(generation, str(folder / "generation_config.json")),
-        files={**_small_files(folder), **weights},
-    )
+    texts = read_texts(folder)
+    tensors, weights = _open_weights(folder, _read_config(folder))
+    facts = {field.name: getattr(texts, field.name) for field in fields(ReadTexts)}
+    return ModelSource(tensors=tensors, files={**_small_files(folder), **weights}, **facts)
 
 
 def outline_folder(folder: Path) -> tuple[dict[str, Any], TensorSource]:
     """Configuration and tensors without any text file. Raises as ``open_folder``."""
-    return classic_rope(_read_config(folder)), open_safetensors(folder)[0]
+    config = _read_config(folder)
+    return classic_rope(plain(config)), _open_weights(folder, config)[0]
+
+
+def readable_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``config.json`` as a conversion sees it, without what only tells how its weights are packed.
+
+    Raises:
+        UnsupportedModel: they are packed in a way that we do not read.
+    """
+    read_settings(config)
+    return classic_rope(plain(config))
+
+
+def _open_weights(folder: Path, config: Mapping[str, Any]) -> tuple[TensorSource, dict[str, int]]:
+    """Safetensors; pickled tensors where there are none. Packed modules are put together."""
+    pickled = has_pickled(folder) and not any(folder.glob("*.safetensors"))
+    tensors, files = open_pickled(folder) if pickled else open_safetensors(folder)
+    settings = read_settings(config)
+    return (PrequantizedTensors(tensors, settings) if settings else tensors), files
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -51,17 +105,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not checked_json.get(config, "model_type", str, str(folder / "config.json")):
         message = f"`{folder / 'config.json'}`: `model_type` is missing, expected a string"
         raise FormatError(message, subject="config.json", expected="model_type")
-    _refuse_quantized(config)
+    read_settings(config)  # refuses what we do not read
     return config
-
-
-def _refuse_quantized(config: Mapping[str, Any]) -> None:
-    """Weights packed by GPTQ, AWQ, bitsandbytes and the like are not tensors of the plain model."""
-    found = config.get("quantization_config")
-    if found:
-        method = found.get("quant_method", "unknown") if isinstance(found, dict) else "unknown"
-        message = f"the weights are quantised by {checked_json.shorten(method)}, expected plain floats or GGUF"
-        raise UnsupportedModel(message, feature=str(method)[:60])
 
 
 def classic_rope(config: Mapping[str, Any]) -> dict[str, Any]:

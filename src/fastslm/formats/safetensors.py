@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.formats import checked_json
-from fastslm.formats.floats import ITEM_TYPES, row_range, to_float32
+from fastslm.formats.floats import ITEM_TYPES, WHOLE_TYPES, row_range, to_float32
 from fastslm.formats.mapping import let_go, map_file
+from fastslm.formats.shards import ShardedTensors, open_indexed
 from fastslm.formats.source import TensorInfo
 
 MAX_HEADER_BYTES = 100_000_000
@@ -34,6 +35,7 @@ _BITS = {
     **{"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32},
     **{"I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
 }
+_FLOAT_WIDTHS = {"BF16": 2, "F16": 2, "F32": 4}
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,20 @@ class SafetensorsFile:
         let_go(values[first:last])
         return result
 
+    def raw(self, name: str) -> npt.NDArray[Any]:
+        """All elements where they lie in the file, of their own type; bfloat16 as 16 bits.
+
+        Raises:
+            FormatError: there is no such tensor.
+            UnsupportedModel: numpy has no such type.
+        """
+        entry = self._entry(name)
+        kind = {**ITEM_TYPES, **WHOLE_TYPES}.get(entry.info.dtype)
+        if kind is None:
+            message = f"tensor `{name}` has type `{entry.info.dtype}`, expected plain numbers"
+            raise UnsupportedModel(message, feature=entry.info.dtype)
+        return self._data[entry.begin : entry.end].view(kind).reshape(entry.info.shape)
+
     def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
         """Always raises FormatError: safetensors holds no quantised blocks."""
         message = f"tensor `{name}` has type `{self.info(name).dtype}`, expected quantised blocks"
@@ -102,38 +118,38 @@ class SafetensorsFile:
             raise FormatError(f"tensor `{name}` is missing in `{self.path}`", subject=name) from None
 
 
-class ShardedSafetensors:
-    """Tensors spread over several files, as one source."""
+@dataclass(frozen=True)
+class Region:
+    """Bytes ``begin`` up to ``end`` of a file: floats of ``width`` bytes (2 or 4), or anything (1)."""
 
-    def __init__(self, shards: Mapping[str, SafetensorsFile]) -> None:
-        self._shards = shards
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._shards)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._shards
-
-    def info(self, name: str) -> TensorInfo:
-        """Type and shape. Raises FormatError when there is no such tensor."""
-        return self._shard(name).info(name)
-
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.float32]:
-        """See ``SafetensorsFile.read``."""
-        return self._shard(name).read(name, start, stop)
-
-    def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
-        """Always raises FormatError."""
-        return self._shard(name).blocks(name, start, stop)
-
-    def _shard(self, name: str) -> SafetensorsFile:
-        try:
-            return self._shards[name]
-        except KeyError:
-            raise FormatError(f"tensor `{name}` is missing in the model", subject=name) from None
+    begin: int
+    end: int
+    width: int
 
 
-def open_safetensors(folder: Path) -> tuple[ShardedSafetensors, dict[str, int]]:
+def number_regions(path: Path) -> tuple[Region, ...]:
+    """What the bytes of a safetensors file are, from its first to its last; neighbours of one kind are one region.
+
+    Raises:
+        FileMissing, FileSystemError: it is not there or cannot be read.
+        FormatError: its header is damaged.
+    """
+    data = map_file(path)
+    header, begin = _header(data, str(path))
+    entries = sorted(_entries(header, len(data) - begin, str(path)).values(), key=lambda entry: entry.begin)
+    regions = [Region(0, begin, 1)]
+    for entry in entries:
+        piece = Region(begin + entry.begin, begin + entry.end, _FLOAT_WIDTHS.get(entry.info.dtype, 1))
+        last = regions[-1]
+        in_step = last.width == piece.width and (piece.begin - last.begin) % piece.width == 0
+        if in_step:
+            regions[-1] = Region(last.begin, piece.end, last.width)
+        elif piece.end > piece.begin:
+            regions.append(piece)
+    return tuple(regions)
+
+
+def open_safetensors(folder: Path) -> tuple[ShardedTensors, dict[str, int]]:
     """Open the weights of a folder: ``model.safetensors``, else what the index names, else the only such file.
 
     Returns:
@@ -145,7 +161,7 @@ def open_safetensors(folder: Path) -> tuple[ShardedSafetensors, dict[str, int]]:
     """
     single, index = folder / "model.safetensors", folder / INDEX_NAME
     if index.is_file() and not single.is_file():
-        return _open_indexed(index)
+        return open_indexed(index, ".safetensors", SafetensorsFile)
     found = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
     if not found:
         raise FileMissing(f"`{folder}` holds no safetensors file", what="file", name="model.safetensors")
@@ -155,34 +171,7 @@ def open_safetensors(folder: Path) -> tuple[ShardedSafetensors, dict[str, int]]:
         )
         raise FormatError(message, subject=str(folder), expected=1, found=len(found))
     file = SafetensorsFile(found[0])
-    return ShardedSafetensors(dict.fromkeys(file, file)), {file.path.name: file.size_bytes}
-
-
-def _open_indexed(index: Path) -> tuple[ShardedSafetensors, dict[str, int]]:
-    weight_map = checked_json.get(checked_json.read_object(index, MAX_HEADER_BYTES), "weight_map", dict, str(index))
-    if not weight_map:
-        raise FormatError(f"`{index}`: `weight_map` is missing or empty", subject=str(index), expected="weight_map")
-    files = {name: SafetensorsFile(index.parent / name) for name in _shard_names(weight_map, str(index))}
-    shards: dict[str, SafetensorsFile] = {}
-    for tensor, name in weight_map.items():
-        if tensor not in files[name]:
-            message = f"`{index}` places tensor {checked_json.quoted(tensor)} in `{name}`, which does not have it"
-            raise FormatError(message, subject=tensor, expected=name)
-        shards[tensor] = files[name]
-    return ShardedSafetensors(shards), {name: file.size_bytes for name, file in files.items()}
-
-
-def _shard_names(weight_map: Mapping[str, Any], subject: str) -> list[str]:
-    """The distinct file names of an index; only plain names in the same folder are taken."""
-    names: dict[str, None] = {}
-    for tensor, name in weight_map.items():
-        plain = isinstance(name, str) and name == Path(name).name and "\\" not in name and "\0" not in name
-        if not plain or not name.endswith(".safetensors"):
-            place = f"tensor {checked_json.quoted(tensor)} in {checked_json.shorten(name)}"
-            message = f"`{subject}` places {place}, expected a file name"
-            raise FormatError(message, subject=tensor, expected="*.safetensors", found=name)
-        names[name] = None
-    return list(names)
+    return ShardedTensors(dict.fromkeys(file, file)), {file.path.name: file.size_bytes}
 
 
 def _header(data: npt.NDArray[np.uint8], subject: str) -> tuple[dict[str, Any], int]:

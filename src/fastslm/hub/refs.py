@@ -6,7 +6,8 @@
     org/name  gpt2  [@revision]            a hub repository; branch, tag, ``refs/pr/1`` or commit
     org/name/file.gguf[@revision]          one file of a repository
     https://huggingface.co/org/name/...    the same, as the browser shows it; the scheme may be left out
-    https://host/path/file.gguf            any other address of a GGUF file
+    https://host/path/file.gguf            any other address of a GGUF file, or of an archive with a model in it:
+                                           .gguf.gz .gguf.zst .zip .whl .tar .tar.gz .tgz .tar.zst
 
 The query of an address may be a secret: a name carries its hash (``#query-…``), and no message repeats it.
 Nothing here touches the network; of the disk only the existence of local paths is asked.
@@ -203,8 +204,8 @@ def _split_revision(parts: list[str]) -> tuple[str, list[str]]:
 
 def _from_foreign_address(shown: str, url: SplitResult) -> ModelRef:
     file = unquote(url.path.rsplit("/", 1)[-1])
-    if not file.lower().endswith(".gguf") or not is_safe_path(file):
-        raise UsageError(f"`{shown}` is not the address of a .gguf file", name="model", value=shown)
+    if not _may_be_a_model(file) or not is_safe_path(file):
+        raise UsageError(f"`{shown}` is not the address of a .gguf file or an archive", name="model", value=shown)
     path, query = (quote(part, safe="/%!$&'()*+,;=:@~?[]") for part in (url.path, url.query))
     clean = url._replace(scheme=url.scheme.lower(), netloc=url.netloc.lower(), path=path, query=query, fragment="")
     name = clean._replace(query="").geturl()
@@ -214,6 +215,15 @@ def _from_foreign_address(shown: str, url: SplitResult) -> ModelRef:
     if _QUERY_MARK.fullmatch(url.fragment):
         return ModelRef(kind="url", name=f"{name}#{url.fragment}", file=file)
     return ModelRef(kind="url", name=name, url=name, file=file)
+
+
+def _may_be_a_model(file: str) -> bool:
+    """A GGUF file, one in gzip or zstd, or an archive, whose members nobody knows yet."""
+    from fastslm.formats.archive import is_archive
+
+    name = file.lower()
+    alone = name.endswith((".gz", ".zst")) and not name.endswith((".tar.gz", ".tar.zst"))
+    return name.endswith((".gguf", ".gguf.gz", ".gguf.zst")) or (is_archive(name) and not alone)
 
 
 def _from_catalogue(text: str, catalogue: Catalogue) -> ModelRef | None:

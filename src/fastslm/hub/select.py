@@ -2,8 +2,9 @@
 
 Without wishes it is what a conversion needs: configuration, tokenizer, chat template, licence, and one copy of the
 weights, in this order of preference: ``model.safetensors``; the shards of ``model.safetensors.index.json``; any other
-safetensors of the top folder; one GGUF file (``GGUF_PREFERENCE``). Weights that can only be read by running pickled
-code (``.bin``, ``.pt``) are never fetched unasked.
+safetensors of the top folder; one GGUF file (``GGUF_PREFERENCE``); ``pytorch_model.bin`` or its shards, which are read
+without running what is pickled in them; one ready-made ONNX graph (``hub.graphs``) with its weights. Other pickles
+(``.pt``, ``.ckpt``) are never fetched unasked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from fastslm.errors import FileMissing, UnsupportedModel
+from fastslm.hub.graphs import one_graph
 
 TEXT_PATTERNS = (
     "config.json",
@@ -28,6 +30,9 @@ TEXT_PATTERNS = (
     "vocab.txt",
     "merges.txt",
     "chat_template.*",
+    "modules.json",
+    "sentence_*_config.json",
+    "config_sentence_transformers.json",
     "README.md",
     "LICENSE*",
     "LICENCE*",
@@ -35,6 +40,9 @@ TEXT_PATTERNS = (
     "USE_POLICY*",
 )
 """Small files of the top folder that a conversion reads or a user must be shown."""
+
+MODULE_CONFIG = re.compile(r"[0-9]+_[A-Za-z]+/config\.json")
+"""What sentence-transformers keeps of the steps behind an encoder."""
 
 GGUF_PREFERENCE = (
     *("Q4_0", "Q4_1", "Q4_K_M", "Q4_K_S", "IQ4_NL", "IQ4_XS", "Q5_K_M", "Q5_K_S", "Q5_0", "Q5_1"),
@@ -79,7 +87,7 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
 
 
 def _is_text(path: str) -> bool:
-    return "/" not in path and _matches(path, TEXT_PATTERNS)
+    return ("/" not in path and _matches(path, TEXT_PATTERNS)) or bool(MODULE_CONFIG.fullmatch(path))
 
 
 def _one_file(paths: Sequence[str], file: str) -> set[str]:
@@ -91,7 +99,7 @@ def _one_file(paths: Sequence[str], file: str) -> set[str]:
 
 def _weights(paths: Sequence[str]) -> set[str]:
     top = {path for path in paths if "/" not in path}
-    return _safetensors(top) or _gguf(paths) or _no_weights(paths)
+    return _safetensors(top) or _gguf(paths) or _pickled(top) or one_graph(paths) or _no_weights(paths)
 
 
 def _safetensors(top: set[str]) -> set[str]:
@@ -103,6 +111,14 @@ def _safetensors(top: set[str]) -> set[str]:
         return {index} | shards
     doubles = ("consolidated", "adapter_model")
     return {path for path in top if path.endswith(".safetensors") and not path.startswith(doubles)}
+
+
+def _pickled(top: set[str]) -> set[str]:
+    index = "pytorch_model.bin.index.json"
+    shards = {path for path in top if re.fullmatch(r"pytorch_model-\d+-of-\d+\.bin", path)}
+    if "pytorch_model.bin" in top:
+        return {"pytorch_model.bin"}
+    return {index} | shards if index in top and shards else set()
 
 
 def _gguf(paths: Sequence[str]) -> set[str]:
@@ -126,7 +142,7 @@ def _no_weights(paths: Sequence[str]) -> set[str]:
         raise UnsupportedModel("the repository holds an adapter (LoRA), not a whole model", feature="adapter")
     pickled = sorted(path for path in paths if path.lower().endswith(PICKLED) and "training_args" not in path)
     if pickled:
-        message = f"the only weights are pickled (`{pickled[0]}`), expected safetensors or GGUF"
+        message = f"the only weights are pickled (`{pickled[0]}`), expected safetensors, GGUF or `pytorch_model.bin`"
         raise UnsupportedModel(message, feature="pickled weights")
     raise _nothing_fits(paths)
 

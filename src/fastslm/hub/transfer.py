@@ -71,8 +71,34 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Unpack:
+    """Unpack a file while it arrives. ``publish`` takes the file's digest and the SHA-256 of what came out, by path; it
+    puts the folder of ``options`` into its place and then removes the partial file and the journal.
+    """
+
+    options: _native.UnpackOptions
+    publish: Callable[[str, Mapping[str, str]], None]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """How much of a partial file's beginning is there; ``doubted`` when what was read before may be wrong."""
+
+    ready_bytes: int
+    doubted: bool = False
+
+
+def unwatched(arrival: Arrival) -> None:
+    """For a job that nobody reads before it is done."""
+
+
+@dataclass(frozen=True)
 class Job:
-    """One file to move: ``resolve`` gives a fresh address, ``publish`` takes the digest and puts it into place."""
+    """One file to move: ``resolve`` gives a fresh address, ``publish`` takes the digest and puts it into place, unless
+    it is to be unpacked.
+
+    ``watch`` is told ten times a second how far the file has come.
+    """
 
     name: str
     partial: Path
@@ -84,6 +110,8 @@ class Job:
     resolve: Callable[[], Link]
     publish: Callable[[str], None]
     mirrors: tuple[Link, ...] = ()
+    watch: Callable[[Arrival], None] = unwatched
+    unpack: Unpack | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +158,7 @@ def _was_complete(job: Job, run: _Run) -> bool:
     """Publish what a process had verified when it was killed: all bytes, and no journal any more."""
     from fastslm._native import hash_file
 
-    if job.algorithm == "none" or job.journal.exists() or not has_size(job.partial, job.size):
+    if job.unpack or job.algorithm == "none" or job.journal.exists() or not has_size(job.partial, job.size):
         return False
     if hash_file(str(job.partial), job.algorithm) != job.digest:
         return False
@@ -165,6 +193,7 @@ def _move(jobs: Sequence[Job], links: Mapping[str, Link], run: _Run) -> None:
         while True:
             finished = download.wait(POLL_S)
             seen = download.progress()
+            _tell_watchers(jobs, seen)
             _publish_verified(waiting, seen, run)
             renewals.look(waiting, seen)
             _report(jobs, seen, run)
@@ -215,16 +244,28 @@ def _stop(download: _native.Download) -> None:
             return
 
 
+def _tell_watchers(jobs: Sequence[Job], seen: _native.Progress) -> None:
+    for job, file in zip(jobs, seen.files, strict=True):
+        job.watch(Arrival(file.ready_bytes, file.doubted))
+
+
 def _publish_verified(waiting: dict[int, Job], seen: _native.Progress, run: _Run) -> None:
     for index, job in list(waiting.items()):
         file = seen.files[index]
         if file.state == "verified":
             del waiting[index]
             try:
-                job.publish(file.digest)
+                _publish(job, file)
             except FastSLMError as error:
                 run.failures.append(error)
             run.published += max(job.size, 0)
+
+
+def _publish(job: Job, file: _native.FileProgress) -> None:
+    if job.unpack is None:
+        job.publish(file.digest)
+    else:
+        job.unpack.publish(file.digest, {each.name: each.sha256 for each in file.unpacked})
 
 
 def _note_failures(waiting: Mapping[int, Job], seen: _native.Progress, run: _Run) -> None:
@@ -276,6 +317,7 @@ def _request(job: Job, link: Link) -> _native.FileRequest:
         headers=list(link.headers),
         mirrors=[(mirror.url, list(mirror.headers)) for mirror in job.mirrors],
         renewable=True,
+        unpack=job.unpack.options if job.unpack else None,
     )
 
 

@@ -47,9 +47,11 @@ def before_conversion(ref: ModelRef, source: Path, settings: Settings, options: 
     """
     seen = at_hand(Fetched(ref, source, "", ()))
     if _is_large(seen.total_bytes):
-        from fastslm.formats import open_outline
+        from fastslm.formats import has_weights, open_outline
         from fastslm.plan.planner import plan_outline
 
+        if not has_weights(source):  # a ready-made graph, of which nothing is known before it runs
+            return
         plan_outline(ref, seen, open_outline(source), settings, options).check()
 
 

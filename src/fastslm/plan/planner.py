@@ -18,7 +18,8 @@ from fastslm.config import Settings
 from fastslm.errors import FastSLMError, NetworkError, ServerRefused, StoreError, UsageError
 from fastslm.export.footprint import Footprint, measure, read_footprint
 from fastslm.export.options import PLAIN, ConvertOptions, Precision
-from fastslm.formats import open_outline
+from fastslm.formats import checked_json, open_outline
+from fastslm.formats.model_folder import readable_config
 from fastslm.formats.source import Outline
 from fastslm.hub import ModelRef, Wishes, fetch_model
 from fastslm.hub.catalogue import load_catalogue
@@ -50,7 +51,7 @@ def plan(ref: ModelRef, settings: Settings, options: PlanOptions) -> Plan:
         return _plan_converted(ref, settings, options)
     with tempfile.TemporaryDirectory(prefix="fastslm-plan-") as scratch:
         seen = _look(ref, settings, options.wishes, Path(scratch))
-        return plan_outline(ref, seen, _outline(seen), settings, options)
+        return plan_outline(ref, seen, _outline(seen, Path(scratch)), settings, options)
 
 
 def plan_download(
@@ -59,7 +60,7 @@ def plan_download(
     """The same for a repository that is about to be downloaded. Raises as ``plan``."""
     with tempfile.TemporaryDirectory(prefix="fastslm-plan-") as scratch:
         seen = glance_at_plan(download, settings, client, Path(scratch))
-        return plan_outline(ref, seen, _outline(seen), settings, options)
+        return plan_outline(ref, seen, _outline(seen, Path(scratch)), settings, options)
 
 
 def plan_outline(ref: ModelRef, seen: Glance, outline: Outline, settings: Settings, options: PlanOptions) -> Plan:
@@ -106,13 +107,15 @@ def _assemble(bare: _Bare, prints: dict[str, Footprint], settings: Settings, opt
     context = prints[bare.chosen].context_length
 
     def estimate(footprint: Footprint) -> Estimate:
-        runs = file.runs(footprint.kind)
+        runs, generates = file.runs(footprint.kind), footprint.kv_bytes > 0
         return Estimate(
             footprint=footprint,
             tokenizer_bytes=bare.tokenizer_bytes,
             memory=memory_need(footprint, context, bare.tokenizer_bytes),
             longest_context=longest_context(footprint, bare.tokenizer_bytes, here.memory_bytes),
-            tokens_per_s=tokens_per_s(footprint, context, here.bandwidth, runs) if here.bandwidth else None,
+            tokens_per_s=tokens_per_s(footprint, context, here.bandwidth, runs)
+            if generates and here.bandwidth
+            else None,
         )
 
     return Plan(
@@ -143,11 +146,15 @@ def _look(ref: ModelRef, settings: Settings, wishes: Wishes, scratch: Path) -> G
         raise
 
 
-def _outline(seen: Glance) -> Outline:
-    if seen.path is not None:
+def _outline(seen: Glance, scratch: Path) -> Outline:
+    """Shapes of the tensors: from their headers, or from the configuration where the hub's files have none."""
+    if seen.path is None:
+        demo = load_catalogue().demo
+        return described(demo.config, matrices=demo.matrices, embedding=demo.embedding)
+    if seen.path != scratch or any(scratch.glob("*.safetensors")):
         return open_outline(seen.path)
-    demo = load_catalogue().demo
-    return described(demo.config, matrices=demo.matrices, embedding=demo.embedding)
+    config = readable_config(checked_json.read_object(scratch / "config.json"))
+    return described(config, matrices="F32", embedding="F32")
 
 
 def _possible(outline: Outline) -> tuple[Precision, ...]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from fastslm.encoder_facts import EncoderFacts
 from fastslm.errors import FileMissing, FormatError
 
 FORMAT_VERSION = 1
@@ -16,6 +17,7 @@ GRAPH_NAME = "model.onnx"
 WEIGHTS_NAME = "model.onnx.data"
 TOKENIZER_NAME = "tokenizer.json"
 TEMPLATE_NAME = "chat_template.jinja"
+GRAPHS = ("fastslm", "optimum")
 
 TARGETS = ("native", "portable")
 
@@ -56,6 +58,8 @@ class ModelManifest:
         streamed_bytes: weights that are read for every token of an answer, 0 when it is not known.
         target: ``native`` (our operators) or ``portable`` (those of ONNX Runtime).
         packed_layout: version of the layout of packed weights, 0 when there are none.
+        encoder: how an encoder is used, None for a model that generates text.
+        graph: ``fastslm`` for one of ours, ``optimum`` for one that others exported.
         fastslm_version: what wrote it.
         created: UTC time, ISO 8601.
     """
@@ -79,6 +83,8 @@ class ModelManifest:
     streamed_bytes: int = 0
     target: str = "portable"
     packed_layout: int = 0
+    encoder: EncoderFacts | None = None
+    graph: str = "fastslm"
     fastslm_version: str = ""
     created: str = ""
     format_version: int = FORMAT_VERSION
@@ -121,6 +127,8 @@ def _checked(data: Any, path: Path) -> ModelManifest:
     values = {f.name: data[f.name] for f in fields(ModelManifest) if f.name in data}
     try:
         _check_types(values)
+        if values.get("encoder") is not None:
+            values["encoder"] = EncoderFacts.from_json(values["encoder"])
         return ModelManifest(**{**values, "eos_token_ids": tuple(values["eos_token_ids"])})
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"`{path}` lacks or misspells a field: {error}", subject=str(path)) from error
@@ -147,6 +155,8 @@ def _check_types(values: Mapping[str, Any]) -> None:
     for key in ("name", "commit", "architecture", "precision", "fastslm_version", "created"):
         if not isinstance(values.get(key, ""), str):
             raise ValueError(f"`{key}` is `{values[key]}`, expected a string")
+    if values.get("graph", "fastslm") not in GRAPHS:
+        raise ValueError(f"`graph` is `{values['graph']}`, expected {' or '.join(GRAPHS)}")
     for key, kinds in _MAPPINGS.items():
         _check_mapping(key, values.get(key, {}), kinds)
     for name in values.get("hashes", {}):

@@ -32,7 +32,7 @@ class Tokenizer:
         Raises:
             FormatError: it is not one.
         """
-        self._inner = _load(tokenizer_json, subject)
+        self._inner = load_inner(tokenizer_json, subject)
         self._inner.no_truncation()  # a file may carry the settings of its training run
         self._inner.no_padding()
         self.special_ids = frozenset(
@@ -70,7 +70,7 @@ class Tokenizer:
         try:
             return list(self._inner.encode(text, add_special_tokens=False).ids)
         except (UnicodeEncodeError, TypeError):
-            raise _no_text(text) from None
+            raise no_text(text) from None
 
     def encode_start(self, text: str, count: int) -> list[int]:
         """The first ``count`` ids of ``encode(text)``, from no more of the text than they need.
@@ -134,7 +134,8 @@ def _whole(id_: Any) -> int:
     return index(id_)
 
 
-def _no_text(value: object) -> UsageError:
+def no_text(value: object) -> UsageError:
+    """The error for what is no text, or not valid Unicode."""
     if not isinstance(value, str):
         return UsageError(f"`text` is `{repr(value)[:80]}`, expected text", name="text", value=value)
     place = next((i for i, character in enumerate(value) if "\ud800" <= character <= "\udfff"), 0)
@@ -142,7 +143,8 @@ def _no_text(value: object) -> UsageError:
     return UsageError(message, name="text", value=value)
 
 
-def _load(tokenizer_json: str, subject: str) -> Any:
+def load_inner(tokenizer_json: str, subject: str) -> Any:
+    """The tokenizer of the library for the content of a ``tokenizer.json``. Raises FormatError."""
     from tokenizers import Tokenizer as Inner
 
     try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -24,7 +25,7 @@ from typing import Any
 from fastslm.config import Settings
 from fastslm.errors import ChecksumMismatch, FormatError, UsageError
 from fastslm.formats import checked_json
-from fastslm.formats.archive import extract_member, stored_members
+from fastslm.formats.archive import stored_members, unpack
 from fastslm.hub.layout import file_errors
 from fastslm.hub.plan import require_space
 from fastslm.progress import Progress, ProgressCallback, silent
@@ -98,10 +99,7 @@ def read_bundle(path: Path, name: str | None, settings: Settings, progress: Prog
         check_name(chosen)
     folder = models.folder_path(settings.models_dir, chosen, declared.commit, declared.precision)
     with models.building(folder) as scratch:
-        report = _Report(progress, total)
-        for file, content in contents.items():
-            _unpack(path, file, content, scratch / file)
-            report.add(content.size, file)
+        _unpack(path, contents, scratch, progress)
         manifest = ModelManifest.read(scratch)
         _check_manifest(path, manifest, declared, contents)
     return _register(chosen, manifest, folder, settings)
@@ -225,11 +223,18 @@ def _own_name(name: str) -> str:
     return Path(name).stem if Path(name).is_absolute() or "://" in name else name
 
 
-def _unpack(archive: Path, name: str, content: Content, target: Path) -> None:
-    found = extract_member(archive, f"model/{name}", target, max_bytes=content.size)
-    if found != content.sha256:
-        message = f"`{name}` in `{archive}` has SHA-256 `{found}`, expected `{content.sha256}`"
-        raise ChecksumMismatch(message, subject=name, expected=content.sha256, found=found)
+def _unpack(archive: Path, contents: Mapping[str, Content], folder: Path, progress: ProgressCallback) -> None:
+    """Everything in one pass, then the files that are listed into the model's folder."""
+    most = sum(content.size for content in contents.values()) + MAX_LIST_BYTES
+    whole = folder / ".bundle"
+    found = unpack(archive, whole, max_bytes=most, format="zip", progress=progress)
+    for name, content in contents.items():
+        digest = found[f"model/{name}"]
+        if digest != content.sha256:
+            message = f"`{name}` in `{archive}` has SHA-256 `{digest}`, expected `{content.sha256}`"
+            raise ChecksumMismatch(message, subject=name, expected=content.sha256, found=digest)
+        (whole / "model" / name).rename(folder / name)
+    shutil.rmtree(whole)
 
 
 def _check_manifest(path: Path, manifest: ModelManifest, declared: _Declared, contents: Mapping[str, Content]) -> None:

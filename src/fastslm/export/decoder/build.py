@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from fastslm.export.decoder.attention import AttentionBuilder, add_norm_weights, add_tables
 from fastslm.export.decoder.shape import Block, DecoderShape, Embedding, FeedForward, Head, Norm
 from fastslm.export.decoder.tensors import ArrangedTensors
+from fastslm.export.encoder.shape import EncoderShape
 from fastslm.export.graph import Graph
 from fastslm.export.layers import Layers
 from fastslm.export.matrices import MatrixWriter, StoredMatrix, WantedTensor
 
 
-def wanted_tensors(shape: DecoderShape) -> Iterator[WantedTensor]:
+def wanted_tensors(shape: DecoderShape | EncoderShape) -> Iterator[WantedTensor]:
     """Every tensor that ``build`` reads, as the files have it, each once."""
     seen = set()
     for tensor in shape.tensors():

@@ -9,7 +9,9 @@ from types import MappingProxyType
 from fastslm.export.decoder import build as decoder
 from fastslm.export.decoder.build import Operators
 from fastslm.export.decoder.shape import DecoderShape
-from fastslm.export.families import (
+from fastslm.export.encoder import build as encoder
+from fastslm.export.encoder.shape import EncoderShape
+from fastslm.export.families.decoders import (
     bloom,
     falcon,
     gemma,
@@ -27,9 +29,12 @@ from fastslm.export.families import (
     stablelm,
     starcoder2,
 )
+from fastslm.export.families.encoders import bert, distilbert, modernbert, mpnet, nomic, roberta
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams, unsupported
 from fastslm.export.matrices import MatrixWriter, WantedTensor
+
+Shape = DecoderShape | EncoderShape
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,22 @@ class Family:
     """
 
     models: str
-    read_shape: Callable[[Hparams, Collection[str]], DecoderShape]
+    read_shape: Callable[[Hparams, Collection[str]], Shape]
 
-    def wanted_tensors(self, shape: DecoderShape) -> Iterator[WantedTensor]:
+    def wanted_tensors(self, shape: Shape) -> Iterator[WantedTensor]:
         """Every tensor that ``build`` reads."""
         return decoder.wanted_tensors(shape)
 
-    def build(self, shape: DecoderShape, graph: Graph, matrices: MatrixWriter, operators: Operators) -> None:
-        """Add the whole decoder, from token ids to logits, to a graph."""
-        decoder.build(shape, graph, matrices, operators)
+    def ignored(self, shape: Shape) -> tuple[str, ...]:
+        """Beginnings of tensor names that may be there unread."""
+        return shape.ignored if isinstance(shape, EncoderShape) else ()
+
+    def build(self, shape: Shape, graph: Graph, matrices: MatrixWriter, operators: Operators) -> None:
+        """Add the whole model, from token ids to logits, vectors or scores, to a graph."""
+        if isinstance(shape, EncoderShape):
+            encoder.build(shape, graph, matrices, operators.layers)
+        else:
+            decoder.build(shape, graph, matrices, operators)
 
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -79,6 +91,20 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "bloom": Family("BLOOM, BLOOMZ", bloom.read_shape),
     }
 )
+"""Models that continue a text."""
+
+ENCODERS: Mapping[str, Family] = MappingProxyType(
+    {
+        "bert": Family("BERT, MiniLM, BGE, E5, GTE, Arctic Embed 1, MS MARCO cross-encoders", bert.read_shape),
+        "roberta": Family("RoBERTa, all-distilroberta", roberta.read_shape),
+        "xlm-roberta": Family("XLM-R, multilingual E5, BGE-M3 (dense), BGE rerankers", roberta.read_shape),
+        "distilbert": Family("DistilBERT", distilbert.read_shape),
+        "mpnet": Family("MPNet, all-mpnet-base", mpnet.read_shape),
+        "nomic_bert": Family("Nomic Embed 1 and 1.5", nomic.read_shape),
+        "modernbert": Family("ModernBERT, GTE ModernBERT and its reranker", modernbert.read_shape),
+    }
+)
+"""Models that turn a text into a vector or into scores."""
 
 
 def family_of(config: Hparams) -> Family:
@@ -91,6 +117,7 @@ def family_of(config: Hparams) -> Family:
         method = config.section("quantization_config").get("quant_method", "unknown")
         raise unsupported("quantization_config.quant_method", method, "a model with plain or GGUF weights")
     kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        raise unsupported("model_type", kind, *FAMILIES)
-    return FAMILIES[kind]
+    known = {**FAMILIES, **ENCODERS}
+    if not isinstance(kind, str) or kind not in known:
+        raise unsupported("model_type", kind, *known)
+    return known[kind]

@@ -10,6 +10,7 @@ from fastslm.config import Settings
 from fastslm.hub.address import read_record
 from fastslm.hub.catalogue import load_catalogue
 from fastslm.hub.disk.imports import imports
+from fastslm.hub.packed import UNPACKED
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,10 @@ def keepsakes(settings: Settings) -> Iterator[Keepsake]:
         yield Keepsake("demo", file, demo.sha256)
     for folder in sorted(settings.downloads_dir.glob("*")):
         source = read_record(folder) if folder.is_dir() else None
-        if source is not None:
+        if source is not None and source.files:
+            files = sorted(source.files.items())
+            yield from (Keepsake(source.name, folder / UNPACKED / name, digest) for name, digest in files)
+        elif source is not None:
             yield from (Keepsake(source.name, path, source.sha256) for path in sorted(folder.glob("*.gguf")))
     for folder, record in imports(settings):
         yield from (Keepsake(record.name, folder / name, digest) for name, digest in sorted(record.files.items()))

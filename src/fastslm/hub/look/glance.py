@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastslm.config import Settings
 from fastslm.errors import NetworkError, OfflineMode, ServerRefused
+from fastslm.formats.archive import is_archive
 from fastslm.hub import address
 from fastslm.hub.catalogue import load_catalogue
 from fastslm.hub.client import HubClient
@@ -96,17 +96,19 @@ def _demo(settings: Settings) -> Glance:
 
 
 def _address(ref: ModelRef, settings: Settings, folder: Path) -> Glance:
-    place = settings.downloads_dir / hashlib.sha256(ref.name.encode()).hexdigest()[:16]
+    place = address.address_folder(ref, settings)
     known = address.recorded(place, place / ref.file)
     try:
         source, link = address.probe(ref, settings)
     except NetworkError as error:
         if known is None or (isinstance(error, ServerRefused) and not isinstance(error, OfflineMode)):
             raise
-        return Glance(place / ref.file, known.sha256, total_bytes=known.size, cached_bytes=known.size)
+        return at_hand(address.fetched(ref, place / ref.file, known))
     if known is not None and known.identity == source.identity:
-        return Glance(place / ref.file, known.sha256, total_bytes=known.size, cached_bytes=known.size)
+        return at_hand(address.fetched(ref, place / ref.file, known))
     target = folder / ref.file
+    if is_archive(ref.file):  # nothing can be read of it in front
+        return Glance(None, "", total_bytes=max(source.size, 0))
     if source.size > 0:
         write_outline(lambda start, stop: read_range(link, start, stop, settings), source.size, target)
     return Glance(target if source.size > 0 else None, "", total_bytes=max(source.size, 0))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fastslm.config import Settings
-from fastslm.errors import FormatError, UnsupportedModel
+from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.hub.client import HubClient
 from fastslm.hub.layout import RepoLayout, file_errors
 from fastslm.hub.look.ranges import read_range
@@ -39,6 +39,10 @@ def peek(plan: DownloadPlan, settings: Settings, client: HubClient, folder: Path
         NetworkError, FileMissing, AccessDenied: a file cannot be read; the folder is for the caller to remove.
     """
     layout = RepoLayout(settings.hub_cache, plan.repo)
+    graph = next((file.path for file in plan.files if file.path.endswith(".onnx")), None)
+    if graph is not None:
+        message = f"`{graph}` is a ready-made graph, expected weights whose shapes can be looked at"
+        raise FileMissing(message, what="weights", name=graph)
     wanted = [file for file in plan.files if file.path.endswith((".json", ".safetensors", ".gguf"))]
 
     def outline(file: PlannedFile) -> Path:

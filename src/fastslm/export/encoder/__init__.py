@@ -1,0 +1,1 @@
+"""Encoders of every family: described by dataclasses, checked against the files, built as one graph."""

@@ -1,0 +1,1 @@
+"""Families of encoders, each a file of the same shape: ``read_shape`` from a configuration and tensor names."""

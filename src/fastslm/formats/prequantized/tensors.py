@@ -1,0 +1,163 @@
+"""Packed modules as the matrices that they stand for, in blocks of our own that keep every number.
+
+``x.qweight``, ``x.qzeros``, ``x.scales`` and ``x.g_idx`` become ``x.weight`` of type ``Q4Z``, [outputs, inputs]. A
+block of 32 weights has 21 bytes: the scale as float32, the zero point, then the codes, two in a byte, the even one in
+the low half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastslm.errors import FormatError, UnsupportedModel
+from fastslm.formats.floats import row_range
+from fastslm.formats.prequantized.layouts import (
+    AWQ_ORDER,
+    IN_ORDER,
+    PER_WORD,
+    Bytes,
+    Matrix,
+    awq_codes,
+    gptq_codes,
+    zero_points,
+)
+from fastslm.formats.prequantized.settings import BLOCK, WHOLE_ROW, Settings
+from fastslm.formats.source import TensorInfo, TensorSource
+
+DTYPE = "Q4Z"
+CODES = ".qweight"
+PARTS = (CODES, ".qzeros", ".scales", ".g_idx")
+
+
+class RawSource(TensorSource, Protocol):
+    """Tensors whose numbers can be had as they lie in the file."""
+
+    def raw(self, name: str) -> npt.NDArray[Any]:
+        """All elements of a tensor, of its own type."""
+
+
+class PrequantizedTensors:
+    """A source with its packed modules put together; every other tensor is as it was."""
+
+    def __init__(self, source: RawSource, settings: Settings) -> None:
+        """Check the shapes of all modules.
+
+        Raises:
+            FormatError: a part of a module is missing, or has a wrong shape or type.
+        """
+        self._source = source
+        self._settings = settings
+        modules = [name.removesuffix(CODES) for name in source if name.endswith(CODES)]
+        self._infos = {f"{module}.weight": self._info(module) for module in modules}
+        hidden = {module + part for module in modules for part in PARTS}
+        self._names = [*(name for name in source if name not in hidden), *self._infos]
+        self._lock = Lock()
+        self._last: tuple[str, Matrix] | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._infos or name in self._names
+
+    def info(self, name: str) -> TensorInfo:
+        """Type and shape. Raises FormatError when there is no such tensor."""
+        return self._infos[name] if name in self._infos else self._source.info(name)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.float32]:
+        """Rows as float32, see ``TensorSource``."""
+        if name not in self._infos:
+            return self._source.read(name, start, stop)
+        matrix, rows = self._matrix(name), self._rows(name, start, stop)
+        codes = matrix.codes[rows]
+        values = np.stack([codes & np.uint8(15), codes >> np.uint8(4)], axis=-1).reshape(
+            len(codes), self._infos[name].shape[1]
+        )
+        groups = self._groups(name, 1)
+        zeros, scales = matrix.zeros[rows][:, groups], matrix.scales[rows][:, groups]
+        return (values.astype(np.float32) - zeros.astype(np.float32)) * scales
+
+    def blocks(self, name: str, start: int = 0, stop: int | None = None) -> Bytes:
+        """Blocks of rows, see ``TensorSource``."""
+        if name not in self._infos:
+            return self._source.blocks(name, start, stop)
+        matrix, rows = self._matrix(name), self._rows(name, start, stop)
+        groups, codes = self._groups(name, BLOCK), matrix.codes[rows]
+        scales = np.ascontiguousarray(matrix.scales[rows][:, groups])[..., None].view(np.uint8)
+        zeros = matrix.zeros[rows][:, groups][..., None]
+        packed = codes.reshape(*scales.shape[:2], BLOCK // 2)
+        return np.concatenate([scales, zeros, packed], axis=-1)
+
+    def _rows(self, name: str, start: int, stop: int | None) -> slice:
+        return slice(*row_range(self._infos[name].shape[0], start, stop))
+
+    def _groups(self, name: str, step: int) -> npt.NDArray[np.int64]:
+        """Group of every ``step``-th weight of a row."""
+        inputs = self._infos[name].shape[1]
+        return np.arange(0, inputs, step) // self._group_size(inputs)
+
+    def _group_size(self, inputs: int) -> int:
+        return inputs if self._settings.group_size == WHOLE_ROW else self._settings.group_size
+
+    def _matrix(self, name: str) -> Matrix:
+        """The module's matrix; the last one is kept, because its rows are asked for a few at a time."""
+        with self._lock:
+            if self._last is None or self._last[0] != name:
+                self._last = (name, self._put_together(name.removesuffix(".weight")))
+            return self._last[1]
+
+    def _put_together(self, module: str) -> Matrix:
+        self._check_order(module)
+        words, zeros = (self._source.raw(module + part).view("<u4") for part in (CODES, ".qzeros"))
+        scales = np.ascontiguousarray(self._source.read(f"{module}.scales").T)
+        if self._settings.method == "awq":
+            return Matrix(awq_codes(words), scales, zero_points(zeros, AWQ_ORDER))
+        points = zero_points(zeros, IN_ORDER) + np.uint8(self._settings.added)
+        if (points > 15).any():
+            message = f"`{module}.qzeros` holds the zero point `16`, expected at most 15"
+            raise UnsupportedModel(message, feature="zero point 16")
+        return Matrix(gptq_codes(words), scales, points)
+
+    def _check_order(self, module: str) -> None:
+        """Groups of neighbours only: AutoGPTQ can also sort inputs by their weight and say which is in which group."""
+        name = f"{module}.g_idx"
+        if name not in self._source:
+            return
+        inputs = self._infos[f"{module}.weight"].shape[1]
+        expected = np.arange(inputs) // self._group_size(inputs)
+        if not np.array_equal(self._source.raw(name), expected):
+            message = f"`{name}` mixes the groups (act-order), expected groups of neighbours"
+            raise UnsupportedModel(message, feature="act-order")
+
+    def _info(self, module: str) -> TensorInfo:
+        shape = self._words(f"{module}{CODES}")
+        outputs, inputs = shape[1], shape[0] * PER_WORD
+        if self._settings.method == "awq":
+            outputs, inputs = shape[1] * PER_WORD, shape[0]
+        if inputs % BLOCK or outputs % PER_WORD or not inputs:
+            expected = f"expected multiples of {BLOCK} and {PER_WORD}"
+            raise FormatError(f"`{module}` has {inputs} inputs and {outputs} outputs, {expected}", subject=module)
+        groups = -(-inputs // self._group_size(inputs))
+        self._require(f"{module}.qzeros", (groups, outputs // PER_WORD), self._words(f"{module}.qzeros"))
+        self._require(f"{module}.scales", (groups, outputs), self._source.info(f"{module}.scales").shape)
+        if f"{module}.g_idx" in self._source:
+            self._require(f"{module}.g_idx", (inputs,), self._source.info(f"{module}.g_idx").shape)
+        return TensorInfo(f"{module}.weight", DTYPE, (outputs, inputs))
+
+    def _words(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor of words. Raises FormatError."""
+        found = self._source.info(name)
+        if found.dtype != "I32" or len(found.shape) != 2:
+            message = f"tensor `{name}` has type `{found.dtype}` and shape `{list(found.shape)}`, expected I32 in two"
+            raise FormatError(f"{message} dimensions", subject=name, expected="I32", found=found.dtype)
+        return found.shape
+
+    def _require(self, name: str, expected: tuple[int, ...], found: tuple[int, ...]) -> None:
+        if found != expected:
+            message = f"tensor `{name}` has shape `{list(found)}`, expected {list(expected)}"
+            raise FormatError(message, subject=name, expected=expected, found=found)
