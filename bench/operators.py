@@ -48,11 +48,13 @@ class Model:
         self.tensors.append(tensor)
         return name
 
-    def session(self, inputs: dict[str, int], outputs: list[str], threads: int) -> Any:
-        """Load it; types of inputs by name, all outputs are float32."""
+    def session(self, inputs: dict[str, int], outputs: dict[str, int], threads: int) -> Any:
+        """Load it; types of inputs and outputs by name."""
         self.data.close()
-        values = [helper.make_tensor_value_info(name, kind, None) for name, kind in inputs.items()]
-        results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        values, results = (
+            [helper.make_tensor_value_info(name, kind, None) for name, kind in types.items()]
+            for types in (inputs, outputs)
+        )
         graph = helper.make_graph(self.nodes, "bench", values, results, self.tensors)
         opsets = [helper.make_opsetid(*each) for each in (("", 21), ("com.microsoft", 1), (ops.DOMAIN, 1))]
         onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), self.folder / "model.onnx")
@@ -71,7 +73,7 @@ def linear_session(folder: Path, shape: tuple[int, int], count: int, threads: in
         scales = rng.random((rows, inputs // 32), dtype=np.float32)
         if ours:
             names = ["x", model.weight(f"w{i}", _native.pack_linear(codes, scales, bits=4))]
-            options = {"K": inputs, "N": rows, "bits": 4, "group_size": 32, "layout": ops.LAYOUT_VERSION}
+            options = {"K": inputs, "N": rows, "bits": 4, "group_size": 32, "layout": ops.layout_version()}
             node = helper.make_node("QLinear", names, [f"y{i}"], domain=ops.DOMAIN, **options)
         else:
             packed = (codes[:, 0::2] | codes[:, 1::2] << 4).reshape(rows, -1, 16)
@@ -79,7 +81,7 @@ def linear_session(folder: Path, shape: tuple[int, int], count: int, threads: in
             options = {"K": inputs, "N": rows, "bits": 4, "block_size": 32, "accuracy_level": 4}
             node = helper.make_node("MatMulNBits", names, [f"y{i}"], domain="com.microsoft", **options)
         model.nodes.append(node)
-    return model.session({"x": TensorProto.FLOAT}, [f"y{i}" for i in range(count)], threads)
+    return model.session({"x": TensorProto.FLOAT}, {f"y{i}": TensorProto.FLOAT for i in range(count)}, threads)
 
 
 def attention_session(folder: Path, heads: tuple[int, int, int], context: int, threads: int, *, ours: bool) -> Any:
@@ -97,8 +99,9 @@ def attention_session(folder: Path, heads: tuple[int, int, int], context: int, t
         options = {"num_heads": query, "kv_num_heads": key, "do_rotary": 1}
         node = helper.make_node("GroupQueryAttention", names, ["y", "k", "v"], domain="com.microsoft", **options)
     model.nodes.append(node)
-    inputs = dict.fromkeys(("x", "pk", "pv"), TensorProto.FLOAT) | dict.fromkeys(("last", "total"), TensorProto.INT32)
-    return model.session(inputs, ["y", "k", "v"], threads)
+    kind = TensorProto.UINT8 if ours else TensorProto.FLOAT
+    inputs = {"x": TensorProto.FLOAT, "pk": kind, "pv": kind, "last": TensorProto.INT32, "total": TensorProto.INT32}
+    return model.session(inputs, {"y": TensorProto.FLOAT, "k": kind, "v": kind}, threads)
 
 
 def bound(session: Any, feeds: dict[str, np.ndarray], results: dict[str, np.ndarray]) -> Callable[[], None]:
@@ -127,8 +130,9 @@ def report(case: str, times: dict[str, list[float]]) -> None:
         low, middle, high = (q * 1e6 for q in statistics.quantiles(values, n=4))
         parts.append(f"{name} {middle:9.1f} us ({low:.1f} to {high:.1f})")
     for name, values in list(times.items())[1:]:
-        ratio = statistics.median(other / ours for ours, other in zip(times["ours"], values, strict=True))
-        parts.append(f"{name}/ours {ratio:.2f}")
+        first = next(iter(times))
+        ratio = statistics.median(other / ours for ours, other in zip(times[first], values, strict=True))
+        parts.append(f"{name}/{first} {ratio:.2f}")
     print(f"{case:28} {'   '.join(parts)}", flush=True)
 
 
@@ -156,21 +160,26 @@ def bench_attention(options: argparse.Namespace, folder: Path) -> None:
     """Attention and GroupQueryAttention: a whole prefill, and one token at the end of the context."""
     query, key, size = options.shape
     for context in options.context:
-        kinds = {"ours": True, "GQA": False}
-        sessions = {
-            n: attention_session(folder / f"{n}{context}", options.shape, context, options.threads, ours=o)
-            for n, o in kinds.items()
-        }
+        ours, stock = (
+            attention_session(folder / f"{o}{context}", options.shape, context, options.threads, ours=o)
+            for o in (True, False)
+        )
+        formats = {f"ours {f}": (np.uint8, ops.cache_row_bytes(f, size)) for f in ops.CACHE_FORMATS}
+        caches = formats | {"GQA": (np.float32, size)}
+        shapes = {name: (kind, (1, key, context, row)) for name, (kind, row) in caches.items()}
         for tokens in (context, 1):
             x = np.random.default_rng(1).normal(size=(1, tokens, (query + 2 * key) * size)).astype(np.float32)
-            keys, values = (np.zeros((1, key, context, size), np.float32) for _ in range(2))
-            feeds = {"x": x, "pk": keys, "pv": values, "last": np.array([context - 1], np.int32)}
-            feeds["total"] = np.array(context, np.int32)
-            results = {"y": np.empty((1, tokens, query * size), np.float32), "k": keys, "v": values}
-            times = {name: [] for name in sessions}
+            feeds = {"x": x, "last": np.array([context - 1], np.int32), "total": np.array(context, np.int32)}
+            results = {"y": np.empty((1, tokens, query * size), np.float32)}
+            calls = {}
+            for name, (kind, shape) in shapes.items():
+                keys, values = np.zeros(shape, kind), np.zeros(shape, kind)
+                session = stock if name == "GQA" else ours
+                calls[name] = bound(session, feeds | {"pk": keys, "pv": values}, results | {"k": keys, "v": values})
+            times = {name: [] for name in calls}
             for _ in range(options.repeats):
-                for name, session in sessions.items():
-                    times[name].append(seconds(bound(session, feeds, results)))
+                for name, call in calls.items():
+                    times[name].append(seconds(call))
             report(f"context {context}, tokens {tokens}", times)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastslm.machine import Machine, cpu_quota, inspect, memory_limit
+from fastslm.machine import Machine, cpu_quota, inspect, is_busy, memory_limit
 
 
 @pytest.mark.parametrize(("text", "quota"), [("max 100000\n", None), ("150000 100000\n", 1.5), ("junk", None)])
@@ -29,6 +29,16 @@ def test_the_older_quota_is_read(tmp_path: Path, limit: str, quota: float | None
 def test_one_thread_for_each_core_that_we_may_use(physical: int, quota: float | None, threads: int) -> None:
     """More would wait for each other at the memory."""
     assert Machine(16, physical, quota, 1 << 34, 1 << 33).threads == threads
+
+
+@pytest.mark.parametrize(("load", "busy"), [(0.2, False), (3.4, False), (3.6, True), (40.0, True)])
+def test_a_machine_without_an_idle_core_is_busy(load: float, busy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then threads that wait must not keep a core from work; a system that does not tell its load is idle."""
+    monkeypatch.setattr("fastslm.machine.usable_cpus", lambda: 4)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    assert is_busy() == busy
+    monkeypatch.delattr("os.getloadavg")
+    assert not is_busy()
 
 
 def test_this_machine_has_cores_and_memory() -> None:

@@ -16,13 +16,15 @@ struct Row {
 };
 
 // Best first. The 256-bit kernels use float16 conversion as well.
-const std::array<Row, 4>& table() {
-  static const std::array<Row, 4> rows{
+const std::array<Row, 6>& table() {
+  static const std::array<Row, 6> rows{
       Row{Isa::avx512_vnni,
           "avx512-vnni",
           {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx2", "fma", "f16c"}},
       Row{Isa::avx_vnni, "avx-vnni", {"avx_vnni", "avx2", "fma", "f16c"}},
       Row{Isa::avx2, "avx2", {"avx2", "fma", "f16c"}},
+      Row{Isa::neon_i8mm, "neon-i8mm", {"asimd", "asimddp", "i8mm"}},
+      Row{Isa::neon_dotprod, "neon-dotprod", {"asimd", "asimddp"}},
       Row{Isa::portable, "portable", {}},
   };
   return rows;

@@ -18,6 +18,9 @@ const Kernels& kernels_of(Isa isa) {
   if (isa == Isa::avx512_vnni) return avx512_vnni_kernels();
   if (isa == Isa::avx_vnni) return avx_vnni_kernels();
   if (isa == Isa::avx2) return avx2_kernels();
+#elif defined(FASTSLM_ARM64)
+  if (isa == Isa::neon_i8mm) return neon_i8mm_kernels();
+  if (isa == Isa::neon_dotprod) return neon_dotprod_kernels();
 #endif
   static_cast<void>(isa);
   return portable_kernels();

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <string>
 
-#include "ops/kernels/half.hpp"
+#include "base/half.hpp"
 
 namespace fastslm::ops {
 namespace {
@@ -12,8 +12,8 @@ namespace {
 // One group of one row; `r` is the row's number in its block.
 void unpack_group(const PackedView& matrix, const std::uint8_t* unit, std::size_t r, float* to) {
   const std::uint8_t* scales = unit + matrix.code_bytes + r * 2;
-  const float scale = half_at(scales);
-  const float offset = matrix.has_offsets ? half_at(scales + 64) : 0.0F;
+  const float scale = float_of_half(scales);
+  const float offset = matrix.has_offsets ? float_of_half(scales + 64) : 0.0F;
   const int zero = matrix.has_offsets ? 0 : (matrix.bits == 4 ? 8 : 128);
   const auto weight = [&](int code) { return scale * static_cast<float>(code - zero) + offset; };
   const auto group = static_cast<std::size_t>(matrix.group);

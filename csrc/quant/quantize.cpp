@@ -45,7 +45,7 @@ const Kernels& kernels() {
     case Isa::avx_vnni:
     case Isa::avx2:
       return quant::kAvx2;
-    case Isa::portable:
+    default:
       break;
   }
 #endif

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastslm.engine.stats import Timings
     from fastslm.export.options import Backend, ConvertOptions, Precision, Target
     from fastslm.hub import Fetched, ModelRef
+    from fastslm.ops import CacheFormat
     from fastslm.plan.estimate import Plan
 
 Notice = Callable[[str], None]
@@ -213,6 +214,7 @@ def load(
     precision: Precision = "auto",
     threads: int = 0,
     context_length: int | None = None,
+    kv_cache: CacheFormat | None = None,
     settings: Settings | None = None,
     progress: ProgressCallback = silent,
     notice: Notice = ignore,
@@ -223,6 +225,8 @@ def load(
         name: as in ``pull``, or the path of a converted folder.
         threads: 0 for what suits this machine.
         context_length: at most the converted model's own.
+        kv_cache: how keys and values are kept: ``f32``, ``f16`` (the default) or ``int8``;
+            stock operators take f32 only.
 
     Raises:
         FastSLMError: one of its classes, see ``fastslm.errors``.
@@ -240,7 +244,7 @@ def load(
     )
     from fastslm.engine.model import Model
 
-    return Model.open(folder, threads=threads or settings.threads, context_length=context_length)
+    return Model.open(folder, threads=threads or settings.threads, context_length=context_length, kv_cache=kv_cache)
 
 
 def remember_speed(manifest: ModelManifest, timings: Timings, settings: Settings) -> None:
@@ -254,11 +258,18 @@ def remember_speed(manifest: ModelManifest, timings: Timings, settings: Settings
         kind=manifest.kind,
         streamed_bytes=manifest.streamed_bytes,
         num_layers=manifest.num_layers,
-        kv_bytes=2 * 4 * manifest.num_layers * manifest.num_kv_heads * manifest.head_dim * position,
+        kv_bytes=2 * manifest.num_layers * manifest.num_kv_heads * _cache_row_bytes(manifest) * position,
         token_s=1.0 / timings.decode_tokens_per_s,
     )
     with suppress(StoreError):
         MachineFile(settings.machine_file).note_run(run)
+
+
+def _cache_row_bytes(manifest: ModelManifest) -> int:
+    """Bytes of one position of one head, in the usual format."""
+    from fastslm import ops
+
+    return ops.cache_row_bytes(ops.DEFAULT_CACHE_FORMAT if manifest.target == "native" else "f32", manifest.head_dim)
 
 
 def find_entry(name: str, precision: str, settings: Settings, notice: Notice = ignore) -> Entry | None:

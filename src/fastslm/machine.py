@@ -60,6 +60,15 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def is_busy() -> bool:
+    """Whether other work leaves less than half a core idle: the load of the last minute, where the system tells it."""
+    try:
+        load, _, _ = os.getloadavg()
+    except (AttributeError, OSError):  # Windows, or a container without /proc
+        return False
+    return load > usable_cpus() - 0.5
+
+
 def cpu_quota(root: Path = CGROUP) -> float | None:
     """Processors' worth of time of this control group (version 2, then version 1), None without a limit."""
     try:

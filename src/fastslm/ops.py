@@ -6,13 +6,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from fastslm import runtime
 from fastslm.errors import FileMissing, UnsupportedModel
 
 DOMAIN = "fastslm"
 """The operators' domain in graphs."""
+
+CacheFormat = Literal["f32", "f16", "int8"]
+"""How the attention operator can store keys and values; int8 with a float16 scale for every 32 numbers."""
+
+CACHE_FORMATS: tuple[CacheFormat, ...] = get_args(CacheFormat)
+
+DEFAULT_CACHE_FORMAT: CacheFormat = "f16"
+"""Half the memory of float32, and the same answers: perplexity moves by less than 0.01 %, see README."""
+
+
+def cache_row_bytes(format_: CacheFormat, head_dim: int) -> int:
+    """Bytes of one position of one head, by which the operator tells the formats apart."""
+    scales = 2 * -(-head_dim // 32)
+    return {"f32": 4 * head_dim, "f16": 2 * head_dim, "int8": head_dim + scales}[format_]
 
 
 def library_path() -> Path:

@@ -9,6 +9,7 @@ import pytest
 
 import fastslm
 from fastslm.engine.growing import GrowingSession
+from fastslm.engine.session import SessionOptions
 from fastslm.errors import FormatError, GenerationFailed
 from fastslm.export.options import ConvertOptions
 from fastslm.export.prepare import prepare
@@ -33,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def session(folder: Path) -> GrowingSession:
-    return GrowingSession(folder, ModelManifest.read(folder), threads=1, context_length=64)
+    return GrowingSession(folder, ModelManifest.read(folder), SessionOptions(1, 64))
 
 
 @pytest.fixture(scope="module")
@@ -113,4 +114,4 @@ def test_a_graph_of_other_layers_is_refused(folder: Path) -> None:
 
     manifest = replace(ModelManifest.read(folder), num_layers=3)
     with pytest.raises(FormatError, match="has 4 caches, expected keys and values of 3 layers"):
-        GrowingSession(folder, manifest, threads=1, context_length=64)
+        GrowingSession(folder, manifest, SessionOptions(1, 64))

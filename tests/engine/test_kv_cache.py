@@ -20,6 +20,12 @@ def test_a_long_context_costs_memory_only_as_it_fills():
     assert cache.values[-1].flags.c_contiguous
 
 
+def test_fewer_bits_take_fewer_bytes():
+    """Half of float32 in float16, and little more than a quarter in int8."""
+    sizes = {f: KVCache(CacheShape(1, 2, 8, 64, format=f)).keys[0].nbytes for f in ("f32", "f16", "int8")}
+    assert sizes == {"f32": 4096, "f16": 2048, "int8": 16 * 68}
+
+
 def test_what_cannot_be_reserved_is_said_in_bytes():
     with pytest.raises(DoesNotFit, match="a KV cache buffer of 4611686018427387904 bytes") as caught:
         KVCache(CacheShape(1, 1, 2**50, 2**10))

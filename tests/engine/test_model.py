@@ -268,6 +268,16 @@ def test_a_model_cannot_be_closed_by_the_answer_that_it_gives(model):
     assert greedy(model)
 
 
+def test_stock_operators_keep_float32(folder):
+    """Another format is refused by name, whether it exists or not; nothing is loaded in silence as something else."""
+    with Model.open(folder, kv_cache="f32") as model:
+        assert model.kv_cache == "f32"
+    with pytest.raises(UsageError, match="`kv_cache` is `f16`, expected f32"):
+        Model.open(folder, kv_cache="f16")
+    with pytest.raises(UsageError, match="`kv_cache` is `q4`, expected f32, f16, int8"):
+        Model.open(folder, kv_cache="q4")
+
+
 def test_perplexity_of_a_text(model):
     text = "the quick brown fox jumps over the lazy dog"
     every = model.perplexity(text)

@@ -8,7 +8,7 @@ import pytest
 from tests.support.tiny_graph import CONTEXT, build_model
 
 from fastslm.engine.perplexity import negative_log_likelihood, perplexity
-from fastslm.engine.session import OrtSession
+from fastslm.engine.session import OrtSession, SessionOptions
 from fastslm.errors import GenerationFailed, UsageError
 from fastslm.store.manifest import ModelManifest
 
@@ -18,7 +18,7 @@ IDS = [int(i) for i in np.random.default_rng(3).integers(0, 370, 300)]
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
     folder = build_model(tmp_path_factory.mktemp("model"))
-    return OrtSession(folder, ModelManifest.read(folder), threads=1, context_length=CONTEXT)
+    return OrtSession(folder, ModelManifest.read(folder), SessionOptions(1, CONTEXT))
 
 
 def slow_nll(session, ids):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.support.tiny_graph import CONTEXT, build_model
 
-from fastslm.engine.session import OrtSession
+from fastslm.engine.session import OrtSession, SessionOptions
 from fastslm.errors import FileMissing, FormatError, GenerationFailed
 from fastslm.store.manifest import ModelManifest
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 
 
 def open_session(folder, context_length=CONTEXT, threads=1):
-    return OrtSession(folder, ModelManifest.read(folder), threads=threads, context_length=context_length)
+    return OrtSession(folder, ModelManifest.read(folder), SessionOptions(threads, context_length))
 
 
 def feed(session, lengths):
@@ -118,10 +118,10 @@ def test_a_missing_a_damaged_and_a_foreign_graph_are_told_apart(tmp_path):
     graph = (folder / "model.onnx").read_bytes()
     (folder / "model.onnx").write_bytes(graph[: len(graph) // 2])
     with pytest.raises(FormatError, match="cannot be loaded"):
-        OrtSession(folder, manifest, threads=1, context_length=8)
+        OrtSession(folder, manifest, SessionOptions(1, 8))
     (folder / "model.onnx").unlink()
     with pytest.raises(FileMissing, match="has no graph"):
-        OrtSession(folder, manifest, threads=1, context_length=8)
+        OrtSession(folder, manifest, SessionOptions(1, 8))
     other = build_model(tmp_path / "o", num_layers=3)
     with pytest.raises(FormatError, match=r"\(4, 2, 16, \d+\), expected \(6, 2, 16, \d+\)"):
         open_session(other)

@@ -9,37 +9,12 @@
 #include <fastslm/packed.hpp>
 
 #include "check.hpp"
-#include "ops/kernels/kernels.hpp"
+#include "kernels_of.hpp"
 
 namespace {
 
 using namespace fastslm;
 using namespace fastslm::ops;
-
-const Kernels& kernels_of(Isa isa) {
-#if defined(__x86_64__)
-  if (isa == Isa::avx512_vnni) return avx512_vnni_kernels();
-  if (isa == Isa::avx_vnni) return avx_vnni_kernels();
-  if (isa == Isa::avx2) return avx2_kernels();
-#endif
-  CHECK(isa == Isa::portable);
-  return portable_kernels();
-}
-
-template <class T>
-class Aligned {  // values at a multiple of 64 bytes
- public:
-  explicit Aligned(std::size_t count) : memory_(count * sizeof(T) + 64), count_(count) {}
-  T* data() {
-    const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
-    return reinterpret_cast<T*>(memory_.data() + (64 - address % 64) % 64);
-  }
-  std::span<T> span() { return {data(), count_}; }
-
- private:
-  std::vector<unsigned char> memory_;
-  std::size_t count_;
-};
 
 struct Product {
   PackedFormat format;

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.support.operators import OneOperator, open_session
 
-from fastslm import _native
+from fastslm import _native, ops
 from reference import packing
 
 ACTIVATIONS = {
@@ -36,7 +36,14 @@ def interleave(parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 def test_gate_times_up(activation: int, width: int, tmp_path: Path, rng: np.random.Generator) -> None:
     """All three activations agree with their definitions, also where the last block is not full."""
     parts, inputs = halves(rng, width, 128), 128
-    attributes = {"K": inputs, "N": -(-width // 32) * 64, "bits": 4, "group_size": 32, "layout": 1, "width": width}
+    attributes = {
+        "K": inputs,
+        "N": -(-width // 32) * 64,
+        "bits": 4,
+        "group_size": 32,
+        "layout": ops.layout_version(),
+        "width": width,
+    }
     model = OneOperator("QGateUp", ["x", "w"], ["y"], attributes | {"activation": activation}, {"w": interleave(parts)})
     session = open_session(model.save(tmp_path))
     x = rng.normal(size=(30, inputs)).astype(np.float32)
@@ -51,7 +58,15 @@ def test_gate_times_up(activation: int, width: int, tmp_path: Path, rng: np.rand
 def test_biases_come_before_the_activation(tmp_path: Path, rng: np.random.Generator) -> None:
     """The bias has the order of the interleaved blocks."""
     parts = halves(rng, 32, 64)
-    attributes = {"K": 64, "N": 64, "bits": 4, "group_size": 32, "layout": 1, "width": 32, "activation": 0}
+    attributes = {
+        "K": 64,
+        "N": 64,
+        "bits": 4,
+        "group_size": 32,
+        "layout": ops.layout_version(),
+        "width": 32,
+        "activation": 0,
+    }
     bias = rng.normal(size=64).astype(np.float32)
     weights = {"w": interleave(parts), "bias": bias}
     session = open_session(OneOperator("QGateUp", ["x", "w", "bias"], ["y"], attributes, weights).save(tmp_path))

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto
 from tests.support.operators import OneOperator, open_session
 
-from fastslm import _native
+from fastslm import _native, ops
 from reference import packing
 
 
@@ -19,7 +19,14 @@ def test_rows_of_the_table(bits: int, has_offsets: bool, tmp_path: Path, rng: np
     codes = rng.integers(0, 2**bits, (70, 64), dtype=np.uint8)
     scales, offsets = rng.random((2, 70, 2)).astype(np.float32)
     packed = _native.pack_linear(codes, scales, offsets if has_offsets else None, bits=bits)
-    attributes = {"K": 64, "N": 70, "bits": bits, "group_size": 32, "offsets": int(has_offsets), "layout": 1}
+    attributes = {
+        "K": 64,
+        "N": 70,
+        "bits": bits,
+        "group_size": 32,
+        "offsets": int(has_offsets),
+        "layout": ops.layout_version(),
+    }
     types = {"ids": TensorProto.INT64}
     session = open_session(
         OneOperator("QEmbedding", ["ids", "w"], ["y"], attributes, {"w": packed}, types).save(tmp_path)

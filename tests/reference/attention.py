@@ -20,10 +20,15 @@ def rotated(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray, interleaved: 
 
 
 def attention(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray, options: Any) -> np.ndarray:
-    """``x`` [tokens, packed query, key and value]; ``options`` has the attributes of the operator."""
+    """``x`` [tokens, packed query, key and value]; ``options`` has the attributes and the other inputs of the operator.
+
+    Norms are weights [head_dim], sinks and slopes numbers for each head, or None.
+    """
     tokens, heads, kv_heads, size = len(x), options.heads, options.kv_heads, options.head_dim
     packed = x.astype(np.float64).reshape(tokens, heads + 2 * kv_heads, size)
     query, key, value = np.split(packed, [heads, heads + kv_heads], axis=1)
+    if options.norms is not None:
+        query, key = (normed(each, weight) for each, weight in zip((query, key), options.norms, strict=True))
     query, key = (rotated(each, cosines, sines, bool(options.interleaved)) for each in (query, key))
     y = np.zeros((tokens, heads, size))
     for t in range(tokens):
@@ -33,6 +38,14 @@ def attention(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray, options: An
             scores = key[seen, of_group] @ query[t, head] * (options.scale or size**-0.5)
             if options.soft_cap:
                 scores = options.soft_cap * np.tanh(scores / options.soft_cap)
+            if options.slopes is not None:
+                scores = scores + options.slopes[head] * (np.arange(seen.start, seen.stop) - t)
             weights = np.exp(scores - scores.max())
-            y[t, head] = weights @ value[seen, of_group] / weights.sum()
+            sink = 0 if options.sinks is None else np.exp(options.sinks[head] - scores.max())
+            y[t, head] = weights @ value[seen, of_group] / (weights.sum() + sink)
     return y.reshape(tokens, -1)
+
+
+def normed(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Root mean square norm over the last axis."""
+    return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-6) * weight

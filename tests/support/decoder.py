@@ -24,10 +24,12 @@ class Decoder:
         self._binding = self.session.io_binding()
         self.lengths = np.zeros(batch, np.int32)
         self._buffers = []  # the binding does not keep them alive
-        size = (batch, manifest.num_kv_heads, capacity, manifest.head_dim)
+        in_bytes = manifest.target == "native"
+        row = ops.cache_row_bytes("f32", manifest.head_dim) if in_bytes else manifest.head_dim
+        size, dtype = (batch, manifest.num_kv_heads, capacity, row), np.uint8 if in_bytes else np.float32
         for layer in range(manifest.num_layers):
             for part in ("key", "value"):
-                buffer = ort.OrtValue.ortvalue_from_numpy(np.zeros(size, np.float32))
+                buffer = ort.OrtValue.ortvalue_from_numpy(np.zeros(size, dtype))
                 self._buffers.append(buffer)
                 self._binding.bind_ortvalue_input(f"past_key_values.{layer}.{part}", buffer)
                 self._binding.bind_ortvalue_output(f"present.{layer}.{part}", buffer)

@@ -17,6 +17,8 @@ class ScriptedSession:
         self.fail_at, self.error = fail_at, error
         self.steps = []
 
+    kv_cache = "f32"
+
     def new_cache(self):
         return KVCache(CacheShape(1, 1, self.context_length, 2))
 

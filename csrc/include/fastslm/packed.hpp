@@ -19,7 +19,8 @@
 
 namespace fastslm {
 
-inline constexpr int kPackedLayoutVersion = 1;
+// 2: the KV cache is bytes, so that its format is chosen when a model is loaded; the weights lie as in 1.
+inline constexpr int kPackedLayoutVersion = 2;
 inline constexpr std::size_t kPackedBlockRows = 32;
 inline constexpr std::size_t kPackedAlignment = 64;
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include "ops/attention/step.hpp"
 #include "ops/runtime/scratch.hpp"
@@ -24,16 +25,19 @@ class Rows {
     const AttentionShape& shape = step.shape;
     const std::size_t count = (end - first) * shape.group();
     const float** queries = scratch<Use::queries, const float*>(count);
+    float* slopes = step.slopes != nullptr ? scratch<Use::slopes, float>(count) : nullptr;
     std::int64_t* positions = scratch<Use::positions, std::int64_t>(count);
     for (std::size_t row = 0; row < count; ++row) {
       const std::size_t token = first + row / shape.group();
       const std::size_t head = h * shape.group() + row % shape.group();
       queries[row] = step.queries + (((b * step.sequence) + token) * shape.heads + head) * shape.head_dim;
       positions[row] = static_cast<std::int64_t>(step.past(b) + token);
+      if (slopes != nullptr) slopes[row] = step.slopes[head];
     }
-    const std::size_t cache = (b * shape.kv_heads + h) * step.capacity * shape.head_dim;
-    rows_ = {queries,        positions,    count,       step.keys + cache, step.values + cache,
-             shape.head_dim, shape.window, shape.scale, shape.soft_cap};
+    const std::size_t cache = (b * shape.kv_heads + h) * step.capacity * step.row_bytes;
+    rows_ = {queries,           positions,           slopes,      count,
+             step.keys + cache, step.values + cache, step.format, step.row_bytes,
+             shape.head_dim,    shape.window,        shape.scale, shape.soft_cap};
   }
 
   const AttentionRows& get() const { return rows_; }
@@ -45,20 +49,29 @@ class Rows {
   std::int64_t end_key() const { return rows_.positions[rows_.count - 1] + 1; }
 
   void attend_chunk(const Kernels& kernels, std::int64_t start, const AttentionPartial& result) const {
-    float* transposed = scratch<Use::transposed, float>(64 * rows_.head_dim);
+    float* transposed = scratch<Use::transposed, float>(kAttendScratch * rows_.head_dim);
     kernels.attend(rows_, start, std::min(start + kChunkKeys, end_key()), transposed, result);
   }
 
   void write(const AttentionPartial& sums) const {
     for (std::size_t row = 0; row < rows_.count; ++row) {
-      const float factor = sums.total[row] > 0 ? 1.0F / sums.total[row] : 0.0F;
+      const std::ptrdiff_t at = rows_.queries[row] - step_.queries;
+      const float factor = sums.total[row] > 0 ? 1.0F / (sums.total[row] + sink(at, sums.most[row])) : 0.0F;
       const float* values = sums.values + row * sums.stride;
-      float* y = step_.y + (rows_.queries[row] - step_.queries);
+      float* y = step_.y + at;
       for (std::size_t d = 0; d < rows_.head_dim; ++d) y[d] = values[d] * factor;
     }
   }
 
  private:
+  // What a head's sink adds to the sum of exponentials: it takes part in the softmax and has no value.
+  float sink(std::ptrdiff_t query, float most) const {
+    if (step_.sinks == nullptr) return 0;
+    const AttentionShape& shape = step_.shape;
+    const std::size_t head = static_cast<std::size_t>(query) / shape.head_dim % shape.heads;
+    return std::exp(step_.sinks[head] - most);
+  }
+
   const AttentionStep& step_;
   AttentionRows rows_{};
 };

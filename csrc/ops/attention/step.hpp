@@ -16,6 +16,7 @@ struct AttentionShape {
   std::int64_t window;  // 0: all
   float scale;
   float soft_cap;  // 0: none
+  float epsilon;   // of the norms of query and key
 
   std::size_t group() const { return heads / kv_heads; }
 };
@@ -25,11 +26,15 @@ struct AttentionStep {
   std::size_t batch;
   std::size_t sequence;
   std::size_t capacity;
+  CacheFormat format;
+  std::size_t row_bytes;               // of the cache
   const std::int32_t* last_positions;  // [batch]
-  const float* queries;                // [batch * sequence][heads][head_dim]
-  const float* keys;                   // [batch][kv_heads][capacity][head_dim]
-  const float* values;
-  float* y;  // like queries
+  float* queries;                      // [batch * sequence][heads][head_dim], normed and turned
+  std::uint8_t* keys;                  // [batch][kv_heads][capacity][row_bytes]
+  std::uint8_t* values;
+  const float* sinks;   // [heads], or null
+  const float* slopes;  // [heads], or null
+  float* y;             // like queries
 
   std::size_t total(std::size_t b) const { return static_cast<std::size_t>(last_positions[b]) + 1; }
   std::size_t past(std::size_t b) const { return total(b) > sequence ? total(b) - sequence : 0; }

@@ -54,7 +54,6 @@ template <int R>
 inline void multiply_strips(const float* const* a, const Matrix& b, float* c, std::size_t c_stride,
                             bool accumulate) {
   constexpr std::size_t kStrip = Vec::strip;
-  constexpr std::size_t kLanes = Vec::lanes;
   std::size_t at = 0;
   for (; at + kStrip * kLanes <= b.width; at += kStrip * kLanes) {
     multiply_add<R, Vec::strip, false>(a, b.depth, b.values + at, b.stride, c + at, c_stride, accumulate, 0);
@@ -77,20 +76,28 @@ inline void multiply_rows(int count, const float* const* a, const Matrix& b, flo
   multiply_strips<R>(a, b, c, c_stride, accumulate);
 }
 
-// Keys [count][head_dim] become [head_dim][64]; columns beyond `count` become zero.
-inline void transpose_keys(const float* keys, std::size_t count, std::size_t head_dim, float* to) {
-  constexpr std::size_t kLanes = Vec::lanes;
-  const std::size_t whole = head_dim / kLanes * kLanes;
-  std::size_t k = 0;
-  for (; k + kLanes <= count; k += kLanes) {
-    for (std::size_t d = 0; d < whole; d += kLanes) {
-      Vec::transpose(keys + k * head_dim + d, head_dim, to + d * kTileKeys + k, kTileKeys);
-    }
+// Up to kLanes keys [count][head_dim] become kLanes columns of [head_dim][64]; those beyond `count` are
+// zeros.
+inline void transpose_some(const float* keys, std::size_t count, std::size_t head_dim, float* to) {
+  const std::size_t whole = count == kLanes ? head_dim / kLanes * kLanes : 0;
+  for (std::size_t d = 0; d < whole; d += kLanes) {
+    Vec::transpose(keys + d, head_dim, to + d * kTileKeys, kTileKeys);
   }
-  for (std::size_t d = 0; d < head_dim; ++d) {
-    for (std::size_t i = d < whole ? k : 0; i < kTileKeys; ++i) {
+  for (std::size_t d = whole; d < head_dim; ++d) {
+    for (std::size_t i = 0; i < kLanes; ++i) {
       to[d * kTileKeys + i] = i < count ? keys[i * head_dim + d] : 0.0F;
     }
+  }
+}
+
+// Keys of a tile become [head_dim][64]. `memory` has room for kLanes of them.
+inline void transpose_keys(const AttentionRows& rows, const std::uint8_t* keys, std::size_t count,
+                           float* memory, float* to) {
+  for (std::size_t k = 0; k < kTileKeys; k += kLanes) {
+    const std::size_t left = k < count ? count - k : 0;
+    const std::size_t here = left < kLanes ? left : kLanes;
+    const float* floats = rows_as_floats(rows, keys + k * rows.row_bytes, here, memory);
+    transpose_some(floats, here, rows.head_dim, to + k);
   }
 }
 
@@ -101,16 +108,34 @@ inline Vec::Float capped(Vec::Float score, float soft_cap) {
   return Vec::mul(Vec::set(soft_cap), Vec::sub(Vec::set(1.0F), part));
 }
 
-// Scores of one row become weights exp(score - greatest so far); those of keys outside [first, end) become 0.
+// The keys of a tile that a row sees, [first, end), and the position of the tile less that of the row.
+struct KeyRange {
+  int first;
+  int end;
+  float distance;
+};
+
+// What a row with a slope adds to the scores of a vector of keys, of which the first is so far from it.
+inline Vec::Float linear_bias(float slope, float distance) {
+  alignas(64) static constexpr float kCount[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return Vec::mul(Vec::add(Vec::load(kCount), Vec::set(distance)), Vec::set(slope));
+}
+
+// Scores of one row become weights exp(score - greatest so far); those of keys outside its range become 0.
 // What the row has summed so far is scaled to the new greatest score.
-inline void soften(float* scores, int first, int end, const AttentionRows& rows, std::size_t row,
+inline void soften(float* scores, const KeyRange& range, const AttentionRows& rows, std::size_t row,
                    const AttentionPartial& state) {
+  const int first = range.first, end = range.end;
   Vec::Float s[kTileKeys / Vec::lanes];
   Vec::Float most = Vec::set(kNothing);
 #pragma GCC unroll 16
   for (int i = 0; i < kTileKeys / Vec::lanes; ++i) {
     s[i] = Vec::mul(Vec::load(scores + i * Vec::lanes), Vec::set(rows.scale));
     if (rows.soft_cap > 0) s[i] = capped(s[i], rows.soft_cap);
+    if (rows.slopes != nullptr) {
+      const float distance = range.distance + static_cast<float>(i * Vec::lanes);
+      s[i] = Vec::add(s[i], linear_bias(rows.slopes[row], distance));
+    }
     s[i] = Vec::between(s[i], Vec::set(kNothing), first - i * Vec::lanes, end - i * Vec::lanes);
     most = Vec::max(most, s[i]);
   }
@@ -138,12 +163,6 @@ inline void soften(float* scores, int first, int end, const AttentionRows& rows,
   }
 }
 
-struct KeyRange {
-  int first;
-  int end;
-};
-
-// The keys of the tile at `start` that a row sees.
 inline KeyRange visible(const AttentionRows& rows, std::size_t row, std::int64_t start, int keys) {
   const std::int64_t position = rows.positions[row] - start;
   const std::int64_t first = rows.window > 0 ? position - rows.window + 1 : 0;
@@ -153,7 +172,8 @@ inline KeyRange visible(const AttentionRows& rows, std::size_t row, std::int64_t
                                           : first),
           static_cast<int>(end < 0      ? 0
                            : end > keys ? keys
-                                        : end)};
+                                        : end),
+          static_cast<float>(-position)};
 }
 
 // Rows that see something of a tile, a few at a time: scores, weights, weighted values.
@@ -181,7 +201,7 @@ inline void attend_tile(const AttentionRows& rows, const Matrix& keys, const Mat
     if (here == 0) break;
     multiply_rows(here, queries, keys, scores[0], kTileKeys, false);
     for (int r = 0; r < here; ++r) {
-      soften(scores[r], ranges[r].first, ranges[r].end, rows, first + index(r), state);
+      soften(scores[r], ranges[r], rows, first + index(r), state);
       gathered[r] = scores[r];
     }
     multiply_rows(here, gathered, values, state.values + first * state.stride, state.stride, true);
@@ -195,12 +215,14 @@ void attend(const AttentionRows& rows, std::int64_t first_key, std::int64_t end_
     result.total[row] = 0;
   }
   for (std::size_t i = 0; i < rows.count * result.stride; ++i) result.values[i] = 0;
+  float* floats = scratch + kTileKeys * rows.head_dim;
   for (std::int64_t start = first_key; start < end_key; start += kTileKeys) {
     const auto count = static_cast<std::size_t>(end_key - start < kTileKeys ? end_key - start : kTileKeys);
-    const std::size_t at = static_cast<std::size_t>(start) * rows.head_dim;
-    transpose_keys(rows.keys + at, count, rows.head_dim, scratch);
+    const std::size_t at = static_cast<std::size_t>(start) * rows.row_bytes;
+    transpose_keys(rows, rows.keys + at, count, floats, scratch);
+    const float* values = rows_as_floats(rows, rows.values + at, count, floats);
     attend_tile(rows, {scratch, kTileKeys, rows.head_dim, kTileKeys},
-                {rows.values + at, rows.head_dim, count, rows.head_dim}, start, result);
+                {values, rows.head_dim, count, rows.head_dim}, start, result);
   }
 }
 

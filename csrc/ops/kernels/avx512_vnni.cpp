@@ -32,6 +32,17 @@ struct Vec {
   static Float half(const std::uint8_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
+  static Float half_everywhere(const std::uint8_t* p) {
+    short bits;
+    __builtin_memcpy(&bits, p, sizeof bits);
+    return _mm512_cvtph_ps(_mm256_set1_epi16(bits));
+  }
+  static void store_half(std::uint8_t* p, Float a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static Float signed_bytes(const std::uint8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
 
   static Int set32(std::int32_t x) { return _mm512_set1_epi32(x); }
   static Int add32(Int a, Int b) { return _mm512_add_epi32(a, b); }
@@ -103,13 +114,14 @@ struct Vec {
 
 // clang-format off: each builds on the one before
 #include "ops/kernels/rows.inl"
+#include "ops/kernels/cache.inl"
 #include "ops/kernels/attention.inl"
 #include "ops/kernels/linear.inl"
 // clang-format on
 
-constexpr Kernels kTable{Vec::few_at_once, Vec::tile_rows, 0,   quantize, multiply_few,
-                         unpack,           multiply_tile,  add, gated,    rms_norm,
-                         attend,           merge};
+constexpr Kernels kTable{Vec::few_at_once, Vec::tile_rows, 0,    quantize, multiply_few,
+                         unpack,           multiply_tile,  add,  gated,    rms_norm,
+                         store_row,        attend,         merge};
 
 }  // namespace
 

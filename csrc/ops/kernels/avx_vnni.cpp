@@ -19,12 +19,13 @@ struct Vec : Vec256 {
 
 // clang-format off: each builds on the one before
 #include "ops/kernels/rows.inl"
+#include "ops/kernels/cache.inl"
 #include "ops/kernels/attention.inl"
 #include "ops/kernels/linear.inl"
 // clang-format on
 
-constexpr Kernels kTable{12,  Vec::tile_rows, 0,        quantize, multiply_few, unpack, multiply_tile,
-                         add, gated,          rms_norm, attend,   merge};
+constexpr Kernels kTable{12,  Vec::tile_rows, 0,        quantize,  multiply_few, unpack, multiply_tile,
+                         add, gated,          rms_norm, store_row, attend,       merge};
 
 }  // namespace
 

@@ -51,19 +51,30 @@ struct PanelMemory {
 
 enum class Activation { silu, gelu_tanh, gelu_erf };
 
-// Keys and values of one head, and the queries that look at them. All pointers are float32, heads are
-// contiguous.
+// How a KV cache stores the row of a position, head_dim numbers. int8 is signed bytes, then a float16 scale
+// for every 32 of them.
+enum class CacheFormat { f32, f16, int8 };
+
+constexpr std::size_t kCacheGroup = 32;
+
+// Keys and values of one head, and the queries that look at them.
 struct AttentionRows {
   const float* const* queries;    // [count], each head_dim
   const std::int64_t* positions;  // [count], of the query: it sees the keys up to this one
+  const float* slopes;  // [count], added to a score for each position between key and query; or null
   std::size_t count;
-  const float* keys;    // [positions][head_dim]
-  const float* values;  // [positions][head_dim]
+  const std::uint8_t* keys;    // [positions][row_bytes]
+  const std::uint8_t* values;  // [positions][row_bytes]
+  CacheFormat format;
+  std::size_t row_bytes;
   std::size_t head_dim;
   std::int64_t window;  // most positions that a query sees, or 0 for all
   float scale;
   float soft_cap;  // 0: none
 };
+
+// Floats of scratch memory that `attend` needs for each number of a head.
+constexpr std::size_t kAttendScratch = 64 + 64;
 
 // Softmax of some keys, not yet divided: greatest score, sum of exponentials, and values weighted by them.
 struct AttentionPartial {
@@ -88,8 +99,9 @@ struct Kernels {
   void (*gated)(Activation activation, float* gate, const float* up, std::size_t count);
   // y = x * weight / sqrt(mean(x * x) + epsilon)
   void (*rms_norm)(const float* x, const float* weight, float epsilon, std::size_t count, float* y);
-  // Keys from `first_key`, a multiple of 64, to `end_key`. `scratch` holds 64 * head_dim floats, aligned to
-  // 64 bytes.
+  // One row of a KV cache from `count` floats.
+  void (*store_row)(CacheFormat format, const float* x, std::size_t count, std::uint8_t* row);
+  // Keys from `first_key`, a multiple of 64, to `end_key`. `scratch` is aligned to 64 bytes.
   void (*attend)(const AttentionRows& rows, std::int64_t first_key, std::int64_t end_key, float* scratch,
                  const AttentionPartial& result);
   // Add a later partial result of one row to an earlier one.
@@ -101,5 +113,7 @@ const Kernels& portable_kernels();
 const Kernels& avx2_kernels();
 const Kernels& avx_vnni_kernels();
 const Kernels& avx512_vnni_kernels();
+const Kernels& neon_dotprod_kernels();
+const Kernels& neon_i8mm_kernels();
 
 }  // namespace fastslm::ops

@@ -1,5 +1,5 @@
 // Kernels in plain C++, for any processor; vectors of four floats through the compiler's vector types.
-#include "ops/kernels/half.hpp"
+#include "base/half.hpp"
 #include "ops/kernels/kernels.hpp"
 
 namespace fastslm::ops {
@@ -38,6 +38,18 @@ struct Vec {
     return most;
   }
 
+  static Float half(const std::uint8_t* p) {
+    return Float{float_of_half(p), float_of_half(p + 2), float_of_half(p + 4), float_of_half(p + 6)};
+  }
+  static Float half_everywhere(const std::uint8_t* p) { return set(float_of_half(p)); }
+  static void store_half(std::uint8_t* p, Float a) {
+    for (int i = 0; i < 4; ++i) put_half(p + 2 * i, a[i]);
+  }
+  static Float signed_bytes(const std::uint8_t* p) {
+    const auto at = [p](int i) { return static_cast<float>(static_cast<std::int8_t>(p[i])); };
+    return Float{at(0), at(1), at(2), at(3)};
+  }
+
   static Int set32(std::int32_t x) { return Int{x, x, x, x}; }
   static Int add32(Int a, Int b) { return a + b; }
   static std::int32_t sum32(Int a) { return a[0] + a[1] + a[2] + a[3]; }
@@ -70,6 +82,7 @@ struct Vec {
 
 // clang-format off: each builds on the one before
 #include "ops/kernels/rows.inl"
+#include "ops/kernels/cache.inl"
 #include "ops/kernels/attention.inl"
 // clang-format on
 
@@ -86,8 +99,9 @@ Panel unpack(const PackedView& matrix, std::size_t block, const PanelMemory& mem
       to[128] = unit[at] >> 4;
     }
     for (std::size_t n = 0; n < 32; ++n) {
-      memory.scales[g * 32 + n] = half_at(unit + matrix.code_bytes + n * 2);
-      if (matrix.has_offsets) memory.offsets[g * 32 + n] = half_at(unit + matrix.code_bytes + 64 + n * 2);
+      memory.scales[g * 32 + n] = float_of_half(unit + matrix.code_bytes + n * 2);
+      if (matrix.has_offsets)
+        memory.offsets[g * 32 + n] = float_of_half(unit + matrix.code_bytes + 64 + n * 2);
     }
   }
   const float* offsets = matrix.has_offsets ? memory.offsets : nullptr;
@@ -125,8 +139,8 @@ void multiply_tile(const Panel& panel, const QuantizedRows& rows, std::size_t fi
 }
 
 constexpr int kTileRows = 4;
-constexpr Kernels kTable{0,   kTileRows, 0,        quantize, nullptr, unpack, multiply_tile,
-                         add, gated,     rms_norm, attend,   merge};
+constexpr Kernels kTable{0,   kTileRows, 0,        quantize,  nullptr, unpack, multiply_tile,
+                         add, gated,     rms_norm, store_row, attend,  merge};
 
 }  // namespace
 

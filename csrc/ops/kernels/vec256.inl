@@ -35,6 +35,17 @@ struct Vec256 {
   static Float half(const std::uint8_t* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
+  static Float half_everywhere(const std::uint8_t* p) {
+    short bits;
+    __builtin_memcpy(&bits, p, sizeof bits);
+    return _mm256_cvtph_ps(_mm_set1_epi16(bits));
+  }
+  static void store_half(std::uint8_t* p, Float a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static Float signed_bytes(const std::uint8_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+  }
 
   static Int set32(std::int32_t x) { return _mm256_set1_epi32(x); }
   static Int add32(Int a, Int b) { return _mm256_add_epi32(a, b); }

@@ -21,6 +21,8 @@ enum class Use {
   rotated,
   queries,
   positions,
+  slopes,
+  head,
   transposed,
   partial,
   chunks,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from fastslm.cli.options import Json, Name, Precision, PrecisionOption, Quiet, Threads
+from fastslm.cli.options import Json, KVCacheOption, Name, Precision, PrecisionOption, Quiet, Threads
 from fastslm.cli.output import Output
 from fastslm.errors import FileMissing, FormatError
 
@@ -20,6 +20,7 @@ def command(
     tokens: Annotated[int, typer.Option("--tokens", min=2, help="How many tokens of it to use")] = 1024,
     precision: PrecisionOption = Precision.AUTO,
     threads: Threads = 0,
+    kv_cache: KVCacheOption = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -27,11 +28,9 @@ def command(
     from fastslm import api
 
     output = Output(as_json=as_json, quiet=quiet)
-    content = read_text(text)
-    with (
-        output.progress() as progress,
-        api.load(model, precision=precision.choice, threads=threads, progress=progress, notice=output.remark) as loaded,
-    ):
+    content, kept = read_text(text), kv_cache and kv_cache.choice
+    how: dict[str, Any] = {"precision": precision.choice, "threads": threads, "kv_cache": kept, "notice": output.remark}
+    with output.progress() as progress, api.load(model, **how, progress=progress) as loaded:
         report = loaded.perplexity(content, tokens, progress=progress)
     record = {"model": model, "text": str(text), **asdict(report)}
     output.data(record, f"perplexity {report.perplexity:.4f} over {report.tokens} tokens")

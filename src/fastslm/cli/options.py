@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fastslm.config import Settings
     from fastslm.export.options import Precision as Choice
     from fastslm.export.options import Target as TargetChoice
+    from fastslm.ops import CacheFormat
 
 
 class Target(str, Enum):
@@ -22,6 +23,19 @@ class Target(str, Enum):
 
     @property
     def choice(self) -> TargetChoice:
+        """The word that the library takes."""
+        return self.value
+
+
+class KVCacheFormat(str, Enum):
+    """Formats of the KV cache."""
+
+    F32 = "f32"
+    F16 = "f16"
+    INT8 = "int8"
+
+    @property
+    def choice(self) -> CacheFormat:
         """The word that the library takes."""
         return self.value
 
@@ -54,6 +68,10 @@ TargetOption = Annotated[
     typer.Option("--target", help="native (our own operators), portable (stock ones), or auto: native where it runs"),
 ]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help=PRECISION_HELP)]
+KVCacheOption = Annotated[
+    KVCacheFormat | None,
+    typer.Option("--kv-cache", help="How keys and values are kept: f32, f16 (the default), or int8 for long contexts"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks")]
 Force = Annotated[bool, typer.Option("--force", help="Even when it does not fit")]

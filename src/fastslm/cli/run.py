@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastslm.cli.chat import Conversation, talk
-from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption, Quiet, Threads, Verbose
+from fastslm.cli.options import Context, Json, KVCacheOption, Name, Precision, PrecisionOption, Quiet, Threads, Verbose
 from fastslm.cli.output import Output
 from fastslm.errors import UsageError
 
@@ -39,6 +39,7 @@ def command(
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
     threads: Threads = 0,
+    kv_cache: KVCacheOption = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -52,7 +53,9 @@ def command(
     request |= _given(repetition_penalty=repetition_penalty, presence_penalty=presence_penalty)
     request |= _given(frequency_penalty=frequency_penalty, max_tokens=max_tokens)
     _check(request)
-    with _load(model, precision, threads, context, greedy=temperature == 0, output=output) as loaded:
+    how: dict[str, Any] = {"precision": precision.choice, "threads": threads, "context_length": context}
+    how["kv_cache"] = kv_cache and kv_cache.choice
+    with _load(model, how, greedy=temperature == 0, output=output) as loaded:
         conversation = Conversation(
             loaded, system=system, sampling=request, raw=raw, answered=_recorder(loaded, threads)
         )
@@ -77,23 +80,14 @@ def _check(request: dict[str, Any]) -> None:
     GenerationOptions(sampling=SamplingOptions(**sampling), **lengths)
 
 
-def _load(
-    model: str, precision: Precision, threads: int, context: int | None, *, greedy: bool, output: Output
-) -> Model:
+def _load(model: str, how: Mapping[str, Any], *, greedy: bool, output: Output) -> Model:
     from fastslm import api
     from fastslm.engine.sampler import preload_kernels
 
     if not greedy:
         preload_kernels()  # in a thread, while the model loads
     with output.progress() as progress:
-        return api.load(
-            model,
-            precision=precision.choice,
-            threads=threads,
-            context_length=context,
-            progress=progress,
-            notice=output.remark,
-        )
+        return api.load(model, **how, progress=progress, notice=output.remark)
 
 
 def _recorder(loaded: Model, threads: int) -> Callable[[Timings], None]:

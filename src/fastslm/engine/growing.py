@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from fastslm import runtime
 from fastslm.engine.kv_cache import CacheShape, KVCache
-from fastslm.engine.session import Logits, open_graph
-from fastslm.errors import FormatError, GenerationFailed
+from fastslm.engine.session import Logits, SessionOptions, open_graph
+from fastslm.errors import FormatError, GenerationFailed, UsageError
+from fastslm.ops import CacheFormat
 from fastslm.store.manifest import GRAPH_NAME, ModelManifest
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -27,16 +28,17 @@ Arrays = dict[str, npt.NDArray[Any]]
 class GrowingSession:
     """ONNX Runtime on a graph with ``past_key_values.*`` and ``present.*``; see ``Session``."""
 
-    def __init__(self, folder: Path, manifest: ModelManifest, *, threads: int, context_length: int) -> None:
+    def __init__(self, folder: Path, manifest: ModelManifest, options: SessionOptions) -> None:
         """Load ``model.onnx``.
 
         Raises:
+            UsageError: keys and values are wanted in another format than the graph has.
             FileMissing: there is no graph.
             FormatError: ONNX Runtime does not accept it, or it is not the graph that the manifest describes.
         """
-        self._inner = open_graph(folder / GRAPH_NAME, threads)
+        self._inner = open_graph(folder / GRAPH_NAME, options.threads)
         self._manifest = manifest
-        self._context_length = context_length
+        self._context_length = options.context_length
         self._inputs = {value.name: value.type for value in self._inner.get_inputs()}
         self._pasts = [name for name in self._inputs if name.startswith("past_key_values.")]
         self._outputs = ["logits", *(name.replace("past_key_values", "present") for name in self._pasts)]
@@ -45,7 +47,15 @@ class GrowingSession:
             what = f"no output `{missing[0]}`" if missing else f"{len(self._pasts)} caches"
             message = f"the graph in `{folder}` has {what}, expected keys and values of {manifest.num_layers} layers"
             raise FormatError(message, subject=str(folder / GRAPH_NAME))
+        if options.kv_cache not in (None, self.kv_cache):
+            message = f"`kv_cache` is `{options.kv_cache}`, expected {self.kv_cache}, as this graph has it"
+            raise UsageError(message, name="kv_cache", value=options.kv_cache, allowed=[self.kv_cache])
         self._held: weakref.WeakKeyDictionary[KVCache, Arrays] = weakref.WeakKeyDictionary()
+
+    @property
+    def kv_cache(self) -> CacheFormat:
+        """See ``Session``."""
+        return "f16" if any(self._inputs[name] == "tensor(float16)" for name in self._pasts) else "f32"
 
     @property
     def context_length(self) -> int:

@@ -9,26 +9,38 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastslm.errors import DoesNotFit
+from fastslm.ops import CacheFormat, cache_row_bytes
 
 
 @dataclass(frozen=True)
 class CacheShape:
-    """Size of a KV cache: a key and a value buffer ``[1, num_kv_heads, capacity, head_dim]`` for each layer."""
+    """Size of a KV cache: a key and a value buffer ``[1, num_kv_heads, capacity, row]`` for each layer.
+
+    A row is ``head_dim`` floats; with ``format`` it is the bytes of that format instead, as our attention takes them.
+    """
 
     num_layers: int
     num_kv_heads: int
     capacity: int
     head_dim: int
+    format: CacheFormat | None = None
 
     @property
     def buffer(self) -> tuple[int, int, int, int]:
         """Shape of one buffer."""
-        return (1, self.num_kv_heads, self.capacity, self.head_dim)
+        row = cache_row_bytes(self.format, self.head_dim) if self.format else self.head_dim
+        return (1, self.num_kv_heads, self.capacity, row)
+
+    @property
+    def dtype(self) -> type[np.uint8 | np.float32]:
+        """Type of its elements."""
+        return np.uint8 if self.format else np.float32
 
 
 class KVCache:
@@ -37,7 +49,7 @@ class KVCache:
     Attributes:
         shape: sizes.
         ids: token ids whose keys and values are valid, in order.
-        keys, values: one float32 buffer for each layer.
+        keys, values: one buffer for each layer.
     """
 
     def __init__(self, shape: CacheShape) -> None:
@@ -48,8 +60,9 @@ class KVCache:
         """
         self.shape = shape
         self.ids: list[int] = []
-        self.keys = [_lazy_zeros(shape.buffer) for _ in range(shape.num_layers)]
-        self.values = [_lazy_zeros(shape.buffer) for _ in range(shape.num_layers)]
+        self.keys, self.values = (
+            [_lazy_zeros(shape.buffer, shape.dtype) for _ in range(shape.num_layers)] for _ in range(2)
+        )
 
     @property
     def capacity(self) -> int:
@@ -74,18 +87,18 @@ class KVCache:
         return next(different, shorter)
 
 
-def _lazy_zeros(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def _lazy_zeros(shape: tuple[int, ...], dtype: type[np.uint8 | np.float32]) -> npt.NDArray[Any]:
     """Zeros that cost no memory before they are written.
 
     numpy asks for huge pages, with which the first token of a long-context model would commit 2 MB for each head
     and layer; a private map of our own does not.
     """
+    size = prod(shape) * np.dtype(dtype).itemsize
     try:
         if not hasattr(mmap, "MAP_PRIVATE"):
-            return np.zeros(shape, np.float32)
-        memory = mmap.mmap(-1, prod(shape) * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            return np.zeros(shape, dtype)
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, MemoryError, ValueError, OverflowError) as error:
-        size = prod(shape) * 4
         message = f"a KV cache buffer of {size} bytes cannot be reserved: {error}"
         raise DoesNotFit(message, resource="memory", needed=size) from error
-    return np.frombuffer(memory, np.float32).reshape(shape)
+    return np.frombuffer(memory, dtype).reshape(shape)

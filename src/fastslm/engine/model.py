@@ -19,9 +19,10 @@ from fastslm.engine.generate import FinishReason, GenerationOptions, Step, gener
 from fastslm.engine.kv_cache import KVCache
 from fastslm.engine.perplexity import Perplexity, perplexity
 from fastslm.engine.sampler import SamplingOptions
-from fastslm.engine.session import OrtSession, Session
+from fastslm.engine.session import OrtSession, Session, SessionOptions
 from fastslm.engine.stats import Timings, Usage
 from fastslm.errors import FormatError, UsageError
+from fastslm.ops import CACHE_FORMATS, CacheFormat
 from fastslm.progress import ProgressCallback, silent
 from fastslm.store.manifest import TEMPLATE_NAME, TOKENIZER_NAME, ModelManifest
 from fastslm.text.chat import ChatTemplate, Message
@@ -104,28 +105,36 @@ class Model:
         self._reading: Callable[[], Generator[Step, None, None] | None] = lambda: None
 
     @staticmethod
-    def open(folder: Path | str, *, threads: int = 0, context_length: int | None = None) -> Model:
+    def open(
+        folder: Path | str,
+        *,
+        threads: int = 0,
+        context_length: int | None = None,
+        kv_cache: CacheFormat | None = None,
+    ) -> Model:
         """Load a converted model folder.
 
         Args:
             folder: where ``fastslm.json`` is.
             threads: for the computation; 0 takes what suits this machine.
             context_length: most tokens of prompt and answer together, when less than the model's own is wanted.
+            kv_cache: how keys and values are kept: ``f32``, ``f16`` or ``int8``; None takes f16 where the conversion
+                has our operators, else f32, the only one of stock operators.
 
         Raises:
             FileMissing: a file is not there.
             FormatError: a file is damaged or does not match the others.
-            UsageError: ``threads`` or ``context_length`` has a value that is not possible.
+            UsageError: ``threads``, ``context_length`` or ``kv_cache`` has a value that is not possible.
             DoesNotFit: there is no memory for the KV cache.
         """
         folder = Path(folder)
         manifest = ModelManifest.read(folder)
-        count = _checked_threads(threads)
         length = _checked_context(context_length, manifest.context_length)
+        options = SessionOptions(_checked_threads(threads), length, _checked_format(kv_cache))
         if manifest.encoder is not None:
-            return _open_encoder(folder, manifest, count, context_length)
+            return _open_encoder(folder, manifest, options.threads, context_length)
         with ThreadPoolExecutor(1, "load") as other:  # the graph loads without the GIL
-            session = other.submit(_session_class(manifest), folder, manifest, threads=count, context_length=length)
+            session = other.submit(_session_class(manifest), folder, manifest, options)
             tokenizer, template = Tokenizer.open(folder / TOKENIZER_NAME), _template(folder, manifest)
             return Model(session.result(), tokenizer, manifest, template)
 
@@ -138,6 +147,11 @@ class Model:
     def context_length(self) -> int:
         """Most tokens of prompt and answer together."""
         return self._parts()[0].context_length
+
+    @property
+    def kv_cache(self) -> CacheFormat:
+        """How keys and values are kept."""
+        return self._parts()[0].kv_cache
 
     @property
     def has_chat_template(self) -> bool:
@@ -412,6 +426,13 @@ def _checked_context(wanted: int | None, own: int) -> int:
         message = f"`context_length` is `{wanted}`, expected 2 to {own}, the model's own"
         raise UsageError(message, name="context_length", value=wanted)
     return own if wanted is None else wanted
+
+
+def _checked_format(wanted: CacheFormat | None) -> CacheFormat | None:
+    if wanted is not None and wanted not in CACHE_FORMATS:
+        message = f"`kv_cache` is `{wanted}`, expected {', '.join(CACHE_FORMATS)}"
+        raise UsageError(message, name="kv_cache", value=wanted, allowed=CACHE_FORMATS)
+    return wanted
 
 
 def _is_whole(value: object) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,8 @@ import numpy.typing as npt
 
 from fastslm import ops, runtime
 from fastslm.engine.kv_cache import CacheShape, KVCache
-from fastslm.errors import FileMissing, FormatError, GenerationFailed
+from fastslm.errors import FileMissing, FormatError, GenerationFailed, UsageError
+from fastslm.machine import is_busy
 from fastslm.store.manifest import GRAPH_NAME, ModelManifest
 
 Logits = npt.NDArray[np.float32]
@@ -24,6 +26,10 @@ Logits = npt.NDArray[np.float32]
 
 class Session(Protocol):
     """A loaded model. One thread at a time."""
+
+    @property
+    def kv_cache(self) -> ops.CacheFormat:
+        """How keys and values are kept."""
 
     @property
     def context_length(self) -> int:
@@ -48,22 +54,44 @@ class Session(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class SessionOptions:
+    """How to run a model.
+
+    Attributes:
+        threads: for the computation.
+        context_length: positions of one sequence.
+        kv_cache: format of keys and values; None for what suits the graph.
+    """
+
+    threads: int
+    context_length: int
+    kv_cache: ops.CacheFormat | None = None
+
+
 class OrtSession:
     """ONNX Runtime on the CPU."""
 
-    def __init__(self, folder: Path, manifest: ModelManifest, *, threads: int, context_length: int) -> None:
+    def __init__(self, folder: Path, manifest: ModelManifest, options: SessionOptions) -> None:
         """Load ``model.onnx``; its weights stay memory-mapped.
 
         Raises:
+            UsageError: the graph keeps its cache in float32 only, and another format is wanted.
             FileMissing: there is no graph.
             UnsupportedModel: it needs our operators, which do not load here.
             FormatError: ONNX Runtime does not accept it, or it is not the graph that the manifest describes.
         """
-        self._inner = _load(folder / GRAPH_NAME, threads, with_ours=manifest.target == "native")
+        self._inner = _load(folder / GRAPH_NAME, options.threads, with_ours=manifest.target == "native", fused=True)
         _check_interface(self._inner, manifest, folder)
-        self._shape = CacheShape(manifest.num_layers, manifest.num_kv_heads, context_length, manifest.head_dim)
+        sizes = (manifest.num_layers, manifest.num_kv_heads, options.context_length, manifest.head_dim)
+        self._shape = CacheShape(*sizes, format=_cache_format(self._inner, options.kv_cache))
         self._vocab_size = manifest.vocab_size
         self._single: weakref.WeakKeyDictionary[KVCache, _Step] = weakref.WeakKeyDictionary()
+
+    @property
+    def kv_cache(self) -> ops.CacheFormat:
+        """How keys and values are kept."""
+        return self._shape.format or "f32"
 
     @property
     def context_length(self) -> int:
@@ -143,7 +171,7 @@ class _Step:
                 self._binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
 
 
-def _load(path: Path, threads: int, *, with_ours: bool) -> Any:
+def _load(path: Path, threads: int, *, with_ours: bool, fused: bool = False) -> Any:
     if not path.is_file():
         raise FileMissing(f"the model folder has no graph: `{path}`", what="file", name=str(path))
     onnxruntime = runtime.onnxruntime()
@@ -153,12 +181,29 @@ def _load(path: Path, threads: int, *, with_ours: bool) -> Any:
     options.enable_mem_pattern = False  # else the arena holds every shape of a prompt twice
     options.log_severity_level = 4  # what goes wrong is raised, not printed
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if is_busy():
+        # Threads that wait in a loop for the next operator gain a fifth on an idle machine; on a busy one they take
+        # the time that their own work needs, and halve the speed.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if with_ours:
         ops.register(options)
+    if with_ours and fused:  # to look for more costs ten milliseconds and finds nothing
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever class ONNX Runtime raises
         raise FormatError(f"`{path}` cannot be loaded: {runtime.first_line(error)}", subject=str(path)) from error
+
+
+def _cache_format(session: Any, wanted: ops.CacheFormat | None) -> ops.CacheFormat | None:
+    """The format of caches that are bytes; None for those that are float32."""
+    types = {i.type for i in session.get_inputs() if i.name.startswith("past_key_values.")}
+    if types == {"tensor(uint8)"}:
+        return wanted or ops.DEFAULT_CACHE_FORMAT
+    if wanted not in (None, "f32"):
+        message = f"`kv_cache` is `{wanted}`, expected f32, as this conversion's operators have it"
+        raise UsageError(message, name="kv_cache", value=wanted, allowed=["f32"])
+    return None
 
 
 def _check_interface(session: Any, manifest: ModelManifest, folder: Path) -> None:

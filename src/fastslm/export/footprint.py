@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastslm import ops
 from fastslm.errors import FormatError
 from fastslm.export.families import family_of
 from fastslm.export.graph import Graph
@@ -108,6 +109,7 @@ def examine(model: Any, kind: ModelKind, context_length: int) -> Footprint:
     """Add up what a graph's operators do with its external weights."""
     weights = _external(model)
     caches = [value for value in model.graph.input if value.name.startswith("past_key_values.")]
+    ours = [node for node in model.graph.node if node.op_type == "Attention" and node.domain == ops.DOMAIN]
     uses = [_Use(node, weights) for node in model.graph.node]
     encoding = sum(node.op_type == "MultiHeadAttention" for node in model.graph.node)
     layers = max(1, len(caches) // 2, encoding)
@@ -121,7 +123,7 @@ def examine(model: Any, kind: ModelKind, context_length: int) -> Footprint:
         heap_bytes=sum(use.heap_bytes() for use in uses),
         mapped_bytes=sum(kept.values()),
         passing_bytes=max((use.passing_bytes() for use in uses), default=0),
-        kv_bytes=sum(_position_bytes(value) for value in caches),
+        kv_bytes=sum(_our_position_bytes(node) for node in ours) or sum(_position_bytes(value) for value in caches),
         row_bytes=4 * sum(use.width() for use in uses if "logits" not in use.node.output[0]) // layers,
     )
 
@@ -233,6 +235,12 @@ def _position_bytes(value: Any) -> int:
     """Bytes of one position of a cache ``[batch, heads, capacity, head_dim]`` of floats."""
     sizes = value.type.tensor_type.shape.dim
     return 4 * int(sizes[1].dim_value) * int(sizes[3].dim_value)
+
+
+def _our_position_bytes(node: Any) -> int:
+    """The same for key and value of our operator, whose cache has the usual format."""
+    sizes = {each.name: int(each.i) for each in node.attribute if each.name in ("kv_heads", "head_dim")}
+    return 2 * sizes["kv_heads"] * ops.cache_row_bytes(ops.DEFAULT_CACHE_FORMAT, sizes["head_dim"])
 
 
 def _ignore(name: str) -> None:

@@ -24,8 +24,6 @@ FP32 = 1e-4
 Converted = Callable[[str, str], tuple[Golden, Path]]
 TARGETS = get_args(Target)
 
-WITH_LINEAR_BIASES = ("bloom", "falcon_alibi")
-"""Variants whose attention stays with the stock operator."""
 
 BEYOND_SHORT = {"phi3_long": 64}
 """Variants that are converted for more positions than their short factors are for."""
@@ -102,7 +100,7 @@ def test_two_prompts_of_different_length_share_a_batch(variant: str, converted: 
         np.testing.assert_allclose(found, golden.logits[row][length - 1 : length + 2], atol=FP32)
 
 
-@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant not in WITH_LINEAR_BIASES])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_our_operators_give_the_same_bits_however_tokens_are_fed(variant: str, converted: Converted) -> None:
     """A greedy answer does not depend on what was cached, nor on the pieces in which a prompt came."""
     golden, folder = converted(variant, "int8")

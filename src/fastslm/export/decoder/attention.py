@@ -55,7 +55,7 @@ class AttentionBuilder:
         values = [self.layers.project(each, x) for each in self._packed(attention)]
         values = [self.layers.clip(value, attention.clip) for value in values]
         for place, norm in enumerate((attention.query_norm, attention.key_norm)):
-            if norm:
+            if norm and not self.norms_inside(attention):
                 values[place] = self._head_norm(norm, values[place])
         return values
 
@@ -79,7 +79,8 @@ class AttentionBuilder:
         inputs, encoding = attention.inputs, self.layers.matrices.encoding
         encodings = {encoding(weight.key) for each in inputs for weight in each.weights}
         biased = {bool(each.biases) for each in inputs}
-        if len(encodings) > 1 or len(biased) > 1 or attention.query_norm or attention.key_norm:
+        is_normed = bool(attention.query_norm or attention.key_norm) and not self.norms_inside(attention)
+        if len(encodings) > 1 or len(biased) > 1 or is_normed:
             return inputs
         weights = tuple(weight for each in inputs for weight in each.weights)
         return (Linear(weights, tuple(bias for each in inputs for bias in each.biases)),)
@@ -112,14 +113,22 @@ class AttentionBuilder:
     def kv_inputs(self, index: int, shape: AttentionShape) -> list[str]:
         """Keys and values before a step become inputs of the graph."""
         names = [f"past_key_values.{index}.{part}" for part in ("key", "value")]
-        return [self.layers.graph.input(name, np.float32, _kv_size(shape)) for name in names]
+        return [self.layers.graph.input(name, *self.kv_type(shape)) for name in names]
 
     def kv_outputs(self, index: int, shape: AttentionShape) -> list[str]:
         """Keys and values after it become outputs."""
         names = [f"present.{index}.{part}" for part in ("key", "value")]
         for name in names:
-            self.layers.graph.output(name, np.float32, _kv_size(shape))
+            self.layers.graph.output(name, *self.kv_type(shape))
         return names
+
+    def kv_type(self, shape: AttentionShape) -> tuple[npt.DTypeLike, Sequence[Dimension]]:
+        """Type and shape of the keys, or the values, of a layer."""
+        return np.float32, ["batch", shape.kv_heads, "capacity", shape.head_dim]
+
+    def norms_inside(self, attention: Attention) -> bool:
+        """Whether the operator norms query and key itself."""
+        return False
 
 
 def add_tables(shape: DecoderShape, layers: Layers) -> dict[Rope, Tables]:
@@ -166,7 +175,3 @@ def _options(shape: AttentionShape) -> dict[str, float | int]:
     if shape.window is not None:  # ONNX Runtime up to 1.23 shows one position more than this
         options["local_window_size"] = shape.window
     return options
-
-
-def _kv_size(shape: AttentionShape) -> list[Dimension]:
-    return ["batch", shape.kv_heads, "capacity", shape.head_dim]
