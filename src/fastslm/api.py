@@ -225,7 +225,7 @@ def load(
         name: as in ``pull``, or the path of a converted folder.
         threads: 0 for what suits this machine.
         context_length: at most the converted model's own.
-        kv_cache: how keys and values are kept: ``f32``, ``f16`` (the default) or ``int8``;
+        kv_cache: how keys and values are kept: ``f32`` (the default), ``f16`` or ``int8``;
             stock operators take f32 only.
 
     Raises:

@@ -24,7 +24,6 @@ from llama_cpp import Llama
 HERE = Path(__file__).parent
 STEPS = 64
 PERPLEXITY_TOKENS = 1024
-CLOSE = 0.5  # three standard deviations of what another KV cache type moves two logits against each other
 GGML_TYPE_F32 = 0
 PROMPTS = [
     "What is the capital of France, and why is it famous?",
@@ -53,19 +52,6 @@ def greedy(model: Llama, prompt: list[int], eos: int) -> tuple[list[int], list[i
             break
         model.eval([int(best)])
     return ids, seconds, tops
-
-
-def close_to_best(model: Llama, prompt: list[int], ids: list[int]) -> list[list[int]]:
-    """Tokens whose logits are within CLOSE of the best at each step of a given continuation, the best first."""
-    model.reset()
-    model.eval(prompt)
-    found = []
-    for best in ids:
-        logits = np.array(model.scores[model.n_tokens - 1])
-        near = np.flatnonzero(logits >= logits[best] - CLOSE)
-        found.append([int(i) for i in near[np.argsort(-logits[near])]])
-        model.eval([best])
-    return found
 
 
 def gaps(model: Llama, prompt: list[int], ids: list[int], seconds: list[int]) -> list[float]:
@@ -112,7 +98,7 @@ def main(path: str) -> None:
                 "question": question,
                 "prompt_ids": prompt,
                 "ids": ids,
-                "close": close_to_best(model, prompt, ids),
+                "seconds": seconds,
                 "top_logits": tops,
                 "text": answer,
             }

@@ -70,7 +70,7 @@ TargetOption = Annotated[
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help=PRECISION_HELP)]
 KVCacheOption = Annotated[
     KVCacheFormat | None,
-    typer.Option("--kv-cache", help="How keys and values are kept: f32, f16 (the default), or int8 for long contexts"),
+    typer.Option("--kv-cache", help="How keys and values are kept: f32 (the default), f16 or int8 for long contexts"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks")]
