@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from fastslm import machine
 from fastslm.engine.quality.options import Checks
-from fastslm.errors import ConversionFailed, UsageError
+from fastslm.errors import ConversionFailed, DiskFull, UsageError
 from fastslm.export.options import SEARCHED, Calibration, ConvertOptions, Precision
 from fastslm.export.prepare import Work
 from fastslm.fidelity import Fidelity
@@ -79,7 +79,13 @@ def write_checked(
     if work.source is None or not _is_wanted(work.source, work.precision, folder, checks):
         return manifest
     progress(Progress("converting", 0, 1, "texts", "quality"))
-    found = judged(measure(work.source, folder, work.options), work.precision)
+    try:
+        found = judged(measure(work.source, folder, work.options), work.precision)
+    except DiskFull as error:
+        if checks.quality == "always":
+            raise
+        notice(f"{error}, so the quality is not measured")
+        return manifest
     if not found.within:
         message = f"`{work.options.name}` in `{work.precision}` is too far from its floats: {found.summary}"
         if not checks.force:
