@@ -25,6 +25,7 @@ from fastslm.export.families import Shape, family_of
 from fastslm.export.footprint import streamed_bytes
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
+from fastslm.export.interchange import FILES, write_interchange
 from fastslm.export.matrices import MatrixWriter, check_tensors
 from fastslm.export.options import MAX_CONTEXT, PLAIN, ConvertOptions, Precision
 from fastslm.export.targets import TARGETS, resolve_target
@@ -77,6 +78,8 @@ def convert_with(
     manifest = _manifest(source, shape, replace(options, precision=precision))
     manifest = replace(manifest, streamed_bytes=streamed_bytes(graph.model()), encoder=encoder)
     with _file_errors(target_dir):
+        if operators.for_others:
+            write_interchange(target_dir, graph.model(), manifest, source, shape.attention.heads)
         return _write_texts(source, target_dir, manifest)
 
 
@@ -152,7 +155,7 @@ def _write_texts(source: ModelSource, folder: Path, manifest: ModelManifest) -> 
     (folder / TOKENIZER_NAME).write_text(source.tokenizer_json, encoding="utf-8")
     if source.chat_template is not None:
         (folder / TEMPLATE_NAME).write_text(source.chat_template, encoding="utf-8")
-    names = (GRAPH_NAME, WEIGHTS_NAME, TOKENIZER_NAME, TEMPLATE_NAME)
+    names = (GRAPH_NAME, WEIGHTS_NAME, TOKENIZER_NAME, TEMPLATE_NAME, *FILES)
     hashes = {name: hash_file(str(folder / name), "sha256") for name in names if (folder / name).exists()}
     complete = replace(manifest, hashes=hashes)
     complete.write(folder)
