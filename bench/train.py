@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench import to_gguf
+
 VOCABULARY = 2048
 HIDDEN, LAYERS, HEADS, KV_HEADS, INNER = 256, 4, 4, 2, 768
 """Widths are multiples of 256, so that llama.cpp's K-quants apply to every matrix."""
@@ -102,65 +104,6 @@ def _train(model: Any, ids: Any, seconds: float) -> None:
             print(json.dumps({"step": step, "seconds": round(share * seconds), "loss": round(loss.item(), 3)}))
 
 
-def _interleaved(weight: Any, heads: int) -> Any:
-    """Rows of a query or key matrix in the order in which llama.cpp turns them: halves of a head alternate."""
-    rows, columns = weight.shape
-    return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
-
-
-def _gguf_tensors(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    parts = {
-        "self_attn.q_proj": "attn_q",
-        "self_attn.k_proj": "attn_k",
-        "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output",
-        "mlp.gate_proj": "ffn_gate",
-        "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down",
-        "input_layernorm": "attn_norm",
-        "post_attention_layernorm": "ffn_norm",
-    }
-    heads = {"attn_q": HEADS, "attn_k": KV_HEADS}
-    yield "token_embd.weight", state["model.embed_tokens.weight"]
-    yield "output_norm.weight", state["model.norm.weight"]
-    for layer in range(LAYERS):
-        for theirs, name in parts.items():
-            weight = state[f"model.layers.{layer}.{theirs}.weight"]
-            yield f"blk.{layer}.{name}.weight", _interleaved(weight, heads[name]) if name in heads else weight
-
-
-def _write_gguf(path: Path, model: Any, tokenizer: Any) -> None:
-    import gguf
-
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(LAYERS)
-    writer.add_context_length(1024)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_feed_forward_length(INNER)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_rope_dimension_count(HIDDEN // HEADS)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(model.config.rms_norm_eps)
-    writer.add_vocab_size(VOCABULARY)
-    described = json.loads(tokenizer.to_str())["model"]
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in described["merges"]]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list([tokenizer.id_to_token(i) for i in range(VOCABULARY)])
-    writer.add_token_types([3] + [1] * (VOCABULARY - 1))
-    writer.add_token_merges(merges)
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(0)
-    state = {name: value.detach().float().numpy() for name, value in model.state_dict().items()}
-    for name, value in _gguf_tensors(state):
-        writer.add_tensor(name, value.copy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
 def main() -> None:
     """Train and write everything."""
     parser = argparse.ArgumentParser(prog="python -m bench.train", description=__doc__)
@@ -183,7 +126,7 @@ def main() -> None:
     tokenizer.save(str(given.folder / "tokenizer.json"))
     (given.folder / "heldout.txt").write_text("\n".join(held_out), encoding="utf-8")
     (given.folder / "calibration.txt").write_text("\n".join(texts[::37])[:200_000], encoding="utf-8")
-    _write_gguf(given.folder / "model-f32.gguf", model, tokenizer)
+    to_gguf.write(given.folder, given.folder / "model-f32.gguf")
 
 
 if __name__ == "__main__":
