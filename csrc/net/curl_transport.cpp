@@ -185,7 +185,9 @@ class CurlConnection : public Connection {
     const HeaderList headers = header_list(request);
     configure(request, headers.get(), exchange);
     error_text_[0] = '\0';
+    used_badly_ = true;
     const CURLcode result = perform(request, exchange);
+    used_badly_ = result != CURLE_OK;
     exchange.rethrow();
     if (exchange.stopped()) return Ended::stopped;
     if (result != CURLE_OK) fail(request, exchange, result);
@@ -208,8 +210,19 @@ class CurlConnection : public Connection {
     }
   }
 
+  // A handle whose transfer failed early keeps its buffer and then refuses another size for it.
+  void renew_handle() {
+    if (!used_badly_) {
+      curl_easy_reset(easy_.get());
+      return;
+    }
+    easy_.reset(curl_easy_init());
+    if (!easy_) throw Error(ErrorCode::internal, "libcurl could not make a handle");
+    used_badly_ = false;
+  }
+
   void configure(const HttpRequest& request, curl_slist* headers, Exchange& exchange) {
-    curl_easy_reset(easy_.get());
+    renew_handle();
     set(CURLOPT_URL, request.url.c_str());
     set(CURLOPT_HTTPHEADER, headers);
     set(CURLOPT_ERRORBUFFER, error_text_);
@@ -302,6 +315,7 @@ class CurlConnection : public Connection {
   // The multi handle owns the connections, so it outlives the easy handle.
   std::unique_ptr<CURLM, FreeMulti> multi_;
   std::unique_ptr<CURL, FreeEasy> easy_;
+  bool used_badly_ = false;
   char error_text_[CURL_ERROR_SIZE] = {};
 };
 
