@@ -1,13 +1,13 @@
-"""``python -m bench download|decompress|naive|mirror [--case NAME] [--peer NAME] [--repeat N] [--scale X]``."""
+"""``python -m bench download|decompress|naive|mirror|convert [--case NAME] [--peer NAME] [--repeat N] [--scale X]``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench import decompress, download, mirror, naive
+from bench import convert, decompress, download, mirror, naive
 
-BENCHES = {"download": download, "decompress": decompress, "naive": naive, "mirror": mirror}
+BENCHES = {"download": download, "decompress": decompress, "naive": naive, "mirror": mirror, "convert": convert}
 
 
 def _arguments() -> argparse.Namespace:

@@ -17,6 +17,7 @@ FLOORS = {
     "config": 1,
     "progress": 1,
     "encoder_facts": 1,
+    "fidelity": 1,
     "machine": 1,
     "runtime": 1,
     "_native": 1,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from fastslm.config import Settings
-from fastslm.errors import Cancelled, FastSLMError, FileMissing, NotFoundError, OfflineMode, StoreError, UsageError
+from fastslm.errors import Cancelled, FileMissing, NotFoundError, OfflineMode, StoreError, UsageError
 from fastslm.progress import Progress, ProgressCallback, silent
 from fastslm.store.cancel import heeding
 from fastslm.store.entry import CANCELLED, Entry
@@ -22,9 +22,11 @@ from fastslm.store.registry import Registry
 
 if TYPE_CHECKING:
     from fastslm.engine.model import Model
+    from fastslm.engine.quality.options import Checks
     from fastslm.engine.stats import Timings
     from fastslm.export.options import Backend, ConvertOptions, Precision, Target
-    from fastslm.hub import Fetched, ModelRef
+    from fastslm.fidelity import Quality
+    from fastslm.hub import Fetched, ModelRef, Wishes
     from fastslm.ops import CacheFormat
     from fastslm.plan.estimate import Plan
 
@@ -50,6 +52,16 @@ class Pulled:
     resumed_bytes: int
 
 
+@dataclass(frozen=True)
+class _Order:
+    """How a conversion is made, and who hears of it."""
+
+    options: ConvertOptions
+    checks: Checks
+    progress: ProgressCallback
+    notice: Notice
+
+
 def ignore(notice: str) -> None:
     """The listener of callers that do not want to be told."""
 
@@ -64,6 +76,8 @@ def pull(
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     convert: bool = True,
+    quality: Quality = "auto",
+    calibrate: Path | str | None = None,
     force: bool = False,
     settings: Settings | None = None,
     progress: ProgressCallback = silent,
@@ -79,38 +93,49 @@ def pull(
         target: ``native`` for our own operators, ``portable`` for stock ones, ``auto`` for ours where they load.
         include, exclude: a file pattern, or several, instead of the choice that a conversion needs.
         convert: False stops after the verified download.
-        force: go on with a model that this machine's memory cannot hold.
+        quality: compare the result with its floats: ``always``, ``never``, or ``auto`` where that is cheap.
+        calibrate: a text file whose activations guide the quantisation.
+        force: go on with a model that the memory cannot hold, and keep a result whose quality is out of bounds.
         settings: None reads the environment.
         progress, notice: called from this thread, about ten times a second and with remarks for the user.
 
     Raises:
         FastSLMError: one of its classes, see ``fastslm.errors``; the registry remembers stage and cause.
     """
-    from fastslm.hub import Wishes, fetch_model
-    from fastslm.plan import gates
-    from fastslm.plan.options import PlanOptions
+    from fastslm.engine.quality.options import Checks
+    from fastslm.hub import Wishes
 
     wanted = _wanted(precision, context_length, target)  # refuses what no model can fulfil before anything is fetched
+    checks = Checks.read(quality, calibrate, force=force)
     wishes = Wishes(_patterns("include", include), _patterns("exclude", exclude))
     settings = settings or Settings.from_environment()
     ref = _reference(name, revision, settings)
-    progress = heeding(ref.name, settings, progress)
-    with _registry(settings, notice) as registry:
-        entry = registry.begin(ref.name, precision, revision=ref.revision)
+    order = _Order(wanted, checks, heeding(ref.name, settings, progress), notice)
+    return _pulled(ref, wishes, settings, order, convert=convert)
+
+
+def _pulled(ref: ModelRef, wishes: Wishes, settings: Settings, order: _Order, *, convert: bool) -> Pulled:
+    from fastslm.hub import fetch_model
+    from fastslm.plan import gates
+    from fastslm.plan.options import PlanOptions
+
+    wanted, force = order.options, order.checks.force
+    with _registry(settings, order.notice) as registry:
+        entry = registry.begin(ref.name, wanted.precision, revision=ref.revision)
         with _recorded(registry, entry, "download"):
-            options = PlanOptions(precision, context_length, wishes, target)
+            options = PlanOptions(wanted.precision, wanted.context_length, wishes, wanted.target)
             gate = None if force or not convert else gates.before_download(ref, settings, options)
-            fetched = fetch_model(ref, settings, wishes, progress, gate=gate)
+            fetched = fetch_model(ref, settings, wishes, order.progress, gate=gate)
             entry = _downloaded(registry, entry, fetched)
-        _tell_how(fetched, settings, notice)
+        _tell_how(fetched, settings, order.notice)
         path = fetched.path
         if convert:
             with _recorded(registry, entry, "plan"):
                 if not force:
                     gates.before_conversion(ref, path, settings, options)
-            _remark_on_target(wanted, notice)
-            path = _converted(registry, entry, settings, wanted, progress)
-            entry = registry.get(ref.name, precision) or entry
+            _remark_on_target(wanted, order.notice)
+            path = _converted(registry, entry, settings, order)
+            entry = registry.get(ref.name, wanted.precision) or entry
         else:
             entry = _ready_again(registry, entry)
     return Pulled(entry, path, fetched.wire_bytes, fetched.resumed_bytes)
@@ -153,6 +178,9 @@ def convert(
     target: Target = "auto",
     output: Path | str | None = None,
     backend: Backend = "native",
+    quality: Quality = "auto",
+    calibrate: Path | str | None = None,
+    force: bool = False,
     settings: Settings | None = None,
     progress: ProgressCallback = silent,
     notice: Notice = ignore,
@@ -160,7 +188,8 @@ def convert(
     """Convert a model whose files are on this machine; the network is not used.
 
     Args:
-        precision, context_length, target: as in ``pull``.
+        precision, context_length, target, quality, calibrate: as in ``pull``.
+        force: keep a result whose quality is out of bounds.
         backend: ``native``, or ``optimum`` for architectures that we do not write ourselves (extra ``export``).
         output: a folder to write to, new or empty, instead of the store; then the registry is left alone.
 
@@ -171,18 +200,22 @@ def convert(
         FileMissing: the model has not been pulled.
         UsageError: ``output`` is not empty.
         MissingExtra: the backend is not installed.
-        UnsupportedModel, FormatError, ConversionFailed, DiskFull: the files cannot be converted.
+        UnsupportedModel, FormatError, DiskFull: the files cannot be converted.
+        ConversionFailed: so it is, or the result's quality is out of bounds.
     """
+    from fastslm.engine.quality.options import Checks
+
     wanted = replace(_wanted(precision, context_length, target), backend=backend)
+    order = _Order(wanted, Checks.read(quality, calibrate, force=force), progress, notice)
     settings = settings or Settings.from_environment()
     ref = _reference(name, None, settings)
     _remark_on_target(wanted, notice)
     fetched = _at_hand(ref, settings, progress)
     if output is not None:
-        return _convert_into(Path(output), fetched, wanted, progress)
+        return _convert_into(Path(output), fetched, order)
     with _registry(settings, notice) as registry:
         entry = _downloaded(registry, registry.begin(ref.name, precision, revision=ref.revision), fetched)
-        return _converted(registry, entry, settings, wanted, progress)
+        return _converted(registry, entry, settings, order)
 
 
 def plan(
@@ -362,9 +395,10 @@ def _downloaded(registry: Registry, entry: Entry, fetched: Fetched) -> Entry:
 
 def _ready_again(registry: Registry, entry: Entry) -> Entry:
     """A downloaded model is ``ready`` when a conversion of these very files is there already."""
+    from fastslm.engine.usable import is_sound
     from fastslm.store import models
 
-    if not entry.folder or not _is_sound(Path(entry.folder), commit=entry.commit):
+    if not entry.folder or not is_sound(Path(entry.folder), commit=entry.commit):
         return entry
     return registry.advance(entry, "ready", size_bytes=models.size_bytes(Path(entry.folder)))
 
@@ -385,38 +419,40 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _converted(
-    registry: Registry, entry: Entry, settings: Settings, wanted: ConvertOptions, progress: ProgressCallback
-) -> Path:
+def _converted(registry: Registry, entry: Entry, settings: Settings, order: _Order) -> Path:
     """Convert a downloaded model into the store, unless the same conversion is there already."""
+    from fastslm.engine.quality.gate import check_wishes, write_checked
+    from fastslm.engine.usable import is_same
     from fastslm.export.prepare import prepare
     from fastslm.store import models
 
     entry = registry.advance(entry, "converting")
     with _recorded(registry, entry, "conversion"):
         models.remove_leftovers(settings.models_dir)
-        work = prepare(Path(entry.snapshot), replace(wanted, name=entry.name, commit=entry.commit))
+        work = prepare(Path(entry.snapshot), replace(order.options, name=entry.name, commit=entry.commit))
+        check_wishes(work, order.checks)
         resolved = work.precision
         folder = models.folder_path(settings.models_dir, entry.name, entry.commit, resolved)
-        with models.exclusive(folder, lambda: progress(_WAITING)):
-            if not _is_same(folder, wanted):
+        with models.exclusive(folder, lambda: order.progress(_WAITING)):
+            if not is_same(folder, order.options, order.checks):
                 with models.building(folder) as scratch:
-                    work.write(scratch, progress)
+                    write_checked(work, scratch, order.checks, order.progress, order.notice)
             size = models.size_bytes(folder)
         registry.advance(entry, "ready", folder=folder, resolved_precision=resolved, size_bytes=size)
     return folder
 
 
-def _convert_into(output: Path, fetched: Fetched, wanted: ConvertOptions, progress: ProgressCallback) -> Path:
+def _convert_into(output: Path, fetched: Fetched, order: _Order) -> Path:
+    from fastslm.engine.quality.gate import write_checked
     from fastslm.export.prepare import prepare
     from fastslm.store import models
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"`{output}` is not empty, expected a new or empty folder", name="output", value=str(output))
     commit = fetched.commit or fingerprint(fetched.path)
-    work = prepare(fetched.path, replace(wanted, name=fetched.ref.name, commit=commit))
+    work = prepare(fetched.path, replace(order.options, name=fetched.ref.name, commit=commit))
     with models.building(output.absolute()) as scratch:
-        work.write(scratch, progress)
+        write_checked(work, scratch, order.checks, order.progress, order.notice)
     return output
 
 
@@ -436,54 +472,15 @@ def _remark_on_target(wanted: ConvertOptions, notice: Notice) -> None:
         notice(f"{reason}, so the model is made for stock operators")
 
 
-def _is_sound(folder: Path, *, commit: str = "") -> bool:
-    """Whether an undamaged conversion, of this commit, is there."""
-    from fastslm.store import models
-
-    try:
-        manifest = ModelManifest.read(folder)
-        return not models.verify(folder, full=False) and commit in ("", manifest.commit)
-    except FastSLMError:
-        return False
-
-
-def _is_same(folder: Path, wanted: ConvertOptions) -> bool:
-    """Whether an undamaged conversion with this context length, for this target, is there."""
-    from fastslm.export.targets import resolve_target
-
-    if not _is_sound(folder):
-        return False
-    manifest = ModelManifest.read(folder)
-    same_target = manifest.target == resolve_target(wanted.target) and not _why_outdated(manifest)
-    return same_target and wanted.context_length in (None, manifest.context_length)
-
-
-def _why_outdated(manifest: ModelManifest) -> str:
-    """Why packed weights cannot be read by this release; nothing when they can."""
-    from fastslm import ops
-
-    if manifest.target != "native" or manifest.packed_layout == ops.layout_version():
-        return ""
-    return f"its weights have layout {manifest.packed_layout}, expected {ops.layout_version()}"
-
-
 def _ready_folder(name: str, precision: str, settings: Settings, notice: Notice) -> Path | None:
     """Folder of a conversion that runs here; None when there is none, or when it must be made again."""
+    from fastslm.engine.usable import why_unusable
+
     entry = find_entry(name, precision, settings, notice)
     if entry is None or not entry.usable:
         return None
     folder = Path(entry.folder)
-    reason = _why_unusable(folder)
+    reason = why_unusable(folder)
     if reason:
         notice(f"`{entry.name}` is made again: {reason}")
     return None if reason else folder
-
-
-def _why_unusable(folder: Path) -> str:
-    """Why a conversion must be made again before it can be loaded here; nothing when it can be loaded."""
-    from fastslm import ops
-
-    if not (folder / MANIFEST_NAME).is_file():
-        return f"`{folder}` is gone"
-    manifest = ModelManifest.read(folder)
-    return _why_outdated(manifest) or (ops.why_unusable() if manifest.target == "native" else "")

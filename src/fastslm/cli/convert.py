@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastslm.cli.options import Context, Json, Name, Precision, PrecisionOption, Quiet, Target, TargetOption
+from fastslm.cli.options import (
+    Calibrate,
+    Context,
+    Json,
+    Name,
+    Precision,
+    PrecisionOption,
+    Quality,
+    QualityOption,
+    Quiet,
+    Target,
+    TargetOption,
+)
 from fastslm.cli.output import Output
 
 if TYPE_CHECKING:
@@ -37,6 +49,9 @@ def command(
     context: Context = None,
     backend: Annotated[Backend, typer.Option("--backend", help=BACKEND_HELP)] = Backend.NATIVE,
     target: TargetOption = Target.AUTO,
+    quality: QualityOption = Quality.AUTO,
+    calibrate: Calibrate = None,
+    force: Annotated[bool, typer.Option("--force", help="Keep a result whose quality is out of bounds")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -55,6 +70,9 @@ def command(
             target=target.choice,
             output=output_folder,
             backend=backend.choice,
+            quality=quality.choice,
+            calibrate=calibrate,
+            force=force,
             progress=progress,
             notice=output.remark,
         )

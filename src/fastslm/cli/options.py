@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from fastslm.config import Settings
     from fastslm.export.options import Precision as Choice
     from fastslm.export.options import Target as TargetChoice
+    from fastslm.fidelity import Quality as QualityChoice
     from fastslm.ops import CacheFormat
 
 
@@ -36,6 +38,19 @@ class KVCacheFormat(str, Enum):
 
     @property
     def choice(self) -> CacheFormat:
+        """The word that the library takes."""
+        return self.value
+
+
+class Quality(str, Enum):
+    """When a result is compared with its floats."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+    @property
+    def choice(self) -> QualityChoice:
         """The word that the library takes."""
         return self.value
 
@@ -75,6 +90,13 @@ KVCacheOption = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks")]
 Force = Annotated[bool, typer.Option("--force", help="Even when it does not fit")]
+QualityOption = Annotated[
+    Quality,
+    typer.Option("--quality", help="Compare with the floats it is made from: always, never, or auto where it is cheap"),
+]
+Calibrate = Annotated[
+    Path | None, typer.Option("--calibrate", metavar="FILE", help="A text like those that the model will work on")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more")]
 Threads = Annotated[int, typer.Option("--threads", "-t", min=0, help="Threads, 0 for what suits this machine")]
 Context = Annotated[

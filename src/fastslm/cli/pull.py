@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastslm.cli.options import (
+    Calibrate,
     Context,
     Force,
     Json,
@@ -16,6 +18,8 @@ from fastslm.cli.options import (
     Mirrors,
     Precision,
     PrecisionOption,
+    Quality,
+    QualityOption,
     Quiet,
     Target,
     TargetOption,
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from fastslm.config import Settings
     from fastslm.export.options import Precision as Choice
     from fastslm.export.options import Target as TargetChoice
+    from fastslm.fidelity import Quality as QualityChoice
 
 
 MaybeModel = Annotated[
@@ -47,6 +52,8 @@ class _Request:
     context_length: int | None
     target: TargetChoice
     convert: bool
+    quality: QualityChoice
+    calibrate: Path | None
     force: bool
     metered: bool
     settings: Settings
@@ -65,6 +72,8 @@ def command(
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
     target: TargetOption = Target.AUTO,
+    quality: QualityOption = Quality.AUTO,
+    calibrate: Calibrate = None,
     no_convert: Annotated[bool, typer.Option("--no-convert", help="Stop after the verified download")] = False,
     resume_all: Annotated[bool, typer.Option("--resume-all", help="Go on with every pull that did not end")] = False,
     limit_rate: LimitRate = None,
@@ -79,7 +88,10 @@ def command(
     output = Output(as_json=as_json, quiet=quiet)
     settings = download_settings(limit_rate, max_connections, mirror)
     patterns = tuple(include or ()), tuple(exclude or ())
-    request = _Request(revision, *patterns, context, target.choice, not no_convert, force, metered, settings)
+    request = _Request(
+        *(revision, *patterns, context, target.choice, not no_convert),
+        *(quality.choice, calibrate, force, metered, settings),
+    )
     if (model is None) != resume_all:
         found = "both a model and --resume-all" if model else "neither a model nor --resume-all"
         raise UsageError(f"pull got {found}, expected one of them", name="model", value=model)
@@ -130,6 +142,8 @@ def _pull(model: str, precision: Choice, request: _Request, output: Output) -> P
             context_length=request.context_length,
             target=request.target,
             convert=request.convert,
+            quality=request.quality,
+            calibrate=request.calibrate,
             force=request.force,
             progress=progress,
             notice=output.remark,

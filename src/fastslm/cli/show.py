@@ -50,9 +50,11 @@ def entry_facts(entry: Entry) -> list[tuple[str, str]]:
 def manifest_facts(manifest: ModelManifest) -> list[tuple[str, str]]:
     """What the converted model says of itself."""
     cache = 2 * 4 * manifest.num_layers * manifest.num_kv_heads * manifest.head_dim
+    quality = manifest.quality.summary if manifest.quality else "not measured"
     return [
         ("architecture", manifest.architecture),
-        ("precision", manifest.precision),
+        ("precision", manifest.precision + (", calibrated" if manifest.calibrated_on else "")),
+        ("quality", quality),
         ("target", manifest.target),
         ("context", f"{manifest.context_length} tokens, {amount(cache)} of KV cache each"),
         ("vocabulary", f"{manifest.vocab_size} tokens"),

@@ -19,11 +19,13 @@ from fastslm import ops
 from fastslm._native import __version__, hash_file
 from fastslm.encoder_facts import EncoderFacts
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
+from fastslm.export.decoder.build import Operators
 from fastslm.export.encoder.shape import EncoderShape
 from fastslm.export.families import Shape, family_of
 from fastslm.export.footprint import streamed_bytes
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
+from fastslm.export.interchange import FILES, write_interchange
 from fastslm.export.matrices import MatrixWriter, check_tensors
 from fastslm.export.options import MAX_CONTEXT, PLAIN, ConvertOptions, Precision
 from fastslm.export.targets import TARGETS, resolve_target
@@ -51,21 +53,33 @@ def convert(
         ConversionFailed: a weight is infinite or not a number.
         DiskFull, FileSystemError: the target cannot be written.
     """
+    target = resolve_target(options.target)
+    return convert_with(TARGETS[target], source, target_dir, replace(options, target=target), progress)
+
+
+def convert_with(
+    operators: Operators, source: ModelSource, target_dir: Path, options: ConvertOptions, progress: ProgressCallback
+) -> ModelManifest:
+    """Write a model made of these operators; ``options.target`` says what runs them. Raises as ``convert``."""
     config = Hparams(source.config)
     family = family_of(config)
     shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options.context_length)
     check_tensors(source.tensors, family.wanted_tensors(shape), family.ignored(shape))
     encoder = _encoder_facts(source, shape)
-    precision, target = resolve_precision(options.precision, source.tensors), resolve_target(options.target)
+    precision = resolve_precision(options.precision, source.tensors)
+    importance = options.calibration.mean_squares if options.calibration else {}
     with _file_errors(target_dir), WeightsFile(target_dir / WEIGHTS_NAME) as weights:
         graph = Graph(weights)
         with ThreadPoolExecutor(options.worker_count, "convert") as pool:
-            matrices = MatrixWriter(source.tensors, weights, precision, pool, _counter(shape.tensor_count, progress))
-            family.build(shape, graph, matrices, TARGETS[target])
+            report = _counter(shape.tensor_count, progress)
+            matrices = MatrixWriter(source.tensors, weights, precision, pool, report, importance)
+            family.build(shape, graph, matrices, operators)
         graph.save(target_dir / GRAPH_NAME)
-    manifest = _manifest(source, shape, replace(options, precision=precision, target=target))
+    manifest = _manifest(source, shape, replace(options, precision=precision))
     manifest = replace(manifest, streamed_bytes=streamed_bytes(graph.model()), encoder=encoder)
     with _file_errors(target_dir):
+        if operators.for_others:
+            write_interchange(target_dir, graph.model(), manifest, source, shape.attention.heads)
         return _write_texts(source, target_dir, manifest)
 
 
@@ -119,6 +133,7 @@ def _manifest(source: ModelSource, shape: Shape, options: ConvertOptions) -> Mod
         architecture=str(source.config["model_type"]),
         precision=options.precision,
         target=options.target,
+        calibrated_on=options.calibration.digest if options.calibration else "",
         packed_layout=ops.layout_version() if options.target == "native" else 0,
         context_length=shape.context_length,
         vocab_size=shape.vocab_size,
@@ -140,7 +155,7 @@ def _write_texts(source: ModelSource, folder: Path, manifest: ModelManifest) -> 
     (folder / TOKENIZER_NAME).write_text(source.tokenizer_json, encoding="utf-8")
     if source.chat_template is not None:
         (folder / TEMPLATE_NAME).write_text(source.chat_template, encoding="utf-8")
-    names = (GRAPH_NAME, WEIGHTS_NAME, TOKENIZER_NAME, TEMPLATE_NAME)
+    names = (GRAPH_NAME, WEIGHTS_NAME, TOKENIZER_NAME, TEMPLATE_NAME, *FILES)
     hashes = {name: hash_file(str(folder / name), "sha256") for name in names if (folder / name).exists()}
     complete = replace(manifest, hashes=hashes)
     complete.write(folder)

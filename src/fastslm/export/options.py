@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from fastslm.errors import UsageError
 from fastslm.machine import usable_cpus
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Precision = Literal["auto", "fp32", "int8", "mixed", "int4", "int4-fast", "exact"]
 
@@ -19,11 +24,27 @@ PLAIN: tuple[Precision, ...] = ("fp32", "int8", "mixed", "int4", "int4-fast")
 Backend = Literal["native", "optimum"]
 """Who writes the graph: this package, or Optimum's exporter."""
 
+SEARCHED: tuple[Precision, ...] = ("mixed", "int4", "int4-fast")
+"""Precisions whose codes come from a search, which a calibration can guide."""
+
 MAX_CONTEXT = 32768
 """Most positions a converted model takes unless told otherwise.
 
 The rotary tables grow with it (32,768 positions of head size 128 are 16 MB), and so does what a KV cache may reserve.
 """
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a text shows of the inputs of each matrix.
+
+    Attributes:
+        digest: SHA-256 of the text.
+        mean_squares: by tensor, the mean square of each column's input.
+    """
+
+    digest: str
+    mean_squares: Mapping[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +60,7 @@ class ConvertOptions:
         target: ``native``, for the operators of this package, ``portable``, or ``auto``: ``native`` where they load.
         backend: ``native``, or ``optimum`` for architectures that we do not write ourselves.
         threads: threads that quantise, 0 for one per CPU that we may use (at most 8).
+        calibration: weights the errors of the columns of a matrix; None for all the same.
     """
 
     name: str
@@ -48,6 +70,7 @@ class ConvertOptions:
     target: Target = "auto"
     threads: int = 0
     backend: Backend = "native"
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         _demand("precision", self.precision, get_args(Precision))

@@ -7,18 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastslm.export.options import ConvertOptions
+from fastslm.formats.source import ModelSource
 from fastslm.progress import ProgressCallback
 from fastslm.store.manifest import ModelManifest
 
-Write = Callable[[Path, ProgressCallback], ModelManifest]
+Write = Callable[[Path, ConvertOptions, ProgressCallback], ModelManifest]
 
 
 @dataclass(frozen=True)
 class Work:
-    """A conversion that can begin: what its result is filed under, and what writes it into an empty folder."""
+    """A conversion that can begin.
+
+    Attributes:
+        precision: what its result is filed under.
+        options: as asked for.
+        writer: writes into an existing, empty folder.
+        source: the weights that we write ourselves; None when the graph is somebody else's.
+    """
 
     precision: str
-    write: Write
+    options: ConvertOptions
+    writer: Write
+    source: ModelSource | None = None
+
+    def write(self, folder: Path, progress: ProgressCallback) -> ModelManifest:
+        """Write the model into an existing, empty folder; raises as ``export.convert.convert``."""
+        return self.writer(folder, self.options, progress)
 
 
 def prepare(path: Path, options: ConvertOptions) -> Work:
@@ -41,7 +55,9 @@ def prepare(path: Path, options: ConvertOptions) -> Work:
     source = open_model(path)
     return Work(
         resolve_precision(options.precision, source.tensors),
-        lambda target, progress: convert(source, target, options, progress),
+        options,
+        lambda target, final, progress: convert(source, target, final, progress),
+        source,
     )
 
 
@@ -52,7 +68,7 @@ def _ready_made(path: Path, options: ConvertOptions) -> Work | None:
     found = find_readymade(path)
     if found is None:
         return None
-    return Work(PRECISION, lambda target, progress: adopt(found, target, options, progress))
+    return Work(PRECISION, options, lambda target, final, progress: adopt(found, target, final, progress))
 
 
 def _by_optimum(path: Path, options: ConvertOptions) -> Work:
@@ -60,4 +76,4 @@ def _by_optimum(path: Path, options: ConvertOptions) -> Work:
     from fastslm.export.optimum import export, require
 
     require()
-    return Work(PRECISION, lambda target, progress: export(path, target, options, progress))
+    return Work(PRECISION, options, lambda target, final, progress: export(path, target, final, progress))

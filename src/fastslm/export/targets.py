@@ -15,7 +15,10 @@ from fastslm.export.native.layers import NativeLayers
 from fastslm.export.options import Target
 
 TARGETS: Mapping[str, Operators] = MappingProxyType(
-    {"native": Operators(NativeLayers, NativeAttention), "portable": Operators(Layers, AttentionBuilder)}
+    {
+        "native": Operators(NativeLayers, NativeAttention),
+        "portable": Operators(Layers, AttentionBuilder, for_others=True),
+    }
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastslm.encoder_facts import EncoderFacts
 from fastslm.errors import FileMissing, FormatError
+from fastslm.fidelity import Fidelity
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "fastslm.json"
@@ -59,6 +60,8 @@ class ModelManifest:
         target: ``native`` (our operators) or ``portable`` (those of ONNX Runtime).
         packed_layout: version of the layout of packed weights, 0 when there are none.
         encoder: how an encoder is used, None for a model that generates text.
+        quality: how close it is to its floats, None when that was not measured.
+        calibrated_on: SHA-256 of the text whose activations guided the quantisation; empty for none.
         graph: ``fastslm`` for one of ours, ``optimum`` for one that others exported.
         fastslm_version: what wrote it.
         created: UTC time, ISO 8601.
@@ -84,6 +87,8 @@ class ModelManifest:
     target: str = "portable"
     packed_layout: int = 0
     encoder: EncoderFacts | None = None
+    quality: Fidelity | None = None
+    calibrated_on: str = ""
     graph: str = "fastslm"
     fastslm_version: str = ""
     created: str = ""
@@ -129,6 +134,8 @@ def _checked(data: Any, path: Path) -> ModelManifest:
         _check_types(values)
         if values.get("encoder") is not None:
             values["encoder"] = EncoderFacts.from_json(values["encoder"])
+        if values.get("quality") is not None:
+            values["quality"] = Fidelity.from_json(values["quality"])
         return ModelManifest(**{**values, "eos_token_ids": tuple(values["eos_token_ids"])})
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"`{path}` lacks or misspells a field: {error}", subject=str(path)) from error
@@ -152,7 +159,7 @@ def _check_types(values: Mapping[str, Any]) -> None:
         raise ValueError(f"`bos_token_id` is `{bos}`, expected a token id or null")
     if not isinstance(values["add_bos"], bool):
         raise ValueError(f"`add_bos` is `{values['add_bos']}`, expected true or false")
-    for key in ("name", "commit", "architecture", "precision", "fastslm_version", "created"):
+    for key in ("name", "commit", "architecture", "precision", "calibrated_on", "fastslm_version", "created"):
         if not isinstance(values.get(key, ""), str):
             raise ValueError(f"`{key}` is `{values[key]}`, expected a string")
     if values.get("graph", "fastslm") not in GRAPHS:

@@ -25,10 +25,14 @@ def wanted_tensors(shape: DecoderShape | EncoderShape) -> Iterator[WantedTensor]
 
 @dataclass(frozen=True)
 class Operators:
-    """What a graph is made of: the builders of its layers and of its attention."""
+    """What a graph is made of: the builders of its layers and of its attention.
+
+    ``for_others`` adds what other programs need to run it, see ``interchange``.
+    """
 
     layers: type[Layers]
     attention: type[AttentionBuilder]
+    for_others: bool = False
 
 
 def build(shape: DecoderShape, graph: Graph, matrices: MatrixWriter, operators: Operators) -> None:

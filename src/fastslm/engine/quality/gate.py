@@ -1,0 +1,178 @@
+"""The quality gate: a conversion is calibrated if wished, written, and compared with its floats before anybody sees it.
+
+The floats are a graph of stock operators in a scratch folder inside the result's own, which is gone when this ends;
+whoever removes an unfinished result removes it too. Law: a result out of bounds is not published unless forced.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+
+from fastslm import machine
+from fastslm.engine.quality.options import Checks
+from fastslm.errors import ConversionFailed, DiskFull, UsageError
+from fastslm.export.options import SEARCHED, Calibration, ConvertOptions, Precision
+from fastslm.export.prepare import Work
+from fastslm.fidelity import Fidelity
+from fastslm.formats.source import ModelSource, TensorSource
+from fastslm.progress import Progress, ProgressCallback
+from fastslm.store.manifest import ModelManifest
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a precision may cost.
+
+    Attributes:
+        divergence: most nats of mean KL divergence.
+        perplexity: largest ratio of the perplexities, converted to floats.
+        cosine: smallest cosine of an encoder's vectors.
+    """
+
+    divergence: float
+    perplexity: float
+    cosine: float
+
+
+BOUNDS: Mapping[str, Bounds] = MappingProxyType(
+    {
+        "int8": Bounds(0.02, 1.05, 0.995),
+        "mixed": Bounds(0.40, 1.50, 0.97),
+        "int4": Bounds(0.50, 1.60, 0.97),
+        "int4-fast": Bounds(0.60, 1.70, 0.90),
+    }
+)
+"""Twice what the smallest real models lose, which lose most (135 million parameters: int8 0.004 nats, mixed 0.19, int4
+0.24, int4-fast 0.31; MiniLM: cosines 0.9996, 0.996, 0.993, 0.968). What is damaged is off by whole nats."""
+
+MOST_FLOAT_BYTES = 1_500_000_000
+"""Most bytes of floats that ``auto`` writes for a comparison."""
+
+MEMORY_SHARE, DISK_SHARE = 2.5, 2.0
+"""How many times the floats ``auto`` wants to see free: ONNX Runtime rearranges a copy of every matrix."""
+
+
+def write_checked(
+    work: Work, folder: Path, checks: Checks, progress: ProgressCallback, notice: Notice
+) -> ModelManifest:
+    """Write a model into an existing, empty folder, and its figures into the manifest.
+
+    Raises:
+        ConversionFailed: the result is out of bounds (stage ``quality``); or as the conversion itself.
+        UsageError: a wish that this model cannot fulfil.
+        GenerationFailed: a graph does not run.
+    """
+    check_wishes(work, checks)
+    if checks.calibration is not None and work.source is not None:
+        calibration = calibrate(work.source, folder, work.options, checks.calibration, progress)
+        work = replace(work, options=replace(work.options, calibration=calibration))
+    manifest = work.write(folder, progress)
+    if work.source is None or not _is_wanted(work.source, work.precision, folder, checks):
+        return manifest
+    progress(Progress("converting", 0, 1, "texts", "quality"))
+    try:
+        found = judged(measure(work.source, folder, work.options), work.precision)
+    except DiskFull as error:
+        if checks.quality == "always":
+            raise
+        notice(f"{error}, so the quality is not measured")
+        return manifest
+    if not found.within:
+        message = f"`{work.options.name}` in `{work.precision}` is too far from its floats: {found.summary}"
+        if not checks.force:
+            raise ConversionFailed(message, stage="quality")
+        notice(message)
+    complete = replace(manifest, quality=found)
+    complete.write(folder)
+    return complete
+
+
+def check_wishes(work: Work, checks: Checks) -> None:
+    """Raise UsageError for a wish that this model cannot fulfil; nothing was written."""
+    if checks.calibration is not None and (work.source is None or work.precision not in SEARCHED):
+        message = f"precision is `{work.precision}`, expected one of {', '.join(SEARCHED)} with a calibration text"
+        raise UsageError(message, name="precision", value=work.precision, allowed=SEARCHED)
+    if checks.quality == "always" and (work.source is None or not _is_judged(work.source, work.precision)):
+        message = f"quality is `always`, but `{work.precision}` is not made from plain floats, so there is no standard"
+        raise UsageError(message, name="quality", value=checks.quality)
+
+
+def measure(source: ModelSource, folder: Path, options: ConvertOptions) -> Fidelity:
+    """Compare a finished folder with its floats on the text that ships with us. Raises as ``compare``."""
+    from fastslm.engine.quality.compare import compare
+    from fastslm.export.convert import convert
+
+    text = resources.files("fastslm.engine.quality").joinpath("text.txt").read_text(encoding="utf-8")
+    with _scratch(folder) as floats:
+        convert(source, floats, _stock(options, "fp32"))
+        return compare(floats, folder, text, threads=machine.inspect().threads)
+
+
+def judged(found: Fidelity, precision: str) -> Fidelity:
+    """The figures, with ``within`` as the bounds of the precision say."""
+    bounds = BOUNDS[precision]
+    if found.least_cosine is not None:
+        return replace(found, within=found.least_cosine >= bounds.cosine)
+    ratio = (found.perplexity or math.inf) / (found.float_perplexity or 1.0)
+    divergence = math.inf if found.kl_divergence is None else found.kl_divergence
+    return replace(found, within=divergence <= bounds.divergence and ratio <= bounds.perplexity)
+
+
+def calibrate(
+    source: ModelSource, folder: Path, options: ConvertOptions, text: str, progress: ProgressCallback
+) -> Calibration:
+    """Statistics of a text, from the floats where they fit, else from 8 bits. Raises as ``read_statistics``."""
+    from fastslm.engine.quality.calibrate import read_statistics
+    from fastslm.export.observed import convert_observed
+
+    precision: Precision = "fp32" if _fits(float_bytes(source.tensors), folder) else "int8"
+    with _scratch(folder) as observed:
+        convert_observed(source, observed, _stock(options, precision))
+        return read_statistics(observed, text, threads=machine.inspect().threads, progress=progress)
+
+
+def float_bytes(tensors: TensorSource) -> int:
+    """Bytes of all tensors as float32."""
+    return sum(4 * math.prod(tensors.info(name).shape) for name in tensors)
+
+
+def _is_wanted(source: ModelSource, precision: str, folder: Path, checks: Checks) -> bool:
+    if checks.quality == "never" or not _is_judged(source, precision):
+        return False
+    return checks.quality == "always" or _fits(float_bytes(source.tensors), folder)
+
+
+def _is_judged(source: ModelSource, precision: str) -> bool:
+    """Whether there is a loss to measure: of weights that were plain floats."""
+    return precision in BOUNDS and not any(source.tensors.info(name).is_quantized for name in source.tensors)
+
+
+def _fits(size: int, folder: Path) -> bool:
+    if size > MOST_FLOAT_BYTES:
+        return False
+    memory, disk = machine.inspect().available_bytes, shutil.disk_usage(folder).free
+    return MEMORY_SHARE * size <= memory and DISK_SHARE * size <= disk
+
+
+def _stock(options: ConvertOptions, precision: Precision) -> ConvertOptions:
+    """Options of a scratch graph; its context is the result's, because some rotations depend on it."""
+    return replace(options, precision=precision, target="portable", calibration=None)
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    path = folder / "floats"
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
