@@ -20,7 +20,7 @@ from bench.converters import FILE_TYPES, QUANTIZE
 from fastslm import api
 from fastslm.config import Settings
 from fastslm.engine.perplexity import perplexity
-from fastslm.engine.session import OrtSession
+from fastslm.engine.session import OrtSession, SessionOptions
 from fastslm.store.manifest import WEIGHTS_NAME, ModelManifest
 from fastslm.text.tokenizer import Tokenizer
 
@@ -57,7 +57,7 @@ def ours(folder: Path, ids: list[int], scratch: Path, target: api.Target) -> Ite
         made = scratch / f"{precision}-{text is not None}"
         wish = {"precision": precision, "calibrate": text, "output": made, "target": target}
         api.convert(folder, quality="never", settings=settings, **wish)
-        session = OrtSession(made, ModelManifest.read(made), threads=2, context_length=WINDOW)
+        session = OrtSession(made, ModelManifest.read(made), SessionOptions(2, WINDOW))
         label = f"fastslm {precision}" + (", calibrated" if text else "")
         yield label, perplexity(session, ids).perplexity, (made / WEIGHTS_NAME).stat().st_size
 

@@ -18,7 +18,7 @@ from fastslm.encoder_facts import EncoderFacts
 from fastslm.engine.encoder_session import OrtEncoder
 from fastslm.engine.perplexity import LOGITS_PER_STEP
 from fastslm.engine.pooling import pool
-from fastslm.engine.session import OrtSession, Session
+from fastslm.engine.session import OrtSession, Session, SessionOptions
 from fastslm.errors import GenerationFailed
 from fastslm.fidelity import Fidelity
 from fastslm.store.manifest import GRAPH_NAME, TOKENIZER_NAME, ModelManifest
@@ -65,10 +65,8 @@ def compare(floats: Path, converted: Path, text: str, *, threads: int) -> Fideli
     ids = tokenizer.encode(text)
     start = [manifest.bos_token_id] if manifest.add_bos and manifest.bos_token_id is not None else []
     ids = [id_ for id_ in (start + ids)[:context] if id_ < manifest.vocab_size]
-    sessions = [
-        OrtSession(folder, ModelManifest.read(folder), threads=threads, context_length=context)
-        for folder in (floats, converted)
-    ]
+    options = SessionOptions(threads, context)
+    sessions = [OrtSession(folder, ModelManifest.read(folder), options) for folder in (floats, converted)]
     return compare_sessions(sessions[0], sessions[1], ids)
 
 
