@@ -6,21 +6,19 @@ The models have real shapes and random weights (``bench.shapes``), and stay in t
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import shapes
 from bench.converters import PEERS, Order, interpreters
 from bench.download import Wishes
-from bench.machine import describe
+from bench.report import report
 
 CASES = {name: name for name in shapes.SHAPES}
 MB = 1_000_000
@@ -110,20 +108,17 @@ def table(runs: Sequence[Run]) -> list[str]:
 
 
 def main(cases: Sequence[str], wishes: Wishes, output: Path | None) -> None:
-    """Run the cases; JSON lines to ``output`` or stdout, a table to stderr."""
-    runs: list[Run] = []
-    out = output.open("a", encoding="utf-8") if output else sys.stdout
+    """Run the cases, see ``report``."""
     try:
-        print(json.dumps({"machine": describe()}), file=out, flush=True)
-        for case in cases or CASES:
-            source = shapes.write(case, MODELS / case)
-            for _ in range(wishes.repeat):
-                for peer, python in interpreters(wishes.peers).items():
-                    runs.append(measure(case, peer, python, source))
-                    print(json.dumps(asdict(runs[-1])), file=out, flush=True)
-        print("\n".join(table(runs)), file=sys.stderr)
+        report(output, lambda _: _runs(cases or tuple(CASES), wishes), table)
     finally:
-        if output:
-            out.close()
         for left in MODELS.glob("tmp*"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(cases: Sequence[str], wishes: Wishes) -> Iterator[Run]:
+    for case in cases:
+        source = shapes.write(case, MODELS / case)
+        for _ in range(wishes.repeat):
+            for peer, python in interpreters(wishes.peers).items():
+                yield measure(case, peer, python, source)

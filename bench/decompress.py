@@ -5,18 +5,16 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import statistics
-import sys
 import tarfile
 import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.download import Wishes, finish_process, start_process
-from bench.machine import describe
+from bench.report import report, table
 from bench.unpackers import PEERS, present
 
 MB = 1_000_000
@@ -134,39 +132,6 @@ def run_case(name: str, scratch: Path, wishes: Wishes) -> Iterator[Run]:
     archive.unlink()
 
 
-def summary(runs: Sequence[Run]) -> list[str]:
-    """Medians and spread for each case and peer, and how many times faster we are."""
-    lines = []
-    for case in dict.fromkeys(run.case for run in runs):
-        of_case = [run for run in runs if run.case == case and not run.failed]
-        ours = [run.seconds for run in of_case if run.peer == "fastslm"]
-        for peer in dict.fromkeys(run.peer for run in runs if run.case == case):
-            seconds = [run.seconds for run in of_case if run.peer == peer]
-            if not seconds:
-                lines.append(f"{case:16} {peer:16} failed")
-                continue
-            middle, spread = statistics.median(seconds), f"{min(seconds):.2f}-{max(seconds):.2f}"
-            cpu = statistics.median(run.cpu_s_per_gb for run in of_case if run.peer == peer)
-            rate = statistics.median(run.rate_mb_s for run in of_case if run.peer == peer)
-            ratio = f"{middle / statistics.median(ours):6.2f} x ours" if ours else ""
-            lines.append(
-                f"{case:16} {peer:16} {middle:7.2f} s ({spread})  {rate:7.1f} MB/s  {cpu:5.2f} cpu s/GB {ratio}"
-            )
-    return lines
-
-
 def main(cases: Sequence[str], wishes: Wishes, output: Path | None) -> None:
-    """Run the cases; JSON lines to ``output`` or stdout, a table to stderr."""
-    runs: list[Run] = []
-    out = output.open("a", encoding="utf-8") if output else sys.stdout
-    try:
-        print(json.dumps({"machine": describe()}), file=out, flush=True)
-        with tempfile.TemporaryDirectory(prefix="fastslm-bench-") as scratch:
-            for name in cases or CASES:
-                for run in run_case(name, Path(scratch), wishes):
-                    runs.append(run)
-                    print(json.dumps(asdict(run)), file=out, flush=True)
-        print("\n".join(summary(runs)), file=sys.stderr)
-    finally:
-        if output:
-            out.close()
+    """Run the cases, see ``report``."""
+    report(output, lambda scratch: (run for name in cases or CASES for run in run_case(name, scratch, wishes)), table)

@@ -7,20 +7,18 @@ import json
 import os
 import re
 import resource
-import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.machine import describe
 from bench.peers import PEERS, Order, environment, present
+from bench.report import report, table
 
 RELAY = Path(__file__).parent.parent / "tests" / "support" / "relay.py"
 MB = 1_000_000
@@ -219,41 +217,6 @@ def _one(name: str, peer: str, options: str, source: Path, files: Sequence[tuple
             return _measure(name, case, peer, Order(relay, files, target, options))
 
 
-def summary(runs: Sequence[Run]) -> list[str]:
-    """Medians and spread for each case and peer, and how many times faster we are."""
-    lines = []
-    for case in dict.fromkeys(run.case for run in runs):
-        of_case = [run for run in runs if run.case == case and not run.failed]
-        ours = [run.seconds for run in of_case if run.peer == "fastslm"]
-        for peer in dict.fromkeys(run.peer for run in runs if run.case == case):
-            seconds = [run.seconds for run in of_case if run.peer == peer]
-            if not seconds:
-                lines.append(f"{case:12} {peer:18} failed")
-                continue
-            middle = statistics.median(seconds)
-            cpu = statistics.median(run.cpu_s_per_gb for run in of_case if run.peer == peer)
-            rate = statistics.median(run.rate_mb_s for run in of_case if run.peer == peer)
-            ratio = f"{middle / statistics.median(ours):6.2f} x ours" if ours else ""
-            spread = f"{min(seconds):.2f}-{max(seconds):.2f}"
-            lines.append(
-                f"{case:12} {peer:18} {middle:7.2f} s ({spread})  {rate:7.1f} MB/s  {cpu:5.2f} cpu s/GB {ratio}"
-            )
-    return lines
-
-
 def main(cases: Sequence[str], wishes: Wishes, output: Path | None) -> None:
-    """Run the cases; JSON lines to ``output`` or stdout, a table to stderr."""
-    scratch = Path(tempfile.mkdtemp(prefix="fastslm-bench-"))
-    runs: list[Run] = []
-    out = output.open("a", encoding="utf-8") if output else sys.stdout
-    try:
-        print(json.dumps({"machine": describe()}), file=out, flush=True)
-        for name in cases or CASES:
-            for run in run_case(name, scratch, wishes):
-                runs.append(run)
-                print(json.dumps(asdict(run)), file=out, flush=True)
-        print("\n".join(summary(runs)), file=sys.stderr)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if output:
-            out.close()
+    """Run the cases, see ``report``."""
+    report(output, lambda scratch: (run for name in cases or CASES for run in run_case(name, scratch, wishes)), table)

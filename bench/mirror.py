@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import statistics
 import struct
 import subprocess
@@ -18,14 +17,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bench.download import RELAY, Wishes, finish_process, program, start_process
-from bench.machine import describe
 from bench.peers import Command, environment, python
+from bench.report import report
 
 MB = 1_000_000
 LINK = {"link": 60 * MB, "delay_s": 0.001}
@@ -59,6 +58,7 @@ print(json.dumps({"seconds": time.monotonic() - began, "file": folder + "/model.
 class Run:
     """One measurement; ``link_share`` is the rate at which the file grew over the link's raw rate."""
 
+    case: str
     peer: str
     seconds: float
     rate_mb_s: float
@@ -168,6 +168,7 @@ def _measure(peer: str, cache: Path, expected: tuple[str, int]) -> Run:
         right = good and hashlib.sha256(file.read_bytes()).hexdigest() == digest
         mirror_cpu, mirror_rss = _used(pid)
     return Run(
+        case=next(iter(CASES)),
         peer=peer,
         seconds=round(seconds, 3),
         rate_mb_s=round(size / MB / seconds, 2),
@@ -203,19 +204,12 @@ def _middle(runs: Sequence[Run], name: str) -> float:
 
 
 def main(cases: Sequence[str], wishes: Wishes, output: Path | None) -> None:
-    """Every peer in turn, again and again in the one case; JSON lines to ``output`` or stdout, a table to stderr."""
-    scratch = Path(tempfile.mkdtemp(prefix="fastslm-bench-"))
-    runs: list[Run] = []
-    out = output.open("a", encoding="utf-8") if output else sys.stdout
-    try:
-        expected = make_cache(scratch / "hub", 600 * wishes.scale)
-        print(json.dumps({"machine": describe(), "line": LINK, "bytes": expected[1]}), file=out, flush=True)
-        for _ in range(wishes.repeat):
-            for peer in [peer for peer in PEERS if not wishes.peers or peer in wishes.peers]:
-                runs.append(_measure(peer, scratch / "hub", expected))
-                print(json.dumps(asdict(runs[-1])), file=out, flush=True)
-        print("\n".join(summary(runs)), file=sys.stderr)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if output:
-            out.close()
+    """Every peer in turn, again and again in the one case, see ``report``."""
+    report(output, lambda scratch: _runs(scratch, wishes), summary, line=LINK)
+
+
+def _runs(scratch: Path, wishes: Wishes) -> Iterator[Run]:
+    expected = make_cache(scratch / "hub", 600 * wishes.scale)
+    for _ in range(wishes.repeat):
+        for peer in [peer for peer in PEERS if not wishes.peers or peer in wishes.peers]:
+            yield _measure(peer, scratch / "hub", expected)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from bench.decompress import FRAME_BYTES, MB, pack_gz, pack_tar, pack_zst, weights
 from bench.download import HOME, RELAY, Wishes, finish_process, note_of, program, start_process
-from bench.machine import describe
 from bench.peers import Order
+from bench.report import report, table
 
 SIZE_MB = 200
 
@@ -120,33 +119,6 @@ def run_case(name: str, scratch: Path, wishes: Wishes) -> Iterator[Run]:
                 yield _measure(name, peer, archive, plain)
 
 
-def summary(runs: Sequence[Run]) -> list[str]:
-    """Medians and spread, and how many times faster we are."""
-    lines = []
-    for case in dict.fromkeys(run.case for run in runs):
-        good = [run for run in runs if run.case == case and not run.failed]
-        ours = [run.seconds for run in good if run.peer == "fastslm"]
-        for peer in PEERS:
-            seconds = [run.seconds for run in good if run.peer == peer]
-            if seconds:
-                middle, spread = statistics.median(seconds), f"{min(seconds):.2f}-{max(seconds):.2f}"
-                ratio = f"{middle / statistics.median(ours):6.2f} x ours" if ours else ""
-                lines.append(f"{case:16} {peer:16} {middle:7.2f} s ({spread}) {ratio}")
-    return lines
-
-
 def main(cases: Sequence[str], wishes: Wishes, output: Path | None) -> None:
-    """Run the cases; JSON lines to ``output`` or stdout, a table to stderr."""
-    runs: list[Run] = []
-    out = output.open("a", encoding="utf-8") if output else sys.stdout
-    try:
-        print(json.dumps({"machine": describe()}), file=out, flush=True)
-        with tempfile.TemporaryDirectory(prefix="fastslm-bench-") as scratch:
-            for name in cases or CASES:
-                for run in run_case(name, Path(scratch), wishes):
-                    runs.append(run)
-                    print(json.dumps(asdict(run)), file=out, flush=True)
-        print("\n".join(summary(runs)), file=sys.stderr)
-    finally:
-        if output:
-            out.close()
+    """Run the cases, see ``report``."""
+    report(output, lambda scratch: (run for name in cases or CASES for run in run_case(name, scratch, wishes)), table)
