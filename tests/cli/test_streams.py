@@ -65,10 +65,10 @@ def test_a_narrow_encoding_shows_escapes() -> None:
 def test_ctrl_c_says_interrupted_and_gives_130() -> None:
     """In the middle of an evaluation; whatever version of the option parser is installed."""
     code = (
-        "import signal, os, sys\n"
+        "import signal, sys, time\n"
         "from fastslm import api\n"
         "from fastslm.cli import main\n"
-        "def load(*a, **k): os.kill(os.getpid(), signal.SIGINT)\n"
+        "def load(*a, **k): signal.raise_signal(signal.SIGINT); time.sleep(30)\n"
         "api.load = load\n"
         "sys.exit(main(['run', 'demo', 'hi', '--temperature', '0']))\n"
     )
