@@ -68,6 +68,7 @@ def test_ctrl_c_says_interrupted_and_gives_130() -> None:
         "import signal, sys, time\n"
         "from fastslm import api\n"
         "from fastslm.cli import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
         "def load(*a, **k): signal.raise_signal(signal.SIGINT); time.sleep(30)\n"
         "api.load = load\n"
         "sys.exit(main(['run', 'demo', 'hi', '--temperature', '0']))\n"
