@@ -7,6 +7,7 @@ import zipfile
 from pathlib import PurePosixPath
 
 ALLOWED = {".py", ".pyi", ".json", ".typed", ".so", ".jinja"}
+TEXTS = {PurePosixPath("fastslm/engine/quality/text.txt")}  # what conversions are compared on
 COMPILED = ["_native", "libfastslm_ops"]
 
 
@@ -15,10 +16,12 @@ def main(path: str) -> None:
     names = [PurePosixPath(name) for name in zipfile.ZipFile(path).namelist() if not name.endswith("/")]
     package = [name for name in names if name.parts[0] == "fastslm"]
     others = [name for name in names if name.parts[0] != "fastslm" and ".dist-info" not in name.parts[0]]
-    strange = [name for name in package if name.suffix not in ALLOWED]
+    strange = [name for name in package if name.suffix not in ALLOWED and name not in TEXTS]
+    missing = sorted(TEXTS - set(package))
     compiled = sorted(name.name.split(".")[0] for name in package if name.suffix == ".so")
     assert not others, f"outside the package: {others}"
     assert not strange, f"does not belong into a wheel: {strange}"
+    assert not missing, f"not in the wheel: {missing}"
     assert compiled == COMPILED, f"expected the compiled parts {COMPILED}, found {compiled}"
     assert PurePosixPath("fastslm/py.typed") in package, "py.typed is missing"
     print(f"{path}: {len(package)} files, compiled parts {', '.join(compiled)}")
