@@ -71,6 +71,11 @@ class Entry:
         return bool(self.folder)
 
     @property
+    def at_work(self) -> bool:
+        """Whether a process is working on it now."""
+        return self.state in WORKING and not self.interrupted
+
+    @property
     def interrupted(self) -> bool:
         """Whether the process that was working on it is gone."""
         return self.state in WORKING and not process_is_alive(self.pid)

@@ -11,7 +11,7 @@ from fastslm.hub import ModelRef, cache
 from fastslm.hub.disk.partials import Partial, partials
 from fastslm.hub.layout import file_errors
 from fastslm.store.cancel import asking
-from fastslm.store.entry import WORKING, Entry
+from fastslm.store.entry import Entry
 from fastslm.store.registry import Registry
 
 PATIENCE_S = 20.0
@@ -42,11 +42,10 @@ def cancel(ref: ModelRef, settings: Settings, *, keep: bool = False, patience_s:
         FileSystemError: something could not be removed.
     """
     registry = Registry(settings.registry_file)
-    entries = [each for each in registry.list() if each.name == ref.name and _is_unfinished(each)]
-    left = _partials_of(ref, settings)
-    if not entries and not left:
+    entries = _unfinished(registry, ref.name)
+    if not entries and not _partials_of(ref, settings):
         raise ModelNotFound(f"`{ref.name}` has no unfinished download", what="download", name=ref.name)
-    running = {each.pid for each in entries if each.state in WORKING and not each.interrupted}
+    running = {each.pid for each in entries if each.at_work}
     if running:
         with asking(ref.name, settings):
             _await_end(registry, ref.name, time.monotonic() + patience_s)
@@ -56,14 +55,13 @@ def cancel(ref: ModelRef, settings: Settings, *, keep: bool = False, patience_s:
         return GivenUp(len(running), 0, size)
     for each in left:
         _remove(each)
-    for entry in registry.list():
-        if entry.name == ref.name and _is_unfinished(entry):
-            registry.drop_work(entry)
+    for entry in _unfinished(registry, ref.name):
+        registry.drop_work(entry)
     return GivenUp(len(running), size, 0)
 
 
-def _is_unfinished(entry: Entry) -> bool:
-    return entry.state in WORKING or entry.resumable
+def _unfinished(registry: Registry, name: str) -> list[Entry]:
+    return [each for each in registry.list() if each.name == name and (each.at_work or each.resumable)]
 
 
 def _partials_of(ref: ModelRef, settings: Settings) -> list[Partial]:
@@ -72,7 +70,7 @@ def _partials_of(ref: ModelRef, settings: Settings) -> list[Partial]:
 
 def _await_end(registry: Registry, name: str, deadline: float) -> None:
     while True:
-        busy = [e for e in registry.list() if e.name == name and e.state in WORKING and not e.interrupted]
+        busy = [each for each in registry.list() if each.name == name and each.at_work]
         if not busy:
             return
         if time.monotonic() > deadline:
