@@ -34,7 +34,9 @@ void check(FloatRows rows, std::span<const float> importance, const QuantizedRow
   if (!importance.empty()) check_size("importance", importance.size(), rows.columns);
   check_size("codes", result.codes.size(), count * bits / 8);
   check_size("scales", result.scales.size(), count / kQuantGroup);
-  if (bits == 4) check_size("zeros", result.zeros.size(), count / kQuantGroup);
+  const bool has_offsets = !result.offsets.empty();
+  if (has_offsets) check_size("offsets", result.offsets.size(), count / kQuantGroup);
+  if (bits == 4 && !has_offsets) check_size("zeros", result.zeros.size(), count / kQuantGroup);
 }
 
 const Kernels& kernels() {
@@ -77,7 +79,11 @@ void put(const TileResult& result, std::size_t first, std::size_t groups, unsign
       for (std::size_t i = 0; i < kQuantGroup / 2; ++i) {
         codes[i] = static_cast<std::uint8_t>(code(2 * i) | code(2 * i + 1) << 4);
       }
-      to.zeros[group] = static_cast<std::uint8_t>(result.zeros[lane]);
+      if (to.offsets.empty()) {
+        to.zeros[group] = static_cast<std::uint8_t>(result.zeros[lane]);
+      } else {
+        to.offsets[group] = result.zeros[lane];
+      }
     }
     to.scales[group] = result.scales[lane];
   }
@@ -108,6 +114,15 @@ bool quantize4(FloatRows rows, std::span<const float> importance, Effort effort,
   const Kernels& use = kernels();
   return by_tiles(rows, importance, 4, result,
                   [&](const Tile& tile, TileResult& done) { use.four(tile, effort, done); });
+}
+
+bool quantize4_offsets(FloatRows rows, std::span<const float> importance, Effort effort,
+                       QuantizedRows result) {
+  check(rows, importance, result, 4);
+  check_size("offsets", result.offsets.size(), rows.values.size() / kQuantGroup);
+  const Kernels& use = kernels();
+  return by_tiles(rows, importance, 4, result,
+                  [&](const Tile& tile, TileResult& done) { use.four_offsets(tile, effort, done); });
 }
 
 bool quantize8(FloatRows rows, QuantizedRows result) {

@@ -1,8 +1,9 @@
 // Quantisation of float32 rows to 4 or 8 bits in groups of 32, with a search for the scale that hurts least.
 //
-// In both formats weight = scale * (code - zero): 8 bits always have zero point 128, 4 bits one per group.
-// The error that is made small is the sum of importance * (weight - restored)^2. Results do not depend on the
-// instruction set. The search is that of make_qx_quants in llama.cpp, over asymmetric grids.
+// weight = scale * (code - zero): 8 bits always have zero point 128, 4 bits one per group. Or, with 4 bits,
+// weight = scale * code + offset, which fits better, as an offset is not bound to the grid. The error that is
+// made small is the sum of importance * (weight - restored)^2. Results do not depend on the instruction set.
+// The search is that of make_qx_quants in llama.cpp, over asymmetric grids.
 #pragma once
 
 #include <cstddef>
@@ -25,6 +26,7 @@ struct QuantizedRows {
   std::span<std::uint8_t> codes;
   std::span<float> scales;
   std::span<std::uint8_t> zeros{};
+  std::span<float> offsets{};  // in the place of zero points
 };
 
 // How many grids are tried for each group.
@@ -34,6 +36,8 @@ enum class Effort { quick, thorough };
 // Throws Error(invalid_argument) when a size does not fit. False when a number is infinite or not a number;
 // then the result means nothing.
 bool quantize4(FloatRows rows, std::span<const float> importance, Effort effort, QuantizedRows result);
+bool quantize4_offsets(FloatRows rows, std::span<const float> importance, Effort effort,
+                       QuantizedRows result);
 bool quantize8(FloatRows rows, QuantizedRows result);
 
 }  // namespace fastslm

@@ -3,6 +3,6 @@
 
 namespace fastslm::quant {
 
-const Kernels kAvx512{&four, &eight};
+const Kernels kAvx512{&four, &four_offsets, &eight};
 
 }  // namespace fastslm::quant

@@ -22,12 +22,13 @@ struct Tile {
 struct TileResult {
   alignas(64) float codes[kQuantGroup][kLanes];  // 0 to 15, or 0 to 255
   alignas(64) float scales[kLanes];
-  alignas(64) float zeros[kLanes];
+  alignas(64) float zeros[kLanes];  // or offsets
   bool finite = false;
 };
 
 struct Kernels {
   void (*four)(const Tile&, Effort, TileResult&);
+  void (*four_offsets)(const Tile&, Effort, TileResult&);
   void (*eight)(const Tile&, TileResult&);
 };
 

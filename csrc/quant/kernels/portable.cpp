@@ -3,6 +3,6 @@
 
 namespace fastslm::quant {
 
-const Kernels kPortable{&four, &eight};
+const Kernels kPortable{&four, &four_offsets, &eight};
 
 }  // namespace fastslm::quant

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from fastslm.errors import ConversionFailed
 from fastslm.export.blocks import import_q4_0, import_q4_1, import_q4z, import_q8_0
-from fastslm.export.quantize import BLOCK, Bytes, Floats, quantize4, quantize8
+from fastslm.export.quantize import BLOCK, Bytes, Floats, quantize4, quantize4_offsets, quantize8
 from fastslm.formats.source import TensorInfo, TensorSource
 
 Planes = tuple[npt.NDArray[np.float32] | npt.NDArray[np.uint8], ...]
@@ -140,12 +140,18 @@ def encode_rows(
         check_finite(info.name, values)
         return (values,)
     try:
-        planes = quantize8(values) if encoding.bits == 8 else quantize4(values, importance)
+        planes = _quantized(values, encoding, importance)
     except ConversionFailed:
         check_finite(info.name, values)  # which knows the name
         raise
     check_finite(info.name, planes[1])  # a scale may overflow where no weight does
     return planes
+
+
+def _quantized(values: Floats, encoding: Encoding, importance: Floats | None) -> Planes:
+    if encoding.bits == 8:
+        return quantize8(values)
+    return (quantize4_offsets if encoding.has_offsets else quantize4)(values, importance)
 
 
 def check_finite(name: str, *arrays: npt.NDArray[np.generic]) -> None:

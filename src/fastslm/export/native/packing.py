@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fastslm import _native, ops
 from fastslm.errors import ConversionFailed
-from fastslm.export.encoding import INT4_OFFSETS, Encoding, Planes, encode_rows
+from fastslm.export.encoding import IMPORTED, INT4, INT4_OFFSETS, Encoding, Planes, encode_rows
 from fastslm.export.matrices import CHUNK_WEIGHTS, MatrixWriter, StoredMatrix
 from fastslm.export.quantize import BLOCK, Bytes, Floats
 from fastslm.export.weights import Region
@@ -62,7 +62,7 @@ def store_packed(writer: MatrixWriter, *names: str, is_embedding: bool = False) 
         ConversionFailed: a tensor holds NaN or infinity, or needs a scale beyond float16.
     """
     infos = [writer.source.info(name) for name in names]
-    encoding = writer.encoding(names[0], is_embedding=is_embedding)
+    encoding = _packed_encoding(writer.encoding(names[0], is_embedding=is_embedding), infos)
     rows, columns = sum(info.shape[0] for info in infos), infos[0].shape[1]
     region = writer.weights.reserve(_block_bytes(encoding, columns) * -(-rows // BLOCK_ROWS))
     _write(writer, [infos], encoding, region)
@@ -76,11 +76,17 @@ def store_interleaved(writer: MatrixWriter, first: str, second: str) -> PackedMa
         ConversionFailed: as ``store_packed``.
     """
     infos = [writer.source.info(name) for name in (first, second)]
-    encoding, (rows, columns) = writer.encoding(first), infos[0].shape
+    encoding, (rows, columns) = _packed_encoding(writer.encoding(first), infos), infos[0].shape
     blocks = 2 * -(-rows // BLOCK_ROWS)
     region = writer.weights.reserve(_block_bytes(encoding, columns) * blocks)
     _write(writer, [[info] for info in infos], encoding, region)
     return PackedMatrix(first, encoding, blocks * BLOCK_ROWS, columns, (region,))
+
+
+def _packed_encoding(encoding: Encoding, infos: Sequence[TensorInfo]) -> Encoding:
+    """A packed block holds an offset where others hold a zero point; one that is free fits better."""
+    is_kept = any(IMPORTED.get(info.dtype, (None,))[0] == INT4 for info in infos)
+    return INT4_OFFSETS if encoding == INT4 and not is_kept else encoding
 
 
 def _has_offsets(encoding: Encoding) -> bool:
