@@ -156,6 +156,7 @@ def _pull(model: str, precision: Choice, request: _Request, output: Output) -> P
 def _told(pulled: Pulled) -> tuple[dict[str, object], str]:
     """As JSON and as text."""
     costs = {"wire_bytes": pulled.wire_bytes, "resumed_bytes": pulled.resumed_bytes}
+    costs |= {"tensors": pulled.tensors, "reused_tensors": pulled.reused_tensors}
     return {**entry_record(pulled.entry), **costs}, str(pulled.path)
 
 

@@ -45,11 +45,11 @@ class Arrivals(Protocol):
     def wait(self) -> None:
         """Until more is here. Raises what makes waiting useless."""
 
-    def planned(self, extents: Sequence[Sequence[Extent]]) -> None:
-        """Told all that will be read, before anything is."""
+    def planned(self, wanted: Mapping[str, Sequence[Extent]]) -> None:
+        """Told by key what will be read, and not what came of it in an earlier process, before anything is."""
 
-    def converted(self, extents: Sequence[Extent]) -> None:
-        """Told when bytes have been read and what came of them is noted."""
+    def converted(self, key: str) -> None:
+        """Told when something has been read and what came of it is noted."""
 
 
 class AtHand:
@@ -74,10 +74,10 @@ class AtHand:
     def wait(self) -> None:
         """Nobody has to."""
 
-    def planned(self, extents: Sequence[Sequence[Extent]]) -> None:
+    def planned(self, wanted: Mapping[str, Sequence[Extent]]) -> None:
         """Nobody asked."""
 
-    def converted(self, extents: Sequence[Extent]) -> None:
+    def converted(self, key: str) -> None:
         """Nobody asked."""
 
 
@@ -184,10 +184,15 @@ class Filler:
     def run(self) -> None:
         """Convert every tensor, as it arrives. Raises as ``MatrixWriter``, and what ``Arrivals.wait`` raises."""
         items = sorted(self._plan.items.values(), key=lambda item: self._arrivals.rank(item.extents))
-        self._arrivals.planned([item.extents for item in items])
         noted = self._noted(items)
+        ready = [item for item in items if item.key in noted and noted[item.key].proven]
+        for item in ready:
+            self._take(item, noted[item.key])
+        done = {item.key for item in ready}
+        rest = [item for item in items if item.key not in done]
+        self._arrivals.planned({item.key: item.extents for item in rest})
         sealing: list[Future[None]] = []
-        for item in self._as_they_arrive(items):
+        for item in self._as_they_arrive(rest):
             if item.key in noted and self._is_of_these_bytes(noted[item.key], item):
                 self._take(item, noted[item.key])
             else:
@@ -227,8 +232,6 @@ class Filler:
         return item.key in self._ledger.trusted or self._checksum(item, found.values) == found.checksum
 
     def _is_of_these_bytes(self, found: Finished, item: Item) -> bool:
-        if found.proven:
-            return True
         trusted = self._ledger is not None and item.key in self._ledger.trusted
         return trusted or (found.source != "" and found.source == self._arrivals.digest(item.extents))
 
@@ -236,10 +239,10 @@ class Filler:
         if item.filling is None:
             numbers = np.frombuffer(base64.b64decode(found.values), np.float32)
             self.values[item.names[0]] = numbers.reshape(item.source.info(item.names[0]).shape)
-        if not found.proven and self._ledger is not None:
-            self._ledger.note(replace(found, proven=self._arrivals.is_proven(item.extents)))
-        self.reused += len(item.names)
-        self._arrivals.converted(item.extents)
+        assert self._ledger is not None  # it noted this
+        self._ledger.accept(item.key)
+        self.reused += len(item.names) if item.key in self._ledger.inherited else 0
+        self._arrivals.converted(item.key)
         for name in item.names:
             self._plan.report(name)
 
@@ -266,7 +269,7 @@ class Filler:
         if self._ledger is not None:
             checksum = self._checksum(item, values)
             self._ledger.note(Finished(item.names, item.places, checksum, proven, values=values))
-        self._arrivals.converted(item.extents)
+        self._arrivals.converted(item.key)
 
     def _sign(self, item: Item) -> None:
         found = self._ledger.find(item.key) if self._ledger is not None else None

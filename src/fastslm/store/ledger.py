@@ -8,8 +8,9 @@ a torn line or bytes that never reached the disk, is noticed and done again.
 from __future__ import annotations
 
 import json
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -53,7 +54,12 @@ def key_of(name: str, *, in_file: bool) -> str:
 
 
 class Ledger:
-    """The journal in one file. Methods may be called from any thread."""
+    """The journal in one file. Methods may be called from any thread.
+
+    Attributes:
+        trusted: keys whose bytes need no further look: made, or looked at, by this process.
+        inherited: those of them that an earlier process made.
+    """
 
     def __init__(self, path: Path, subject: Mapping[str, Any]) -> None:
         """Open a journal, or begin one.
@@ -67,6 +73,7 @@ class Ledger:
         self._known = _read(path, self._subject)
         self._save()
         self.trusted: set[str] = set()
+        self.inherited: set[str] = set()
 
     def find(self, key: str) -> Finished | None:
         """What is noted, not yet compared with the bytes themselves."""
@@ -79,19 +86,32 @@ class Ledger:
             self._put(finished)
             self.trusted.add(finished.key)
 
-    def prove(self, names: Sequence[str]) -> None:
-        """The bytes that these tensors were read from have turned out to be right. Raises OSError."""
-        wanted = set(names)
+    def accept(self, key: str) -> None:
+        """What an earlier process noted is right, and is used."""
         with self._lock:
-            for each in list(self._known.values()):
-                if not each.proven and wanted.issuperset(each.names):
-                    self._put(replace(each, proven=True))
+            if key not in self.trusted:
+                self.trusted.add(key)
+                self.inherited.add(key)
+
+    def prove(self, keys: Iterable[str]) -> None:
+        """The bytes that these were made of have turned out to be right. Raises OSError."""
+        with self._lock:
+            for key in keys:
+                found = self._known.get(key)
+                if found is not None and not found.proven:
+                    self._put(replace(found, proven=True))
+
+    def sync(self) -> None:
+        """Have the journal on the disk itself. Raises OSError."""
+        with self._lock, self._path.open("rb") as file:
+            os.fsync(file.fileno())
 
     def clear(self) -> None:
         """Forget everything. Raises OSError."""
         with self._lock:
             self._known = {}
             self.trusted.clear()
+            self.inherited.clear()
             self._save()
 
     def _save(self) -> None:

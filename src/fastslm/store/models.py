@@ -50,7 +50,7 @@ def exclusive(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     file = folder.parent.parent / ".locks" / f"{folder.parent.name}--{folder.name}.lock"
-    lock = FileLock(file)
+    lock = FileLock(file, thread_local=False)  # a download's helper may take it for the download
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         while not lock.is_locked:
