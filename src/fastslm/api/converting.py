@@ -110,7 +110,22 @@ def at_hand(ref: ModelRef, settings: Settings, progress: ProgressCallback) -> Fe
         raise FileMissing(message, what="model", name=ref.name) from None
 
 
-def make(registry: Registry, entry: Entry, settings: Settings, order: Order) -> Converted:
+@dataclass(frozen=True)
+class HeadStart:
+    """A conversion whose tensors are finished, made while the model was downloaded; its lock is held.
+
+    Attributes:
+        sourceless: files of the source are gone, so that ``work`` has to go on with what it read.
+    """
+
+    work: Work
+    staging: Staging
+    sourceless: bool = False
+
+
+def make(
+    registry: Registry, entry: Entry, settings: Settings, order: Order, head: HeadStart | None = None
+) -> Converted:
     """Convert a downloaded model into the store, unless the same conversion is there already."""
     from fastslm.engine.quality.gate import check_wishes
     from fastslm.engine.usable import is_same
@@ -120,15 +135,21 @@ def make(registry: Registry, entry: Entry, settings: Settings, order: Order) -> 
     entry = registry.advance(entry, "converting")
     with recorded(registry, entry, "conversion"):
         models.remove_leftovers(settings.models_dir)
-        work = prepare(Path(entry.snapshot), replace(order.options, name=entry.name, commit=entry.commit))
+        if head is not None and head.sourceless:
+            work = head.work
+        else:
+            work = prepare(Path(entry.snapshot), replace(order.options, name=entry.name, commit=entry.commit))
         check_wishes(work, order.checks)
         folder = models.folder_path(settings.models_dir, entry.name, entry.commit, work.precision)
         made = Converted(folder)
-        with models.exclusive(folder, lambda: order.progress(_WAITING)):
-            if not is_same(folder, order.options, order.checks):
-                with staged(folder, subject(work, order.checks)) as staging:
-                    made = finish(work, staging, order)
-            size = models.size_bytes(folder)
+        if head is not None and head.staging.target == folder:
+            made = finish(work, head.staging, order)
+        else:
+            with models.exclusive(folder, lambda: order.progress(_WAITING)):
+                if not is_same(folder, order.options, order.checks):
+                    with staged(folder, subject(work, order.checks)) as staging:
+                        made = finish(work, staging, order)
+        size = models.size_bytes(folder)
         registry.advance(entry, "ready", folder=folder, resolved_precision=work.precision, size_bytes=size)
     return made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -43,7 +43,7 @@ def open_registry(settings: Settings, notice: Notice) -> Iterator[Registry]:
 
 
 @contextmanager
-def recorded(registry: Registry, entry: Entry, stage: str) -> Iterator[None]:
+def recorded(registry: Registry, entry: Entry, stage: str | Callable[[BaseException], str]) -> Iterator[None]:
     """Write the failure of a stage into the registry, whatever it is. A name that never existed leaves no entry."""
     try:
         yield
@@ -53,15 +53,25 @@ def recorded(registry: Registry, entry: Entry, stage: str) -> Iterator[None]:
         else:
             stopped = isinstance(error, Cancelled) or not isinstance(error, Exception)
             cause = CANCELLED if stopped else str(error) or type(error).__name__
-            registry.fail(entry, stage=stage, cause=cause)
+            registry.fail(entry, stage=stage if isinstance(stage, str) else stage(error), cause=cause)
         raise
 
 
-def downloaded(registry: Registry, entry: Entry, fetched: Fetched) -> Entry:
-    """Record that the source files are here."""
+def downloaded(registry: Registry, entry: Entry, fetched: Fetched, *, discarded: bool = False) -> Entry:
+    """Record that the source files are here, or all that is wanted of them."""
     commit = fetched.commit or fingerprint(fetched.path)
-    size = sum(path.stat().st_size for path in _files(fetched))
-    return registry.advance(entry, "downloaded", commit=commit, snapshot=fetched.path, size_bytes=size)
+    size = sum(path.stat().st_size for path in _files(fetched) if path.exists())
+    facts: dict[str, str | int | Path] = {"commit": commit, "snapshot": fetched.path, "size_bytes": size}
+    if not discarded:
+        facts["discarded"] = ""
+    return registry.advance(entry, "downloaded", **facts)
+
+
+def discard(fetched: Fetched, settings: Settings) -> None:
+    """Remove what a model's conversion was made of, as far as nobody else needs it. Raises FileSystemError."""
+    from fastslm.hub.forget import forget_weights
+
+    forget_weights(fetched.ref.repo, fetched.commit, fetched.files, settings)
 
 
 def ready_again(registry: Registry, entry: Entry) -> Entry:

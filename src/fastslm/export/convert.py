@@ -85,14 +85,16 @@ def convert_with(
         return _write_texts(source, target_dir, manifest)
 
 
-def convert_tensors(source: ModelSource, target_dir: Path, options: ConvertOptions, course: Course) -> None:
+def convert_tensors(
+    source: ModelSource, target_dir: Path, options: ConvertOptions, progress: ProgressCallback, course: Course
+) -> None:
     """Only what takes long of a conversion: whoever converts into the same folder afterwards finds it done.
 
     Raises as ``convert``, and what ``course.arrivals`` raises.
     """
     target = resolve_target(options.target)
     design = _design(TARGETS[target], source, replace(options, target=target))
-    with _file_errors(target_dir), _filling(design, source, target_dir, silent, course):
+    with _file_errors(target_dir), _filling(design, source, target_dir, progress, course):
         pass
 
 

@@ -54,9 +54,13 @@ def prepare(path: Path, options: ConvertOptions) -> Work:
     ready_made = None if has_weights(path) else _ready_made(path, options)
     if ready_made is not None:
         return ready_made
+    return prepared(open_model(path), options)
+
+
+def prepared(source: ModelSource, options: ConvertOptions) -> Work:
+    """The conversion of a model that was opened. Raises UsageError."""
     from fastslm.export.convert import convert, resolve_precision
 
-    source = open_model(path)
     return Work(
         resolve_precision(options.precision, source.tensors),
         options,

@@ -101,6 +101,13 @@ class Ledger:
                 if found is not None and not found.proven:
                     self._put(replace(found, proven=True))
 
+    def distrust(self) -> None:
+        """Forget what was made of bytes that were not proven. Raises OSError."""
+        with self._lock:
+            self._known = {key: each for key, each in self._known.items() if each.proven}
+            self.trusted &= self._known.keys()
+            self._save()
+
     def sync(self) -> None:
         """Have the journal on the disk itself. Raises OSError."""
         with self._lock, self._path.open("rb") as file:

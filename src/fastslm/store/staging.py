@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslm.errors import Cancelled, NetworkError, StoreError
-from fastslm.store import models
+from fastslm.store import atomic, models
 from fastslm.store.ledger import Ledger
 from fastslm.store.manifest import WEIGHTS_NAME
 
@@ -59,6 +60,15 @@ class Staging:
                     shutil.rmtree(path)
                 else:
                     path.unlink()
+
+    def sync(self) -> None:
+        """Have what is finished, and the note of it, on the disk itself. Raises StoreError."""
+        with _store_errors(self.folder):
+            with (self.model / WEIGHTS_NAME).open("rb") as weights:
+                os.fsync(weights.fileno())
+            self.ledger.sync()
+            atomic.sync_folder(self.model)
+            atomic.sync_folder(self.folder)
 
     def empty(self) -> None:
         """Forget all that was made. Raises StoreError."""
@@ -121,6 +131,26 @@ def subject_of(staging: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def drop(models_dir: Path, name: str) -> int:
+    """Remove what unfinished conversions of a model left and nobody works on; returns the bytes freed."""
+    freed = 0
+    for folder in stagings(models_dir):
+        if subject_of(folder).get("name") == name:
+            with contextlib.suppress(Busy), models.exclusive(place_of(folder), refuse):
+                freed += models.size_bytes(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+    return freed
+
+
+class Busy(StoreError):
+    """Another thread or process is at work on the same model."""
+
+
+def refuse() -> None:
+    """For ``models.exclusive``: whoever cannot have the lock goes without. Raises Busy."""
+    raise Busy("another process converts the same model", path="")
 
 
 def place_of(staging: Path) -> Path:
