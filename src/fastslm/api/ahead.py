@@ -15,13 +15,7 @@ from types import TracebackType
 
 from fastslm.api.converting import HeadStart, Order, subject
 from fastslm.config import Settings
-from fastslm.engine.quality.gate import check_wishes
-from fastslm.engine.usable import is_same
 from fastslm.errors import Cancelled, DiskFull, FastSLMError, FileSystemError, StoreError
-from fastslm.export.convert import convert_tensors
-from fastslm.export.filling import Course
-from fastslm.export.prepare import prepared
-from fastslm.formats import open_model
 from fastslm.formats.arriving import ArrivingFiles, Coming, Doubted
 from fastslm.hub.cache import drop_file, symlinks_work
 from fastslm.hub.client import HubClient
@@ -48,10 +42,10 @@ _OURS = (DiskFull, FileSystemError, StoreError)
 class Ahead:
     """A ``hub.follow.Follower`` that converts. A context manager: at its end nothing runs and no lock is held."""
 
-    def __init__(self, name: str, order: Order, settings: Settings, *, drop: bool = False) -> None:
-        self.at_once = 2 if drop else 0
-        early = drop and order.checks.quality != "always" and order.checks.calibration is None
-        self._name, self._order, self._settings, self._drop = name, order, settings, early
+    def __init__(self, name: str, order: Order, settings: Settings) -> None:
+        self._drop = order.discards and order.checks.quality != "always" and order.checks.calibration is None
+        self.at_once = 2 if self._drop else 0
+        self._name, self._order, self._settings = name, order, settings
         self._stack = ExitStack()
         self._thread: threading.Thread | None = None
         self._files = ArrivingFiles({})
@@ -144,6 +138,8 @@ class Ahead:
 
     def _is_made(self, commit: str) -> bool:
         """Whether a model is here whose source was not kept."""
+        from fastslm.engine.usable import is_same
+
         order = self._order
         entry = Registry(self._settings.registry_file).get(self._name, order.options.precision)
         known = entry is not None and entry.discarded and entry.commit == commit and entry.folder
@@ -246,6 +242,13 @@ class Ahead:
             self._failure = error
 
     def _convert(self, plan: DownloadPlan, client: HubClient) -> None:
+        from fastslm.engine.quality.gate import check_wishes
+        from fastslm.engine.usable import is_same
+        from fastslm.export.convert import convert_tensors
+        from fastslm.export.filling import Course
+        from fastslm.export.prepare import prepared
+        from fastslm.formats import open_model
+
         order, settings = self._order, self._settings
         entrance = outlined(plan, settings, client, self._folder)
         self._texts.wait()

@@ -13,7 +13,7 @@ from fastslm.config import Settings
 from fastslm.errors import FileMissing, OfflineMode, UsageError
 from fastslm.progress import Progress, ProgressCallback, silent
 from fastslm.store.entry import Entry
-from fastslm.store.registry import Registry
+from fastslm.store.registry import Registry, now
 from fastslm.store.staging import Staging, staged
 
 if TYPE_CHECKING:
@@ -43,12 +43,13 @@ class Converted:
 
 @dataclass(frozen=True)
 class Order:
-    """How a conversion is made, and who hears of it."""
+    """How a conversion is made, who hears of it, and whether its source is removed afterwards."""
 
     options: ConvertOptions
     checks: Checks
     progress: ProgressCallback
     notice: Notice
+    discards: bool = False
 
 
 def convert(
@@ -150,7 +151,14 @@ def make(
                     with staged(folder, subject(work, order.checks)) as staging:
                         made = finish(work, staging, order)
         size = models.size_bytes(folder)
-        registry.advance(entry, "ready", folder=folder, resolved_precision=work.precision, size_bytes=size)
+        facts: dict[str, Path | str | int] = {
+            "folder": folder,
+            "resolved_precision": work.precision,
+            "size_bytes": size,
+        }
+        if order.discards:
+            facts["discarded"] = now()
+        registry.advance(entry, "ready", **facts)
     return made
 
 

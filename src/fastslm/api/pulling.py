@@ -15,7 +15,7 @@ from fastslm.errors import UsageError
 from fastslm.progress import ProgressCallback, silent
 from fastslm.store.cancel import heeding
 from fastslm.store.entry import Entry
-from fastslm.store.registry import Registry, now
+from fastslm.store.registry import Registry
 
 if TYPE_CHECKING:
     from fastslm.api.ahead import Ahead
@@ -94,14 +94,14 @@ def pull(
     wishes = Wishes(patterns("include", include), patterns("exclude", exclude))
     settings = settings or Settings.from_environment()
     ref = meant(name, revision, settings)
-    order = Order(wanted, checks, heeding(ref.name, settings, progress), notice)
+    order = Order(wanted, checks, heeding(ref.name, settings, progress), notice, discard_source)
     if discard_source and (ref.kind != "hub" or not convert):
         found = "no conversion" if not convert else f"`{ref.name}`"
         message = f"the source is to be discarded with {found}, expected the conversion of a model from the hub"
         raise UsageError(message, name="discard_source", value=discard_source)
     if not convert:
         return _fetched(ref, wishes, settings, order)
-    with Ahead(ref.name, order, settings, drop=discard_source) as ahead:
+    with Ahead(ref.name, order, settings) as ahead:
         return _pulled(ref, wishes, settings, order, ahead)
 
 
@@ -141,10 +141,9 @@ def _pulled(ref: ModelRef, wishes: Wishes, settings: Settings, order: Order, ahe
                 gates.before_conversion(ref, fetched.path, settings, options)
         remark_on_target(wanted, order.notice)
         made = make(registry, entry, settings, ahead.order, head)
-        entry = registry.get(ref.name, wanted.precision) or entry
-        if ahead.at_once:
+        if order.discards:
             discard(fetched, settings)
-            entry = registry.advance(entry, "ready", discarded=now())
+        entry = registry.get(ref.name, wanted.precision) or entry
     return Pulled(entry, made.path, fetched.wire_bytes, fetched.resumed_bytes, made.tensors, made.reused_tensors)
 
 
