@@ -81,9 +81,7 @@ class Ahead:
         self._folder = outline_path(self._settings.models_dir, self._name, plan.commit)
         self._files = ArrivingFiles(
             {
-                self._folder / file.path: Coming(
-                    (layout.partial(file.digest), layout.pointer(plan.commit, file.path)), file.size
-                )
+                self._folder / file.path: Coming(_places(layout, plan.commit, file), file.size)
                 for file in by_use(weights)
             }
         )
@@ -113,7 +111,7 @@ class Ahead:
 
     def arrived(self, file: PlannedFile, arrival: Arrival) -> None:
         """See ``Follower``."""
-        self._look(file)
+        self._look()
         if self._thread is None or not is_weights(file):
             return
         place = self._folder / file.path
@@ -123,6 +121,7 @@ class Ahead:
 
     def verified(self, file: PlannedFile) -> None:
         """See ``Follower``."""
+        self._look()
         if self._thread is None or not is_weights(file):
             return
         keys = self._files.verified(self._folder / file.path)
@@ -180,7 +179,7 @@ class Ahead:
         """Whether it was the conversion that failed."""
         return error is self._failure
 
-    def _look(self, file: PlannedFile) -> None:
+    def _look(self) -> None:
         """Let small files be read as soon as all of them are here, and hear of a failure."""
         if not self._texts.is_set() and self._plan is not None:
             layout = RepoLayout(self._settings.hub_cache, self._plan.repo)
@@ -274,3 +273,8 @@ class Ahead:
 
     def _note(self, now: Progress) -> None:
         self._now = now
+
+
+def _places(layout: RepoLayout, commit: str, file: PlannedFile) -> tuple[Path, ...]:
+    """Where a file is, one after the other."""
+    return layout.partial(file.digest), layout.blob(file.digest), layout.pointer(commit, file.path)

@@ -107,8 +107,16 @@ def at_hand(ref: ModelRef, settings: Settings, progress: ProgressCallback) -> Fe
     try:
         return fetch_model(ref, replace(settings, offline=True), progress=progress)
     except OfflineMode:
-        message = f"`{ref.name}` is not on this machine, expected a model that was pulled"
-        raise FileMissing(message, what="model", name=ref.name) from None
+        entries = Registry(settings.registry_file).list()
+        day = max((each.discarded[:10] for each in entries if each.name == ref.name), default="")
+    if day:
+        message = (
+            f"the source of `{ref.name}` was removed after its conversion on {day}, expected a model that was "
+            f"pulled again (`fastslm pull {ref.name} --no-convert`)"
+        )
+        raise FileMissing(message, what="source", name=ref.name)
+    message = f"`{ref.name}` is not on this machine, expected a model that was pulled"
+    raise FileMissing(message, what="model", name=ref.name)
 
 
 @dataclass(frozen=True)
