@@ -92,7 +92,7 @@ def convert(
     settings = settings or Settings.from_environment()
     ref = meant(name, None, settings)
     remark_on_target(wanted, notice)
-    fetched = at_hand(ref, settings, progress)
+    fetched = at_hand(ref, precision, settings, progress)
     if output is not None:
         return convert_into(Path(output), fetched, order)
     with open_registry(settings, notice) as registry:
@@ -100,12 +100,12 @@ def convert(
         return make(registry, entry, settings, order).path
 
 
-def at_hand(ref: ModelRef, settings: Settings, progress: ProgressCallback) -> Fetched:
+def at_hand(ref: ModelRef, precision: Precision, settings: Settings, progress: ProgressCallback) -> Fetched:
     """What is on this machine of a model. Raises FileMissing when that is not all."""
-    from fastslm.hub import fetch_model
+    from fastslm.hub import Wishes, fetch_model
 
     try:
-        return fetch_model(ref, replace(settings, offline=True), progress=progress)
+        return fetch_model(ref, replace(settings, offline=True), Wishes(precision=precision), progress)
     except OfflineMode:
         entries = Registry(settings.registry_file).list()
         day = max((each.discarded[:10] for each in entries if each.name == ref.name), default="")

@@ -91,7 +91,8 @@ def pull(
         precision, context_length, target
     )  # refuses what no model can fulfil before anything is fetched
     checks = Checks.read(quality, calibrate, force=force)
-    wishes = Wishes(patterns("include", include), patterns("exclude", exclude))
+    graph = precision if convert else "auto"
+    wishes = Wishes(patterns("include", include), patterns("exclude", exclude), precision=graph)
     settings = settings or Settings.from_environment()
     ref = meant(name, revision, settings)
     order = Order(wanted, checks, heeding(ref.name, settings, progress), notice, discard_source)

@@ -76,7 +76,8 @@ def _ready_made(path: Path, options: ConvertOptions) -> Work | None:
     found = find_readymade(path)
     if found is None:
         return None
-    return Work(PRECISION, options, lambda target, final, progress, _: adopt(found, target, final, progress))
+    wanted = PRECISION if options.precision == "auto" else f"{PRECISION}-{options.precision}"
+    return Work(wanted, options, lambda target, final, progress, _: adopt(found, target, final, progress))
 
 
 def _by_optimum(path: Path, options: ConvertOptions) -> Work:

@@ -50,7 +50,9 @@ def open_outline(path: Path) -> Outline:
 
 def has_weights(path: Path) -> bool:
     """Whether there is something that ``open_model`` takes weights from."""
-    return path.is_file() or any(found for pattern in WEIGHT_PATTERNS for found in path.glob(pattern))
+    if path.is_file():
+        return path.suffix != ".onnx"
+    return any(found for pattern in WEIGHT_PATTERNS for found in path.glob(pattern))
 
 
 def _entrance(path: Path) -> Path:

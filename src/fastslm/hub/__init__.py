@@ -6,7 +6,7 @@ Whatever is complete on disk is used when nobody answers; nothing that is not ve
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastslm.config import Settings
@@ -89,7 +89,7 @@ def plan_model(ref: ModelRef, settings: Settings, wishes: Wishes | None = None) 
 def _complete(wishes: Wishes | None, ref: ModelRef) -> Wishes:
     """The user's wishes, and the file that is part of the name."""
     given = wishes or Wishes()
-    return Wishes(given.include, given.exclude, ref.file) if ref.file else given
+    return replace(given, file=ref.file) if ref.file else given
 
 
 def _open_gate(plan: DownloadPlan, client: HubClient) -> None:
@@ -133,9 +133,9 @@ def _from_cache(ref: ModelRef, kept: Snapshot) -> Fetched:
 
 
 def _entrance(folder: Path, files: tuple[str, ...]) -> Path:
-    """What to open: the only GGUF of a selection, since the folder may hold others; else the folder."""
-    gguf = [name for name in files if name.lower().endswith(".gguf")]
-    return folder / gguf[0] if len(gguf) == 1 else folder
+    """What to open: the only GGUF or graph of a selection, since the folder may hold others; else the folder."""
+    single = [name for name in files if name.lower().endswith((".gguf", ".onnx"))]
+    return folder / single[0] if len(single) == 1 else folder
 
 
 def _local(ref: ModelRef) -> Fetched:
