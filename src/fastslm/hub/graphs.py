@@ -46,7 +46,7 @@ def one_graph(paths: Sequence[str], precision: str = "auto") -> set[str]:
     graphs = [path for path in paths if _stem(path) in PREFERENCE and path.endswith(".onnx") and not _is_foreign(path)]
     if not graphs:
         return set()
-    fitting = [path for path in graphs if precision in ("auto", PRECISIONS[_stem(path)])]
+    fitting = [path for path in graphs if precision in ("auto", _precision(path))]
     if not fitting:
         raise _nothing_fits(graphs, precision)
     chosen = min(fitting, key=_rank)
@@ -57,10 +57,17 @@ def one_graph(paths: Sequence[str], precision: str = "auto") -> set[str]:
 
 
 def _nothing_fits(graphs: Sequence[str], precision: str) -> UsageError:
-    best = {PRECISIONS[_stem(path)]: path for path in sorted(graphs, key=_rank, reverse=True)}
+    best = {_precision(path): path for path in sorted(graphs, key=_rank, reverse=True)}
     there = " and ".join(f"{kind} (`{path}`)" for kind, path in sorted(best.items()))
     message = f"precision is `{precision}`, but the repository has ready-made graphs in {there} only"
     return UsageError(message, name="precision", value=precision, allowed=tuple(sorted(best)))
+
+
+def _precision(path: str) -> str:
+    """What the file's name says, unless one of its folders is named after it, as those of onnxruntime-genai are."""
+    words = path.lower().replace("-", "/").replace("_", "/").split("/")[:-1]
+    named = [word for word in words if word in PRECISIONS.values()]
+    return named[-1] if named else PRECISIONS[_stem(path)]
 
 
 def _stem(path: str) -> str:
