@@ -83,6 +83,29 @@ def store_interleaved(writer: MatrixWriter, first: str, second: str) -> PackedMa
     return PackedMatrix(first, encoding, blocks * BLOCK_ROWS, columns, (region,))
 
 
+def store_stacked(writer: MatrixWriter, stack: Sequence[Sequence[str]]) -> PackedMatrix:
+    """Write matrices of the same shape and encoding one after the other, one at a time.
+
+    Args:
+        stack: the tensor of each matrix, or the two whose blocks alternate in it.
+
+    Returns:
+        The first matrix, whose region holds all of them.
+
+    Raises:
+        ConversionFailed: as ``store_packed``.
+    """
+    infos = [[writer.source.info(name) for name in names] for names in stack]
+    encoding = _packed_encoding(writer.encoding(stack[0][0]), [info for turns in infos for info in turns])
+    (rows, columns), together = infos[0][0].shape, len(stack[0])
+    blocks = together * -(-rows // BLOCK_ROWS)
+    size = _block_bytes(encoding, columns) * blocks
+    region = writer.weights.reserve(size * len(stack))
+    for index, turns in enumerate(infos):
+        _write(writer, [[info] for info in turns], encoding, Region(region.offset + index * size, size))
+    return PackedMatrix(stack[0][0], encoding, rows if together == 1 else blocks * BLOCK_ROWS, columns, (region,))
+
+
 def _packed_encoding(encoding: Encoding, infos: Sequence[TensorInfo]) -> Encoding:
     """A packed block holds an offset where others hold a zero point; one that is free fits better."""
     is_kept = any(IMPORTED.get(info.dtype, (None,))[0] == INT4 for info in infos)
