@@ -174,6 +174,31 @@ void gates_agree_with_their_definitions(const Kernels& kernels) {
         }) < 1e-6);
 }
 
+// How many rows there are must not matter to any of them; widths that are no multiple of a vector are there
+// too.
+void dots_agree_with_double(const Kernels& kernels) {
+  constexpr std::size_t rows = 11;
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  for (const std::size_t width : {1U, 31U, 32U, 100U, 576U}) {
+    std::vector<float> x(width), matrix(rows * width), all(rows), one(1);
+    for (float& each : x) each = normal(random);
+    for (float& each : matrix) each = normal(random);
+    kernels.dots(x.data(), matrix.data(), rows, width, all.data());
+    for (std::size_t r = 0; r < rows; ++r) {
+      double expected = 0, size = 0;
+      for (std::size_t i = 0; i < width; ++i) {
+        const double product = double{x[i]} * double{matrix[r * width + i]};
+        expected += product;
+        size += std::fabs(product);
+      }
+      CHECK(std::fabs(double{all[r]} - expected) <= 1e-6 * size);
+      kernels.dots(x.data(), matrix.data() + r * width, 1, width, one.data());
+      CHECK(std::memcmp(one.data(), all.data() + r, sizeof(float)) == 0);
+    }
+  }
+}
+
 int run_for(Isa isa) {
   const Kernels& kernels = kernels_of(isa);
   std::cout << isa_name(isa) << '\n';
@@ -183,6 +208,7 @@ int run_for(Isa isa) {
       {"activations round to the nearest step",
        [&] { activations_round_to_the_nearest_of_255_steps(kernels); }},
       {"gates agree with their definitions", [&] { gates_agree_with_their_definitions(kernels); }},
+      {"dots agree with double", [&] { dots_agree_with_double(kernels); }},
   });
 }
 
