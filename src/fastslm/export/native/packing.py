@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fastslm import _native, ops
 from fastslm.errors import ConversionFailed
 from fastslm.export.encoding import IMPORTED, INT4, INT4_OFFSETS, Encoding, Planes, encode_rows
-from fastslm.export.matrices import CHUNK_WEIGHTS, MatrixWriter, StoredMatrix
+from fastslm.export.matrices import CHUNK_WEIGHTS, MatrixWriter, StoredMatrix, common_order
 from fastslm.export.quantize import BLOCK, Bytes, Floats
 from fastslm.export.weights import Region
 from fastslm.formats.source import TensorInfo
@@ -60,8 +60,10 @@ def store_packed(writer: MatrixWriter, *names: str, is_embedding: bool = False) 
 
     Raises:
         ConversionFailed: a tensor holds NaN or infinity, or needs a scale beyond float16.
+        UnsupportedModel: they want their inputs in different orders.
     """
     infos = [writer.source.info(name) for name in names]
+    common_order(infos)
     encoding = _packed_encoding(writer.encoding(names[0], is_embedding=is_embedding), infos)
     rows, columns = sum(info.shape[0] for info in infos), infos[0].shape[1]
     region = writer.weights.reserve(_block_bytes(encoding, columns) * -(-rows // BLOCK_ROWS))
