@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastslm import _native
 from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.export.convert import convert
 from fastslm.export.encoding import INT4, choose_encoding, encode_rows
+from fastslm.export.matrices import MatrixWriter
+from fastslm.export.native.packing import store_packed
 from fastslm.export.options import ConvertOptions
+from fastslm.export.weights import WeightsFile
 from fastslm.formats import open_model
 from fastslm.formats.prequantized.settings import Settings, plain, read_settings
 from fastslm.formats.prequantized.tensors import PrequantizedTensors
@@ -89,6 +94,21 @@ def test_every_weight_is_kept_bit_for_bit(method: str, group_size: int, inputs: 
     points = np.stack([kept_zeros & 15, kept_zeros >> 4], axis=-1).reshape(11, -1)[:, : inputs // 32]
     blocks = values.reshape(11, -1, 32).astype(np.float32) - points[..., None].astype(np.float32)
     np.testing.assert_array_equal((blocks * kept_scales[..., None]).reshape(11, inputs), expected[5:])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_our_operators_get_the_same_numbers(method: str, tmp_path: Path) -> None:
+    """Zero points included: a packed unit holds them as whole numbers."""
+    codes, zeros, scales = numbers(40, 128, 64)
+    parts = {name: value for name, (_, value) in named("x", module(method, codes, zeros, scales)).items()}
+    source = PrequantizedTensors(Memory(parts), settings_of(method, 64))
+    with WeightsFile(tmp_path / "data") as weights, ThreadPoolExecutor(1) as pool:
+        stored = store_packed(MatrixWriter(source, weights, "exact", pool, lambda name: None), "x.weight")
+    packed = np.fromfile(tmp_path / "data", np.uint8)[stored.region.offset :][: stored.region.size_bytes]
+    kept = _native.unpack_linear(packed, (40, 128), bits=4, group=32, has_offsets=True)
+    scale, shift = (np.repeat(each, 32, axis=1) for each in kept[1:])
+    assert stored.attributes["offsets"] == 2
+    np.testing.assert_array_equal(scale * (kept[0] + shift), dequantized(codes, zeros, scales, np.arange(128) // 64))
 
 
 @given(st.sampled_from(METHODS), st.integers(0, 99), st.integers(0, 24), st.integers(0, 24))

@@ -1,7 +1,8 @@
 """Matrices for our own operators: encoded rows laid out in packed units, as ``_native.pack_linear`` does it.
 
 Law: chunks start at multiples of 32 rows, so that each is a run of whole blocks; memory stays bounded as in
-``matrices``. Zero points and the minima of Q4_1 become float16 offsets: weight = scale * code + offset.
+``matrices``. The minima of Q4_1 are float16 offsets, weight = scale * code + offset; zero points are offsets that count
+in scales, weight = scale * (code + offset). Both keep every number of the file.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from fastslm.formats.source import TensorInfo
 
 BLOCK_ROWS = 32
 """Rows of one packed block."""
+
+SCALED = 2
+"""Value of the operators' attribute ``offsets`` for those that count in scales."""
 
 LARGEST_SCALE = 65504
 """Largest number of float16, as which scales and offsets are stored."""
@@ -50,7 +54,7 @@ class PackedMatrix(StoredMatrix):
             "N": self.rows,
             "bits": self.encoding.bits,
             "group_size": BLOCK,
-            "offsets": int(self.has_offsets),
+            "offsets": SCALED if self.encoding.has_zeros else int(self.encoding.has_offsets),
             "layout": ops.layout_version(),
         }
 
@@ -173,7 +177,7 @@ def _plain(planes: Planes, encoding: Encoding) -> tuple[Bytes, Floats, Floats]:
         return codes, scales, _half(planes[2] - np.float32(8) * scales)
     if encoding.has_zeros:
         zeros = _unpack4(np.asarray(planes[2], np.uint8))[:, : scales.shape[1]]
-        return codes, scales, -zeros.astype(np.float32) * scales
+        return codes, scales, -zeros.astype(np.float32)
     return codes, scales, np.empty(0, np.float32)
 
 
