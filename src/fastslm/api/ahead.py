@@ -6,6 +6,7 @@ verified; when a file is doubted it is thrown away, and everything is converted 
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -64,6 +65,8 @@ class Ahead:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop()
         self._stack.__exit__(kind, error, at)
+        if self._thread is not None and (kind is None or not self._drop):
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     # What the download says.
 
@@ -100,14 +103,13 @@ class Ahead:
             return
         yield [file for file in files if not is_weights(file)]
         self._texts.set()
-        self._until(lambda: self._files.is_planned)
-        before: list[PlannedFile] = []
+        self._until(lambda: self._files.is_planned or self._files.is_starving)
+        kept: list[PlannedFile] = []
         for file in weights:
             if not self._is_used_up(file):
                 yield [file]
-                self._let_go(before)
-                before = [file]
-        self._let_go(before)
+                kept = [*self._let_go(kept), file]
+        self._let_go(kept)
 
     def arrived(self, file: PlannedFile, arrival: Arrival) -> None:
         """See ``Follower``."""
@@ -222,15 +224,20 @@ class Ahead:
     def _is_used_up(self, file: PlannedFile) -> bool:
         return self._thread is not None and self._files.is_used_up(self._folder / file.path)
 
-    def _let_go(self, files: Sequence[PlannedFile]) -> None:
-        """Drop files whose tensors are converted, once these are on the disk itself."""
+    def _let_go(self, files: Sequence[PlannedFile]) -> list[PlannedFile]:
+        """Drop files whose tensors are converted, once these are on the disk itself; returns those that are needed
+        together with files that are still to come.
+        """
+        kept = []
         for file in files:
-            self._until(lambda file=file: self._is_used_up(file))  # type: ignore[misc]
+            self._until(lambda file=file: self._is_used_up(file) or self._files.is_starving)  # type: ignore[misc]
             if not self._is_used_up(file) or self._start is None or self._plan is None:
-                return
+                kept.append(file)
+                continue
             self._start.staging.sync()
             layout = RepoLayout(self._settings.hub_cache, self._plan.repo)
             self.dropped_bytes += drop_file(layout, self._plan.commit, file.path)
+        return kept
 
     # The thread.
 

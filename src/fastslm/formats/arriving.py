@@ -58,6 +58,7 @@ class ArrivingFiles:
         self._change = threading.Condition()
         self._end: Exception | None = None
         self.is_shaken = False
+        self._vain_looks = 0
         self.is_planned = False
 
     # What the download says.
@@ -65,8 +66,9 @@ class ArrivingFiles:
     def arrived(self, path: Path, ready: int) -> None:
         """So much of a file's beginning is here."""
         with self._change:
-            self._coming[path].ready = max(ready, self._coming[path].ready)
-            self._change.notify_all()
+            if ready > self._coming[path].ready:
+                self._coming[path].ready = ready
+                self._news()
 
     def doubt(self, path: Path) -> None:
         """What was read of a file may be wrong: whoever reads begins again, and waits for the whole file."""
@@ -80,7 +82,7 @@ class ArrivingFiles:
         """A file is complete and right. Returns the keys of what was made of verified files alone."""
         with self._change:
             self._coming[path].verified = True
-            self._change.notify_all()
+            self._news()
             if self.is_shaken:  # what was made may have been made of other bytes
                 return []
         return [key for key, extents in list(self._keys.items()) if self.is_proven(extents)]
@@ -117,6 +119,7 @@ class ArrivingFiles:
         """Until something has changed, or for a moment. Raises what the reading was stopped for."""
         with self._change:
             self.check()
+            self._vain_looks += 1
             self._change.wait(POLL_S)
             self.check()
 
@@ -175,6 +178,15 @@ class ArrivingFiles:
         end = _header_bytes(path)
         if not np.array_equal(self.part(Extent(path, 0, end)), map_file(path)[:end]):
             raise Doubted(f"the header of `{path.name}` is not the one that was looked at before")
+
+    @property
+    def is_starving(self) -> bool:
+        """Whether nothing can be done with what is here: it was looked at twice since the last news."""
+        return self._vain_looks > 1
+
+    def _news(self) -> None:
+        self._vain_looks = 0
+        self._change.notify_all()
 
     def _is_here(self, extent: Extent) -> bool:
         found = self._coming.get(extent.path)

@@ -20,6 +20,7 @@ from fastslm.hub import cache
 from fastslm.hub.disk.inventory import blobs, pointers, repositories, target
 from fastslm.hub.disk.partials import partials
 from fastslm.hub.layout import RepoLayout, file_errors
+from fastslm.hub.look import outline
 from fastslm.store import models, staging
 from fastslm.store.atomic import process_is_alive
 from fastslm.store.manifest import MANIFEST_NAME
@@ -52,7 +53,7 @@ def collect(settings: Settings, *, with_partials: bool = False) -> tuple[Item, .
     found = [*_leftovers(settings), *_unknown_conversions(settings)]
     for layout in repositories(settings.hub_cache):
         found += [*_orphans(layout), *_scratch(layout)]
-    found += _stagings(settings, unfinished=with_partials)
+    found += [*_stagings(settings, unfinished=with_partials), *_outlines(settings)]
     if with_partials:
         found += _partials(settings)
     return tuple(sorted(found, key=lambda item: item.path))
@@ -128,6 +129,13 @@ def _stagings(settings: Settings, *, unfinished: bool) -> Iterator[Item]:
         if _is_old(folder / staging.LEDGER, folder) and (unfinished or not is_awaited):
             lock = models.lock_path(staging.place_of(folder))
             yield Item(folder, models.size_bytes(folder), "left by an interrupted conversion", lock=lock)
+
+
+def _outlines(settings: Settings) -> Iterator[Item]:
+    """Headers of models that are not being converted any more."""
+    for folder in settings.models_dir.glob(f"*/.*{outline.SUFFIX}"):
+        if folder.is_dir() and _is_old(folder) and not any(folder.parent.glob(f".*{staging.SUFFIX}")):
+            yield Item(folder, models.size_bytes(folder), "left by an interrupted conversion")
 
 
 def _orphans(layout: RepoLayout) -> Iterator[Item]:
