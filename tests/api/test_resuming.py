@@ -44,9 +44,10 @@ def counted(self, finished):
         os.kill(os.getpid(), signal.SIGKILL)
 
 def dropped(self, files):
-    let_go(self, files)
+    kept = let_go(self, files)
     if when == "drop" and files:
         os.kill(os.getpid(), signal.SIGKILL)
+    return kept
 
 Ledger.note, Ahead._let_go = counted, dropped
 settings = replace(Settings.from_environment(), endpoint=endpoint)

@@ -78,7 +78,7 @@ class Ahead:
         layout = RepoLayout(self._settings.hub_cache, plan.repo)
         readable = all(path.lower().endswith(OUTLINED) for path in paths)
         is_worth_it = self._order.checks.calibration is None and sum(file.size for file in weights) >= WORTH_BYTES
-        if not readable or not is_worth_it or not symlinks_work(layout.partials):
+        if not weights or not readable or not is_worth_it or not symlinks_work(layout.partials):
             return
         self._plan = plan
         self._folder = outline_path(self._settings.models_dir, self._name, plan.commit)
