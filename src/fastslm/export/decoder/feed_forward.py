@@ -2,8 +2,7 @@
 
 A mixture hands each expert only the tokens that chose it. An expert that nobody chose gets none, and its matrices are
 not read. ONNX Runtime's QMoE (1.23 to 1.31) is no alternative on the CPU: it unpacks every chosen matrix at every call,
-which takes ten times as long for one token, always normalises the shares, and knows no offsets and, up to 1.23, no zero
-points.
+always normalises the shares, and knows no offsets and, up to 1.23, no zero points.
 """
 
 from __future__ import annotations
