@@ -26,8 +26,8 @@ PackedFormat read_format(const Info& info, const std::string& prefix) {
     throw OpError("attribute `" + prefix + "group_size` is " + std::to_string(group) +
                   ", expected 32, 64 or 128");
   }
-  const bool has_offsets = info.integer_or((prefix + "offsets").c_str(), 0, 0, 1) == 1;
-  return {static_cast<int>(bits), static_cast<int>(group), has_offsets};
+  const auto offsets = info.integer_or((prefix + "offsets").c_str(), 0, 0, 2);
+  return {static_cast<int>(bits), static_cast<int>(group), offsets != 0, offsets == 2};
 }
 
 }  // namespace
@@ -75,7 +75,8 @@ PackedView PackedWeight::checked(const Tensor& tensor) const {
           inputs_ / static_cast<std::size_t>(format_.group),
           format_.bits,
           format_.group,
-          format_.has_offsets};
+          format_.has_offsets,
+          format_.scales_offsets};
 }
 
 std::size_t rows_of(const Tensor& x, std::size_t inputs) {

@@ -46,13 +46,14 @@ struct Product {
   std::size_t width() const { return blocks * 32; }
   PackedView view() {
     return {packed.data(), format.unit_bytes(), format.code_bytes(), groups(),
-            format.bits,   format.group,        format.has_offsets};
+            format.bits,   format.group,        format.has_offsets,  format.scales_offsets};
   }
   int zero() const { return format.has_offsets ? 0 : (format.bits == 4 ? 8 : 128); }
 
   double weight(std::size_t n, std::size_t k) const {
     const std::size_t g = n * groups() + k / static_cast<std::size_t>(format.group);
-    const double offset = format.has_offsets ? double{plain.offsets[g]} : 0.0;
+    double offset = format.has_offsets ? double{plain.offsets[g]} : 0.0;
+    if (format.scales_offsets) offset *= double{plain.scales[g]};
     return double{plain.scales[g]} * (plain.codes[n * inputs + k] - zero()) + offset;
   }
 };
@@ -94,14 +95,15 @@ std::vector<float> by_tiles(const Kernels& kernels, Product& of, const Activatio
   return y;
 }
 
-const std::array<PackedFormat, 8> kFormats{{{4, 32, false},
+const std::array<PackedFormat, 9> kFormats{{{4, 32, false},
                                             {4, 32, true},
                                             {4, 64, false},
                                             {4, 128, true},
                                             {8, 32, false},
                                             {8, 32, true},
                                             {8, 64, true},
-                                            {8, 128, false}}};
+                                            {8, 128, false},
+                                            {4, 32, true, true}}};
 
 // Integer sums are exact; 2^-20 covers a float32 addition and multiplication per group.
 void products_agree_with_double(const Kernels& kernels) {

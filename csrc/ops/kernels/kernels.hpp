@@ -32,6 +32,7 @@ struct PackedView {
   int bits;
   int group;
   bool has_offsets;
+  bool scales_offsets;
 };
 
 // One block of 32 rows of a matrix with a byte per code, [group][input / 4][32][4], and float32 scales.

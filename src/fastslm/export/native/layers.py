@@ -44,9 +44,8 @@ class NativeLayers(Layers):
         """See ``Layers``."""
         if not isinstance(stored, PackedMatrix):
             return super().linear(name, stored, x, bias)
-        return self.graph.node(
-            "QLinear", [x, packed_units(self.graph, stored), bias], name, domain=DOMAIN, **stored.attributes
-        )
+        operands = [self.in_column_order(stored.name, x), packed_units(self.graph, stored), bias]
+        return self.graph.node("QLinear", operands, name, domain=DOMAIN, **stored.attributes)
 
     def gated(self, kind: Activation, gate: Linear, up: Linear, x: str) -> str:
         """See ``Layers``."""
@@ -55,6 +54,7 @@ class NativeLayers(Layers):
         gates, values = gate.weights[0].key, up.weights[0].key
         stored = store_interleaved(self.matrices, gates, values)
         options = {"activation": GATES[kind], "width": self.matrices.source.info(gates).shape[0]}
+        x = self.in_column_order(gates, x)
         operands = [x, packed_units(self.graph, stored), self._interleaved_bias(gate, up)]
         return self.graph.node("QGateUp", operands, f"{up.name}/gated", domain=DOMAIN, **stored.attributes, **options)
 
@@ -75,9 +75,9 @@ class NativeLayers(Layers):
 
     def _are_alike(self, gate: Linear, up: Linear) -> bool:
         """Whether two layers can be one operator."""
-        encodings = {self.matrices.encoding(weight.key) for each in (gate, up) for weight in each.weights}
+        kinds = {self.matrices.kind(weight.key) for each in (gate, up) for weight in each.weights}
         is_simple = len(gate.weights) == len(up.weights) == 1 and len(gate.biases) == len(up.biases)
-        return is_simple and len(encodings) == 1 and encodings.pop().is_quantized
+        return is_simple and len(kinds) == 1 and kinds.pop()[0].is_quantized
 
     def _interleaved_bias(self, gate: Linear, up: Linear) -> str:
         """Both biases, block by block in turn, as the rows of the matrix lie."""

@@ -36,18 +36,19 @@ def add_packed_mixture(layers: Layers, mixture: Mixture, x: str) -> str:
 
 
 def _fits(layers: Layers, experts: Sequence[FeedForward]) -> bool:
-    """Whether the operator can have these experts: gated, without biases, quantised alike."""
-    encoding, kinds = layers.matrices.encoding, set()
+    """Whether the operator can have these experts: gated, without biases, quantised alike, inputs as they lie."""
+    kind_of, kinds = layers.matrices.kind, set()
     for expert in experts:
         parts = (expert.gate, expert.up, expert.down)
         if any(part is None or part.biases or len(part.weights) != 1 for part in parts):
             return False
-        kinds.add(tuple(encoding(_key(part)) for part in parts if part))
+        kinds.add(tuple(kind_of(_key(part)) for part in parts if part))
     activations = {expert.activation for expert in experts}
     if len(kinds) != 1 or len(activations) != 1 or not activations <= set(GATES):
         return False
     gate, up, down = kinds.pop()
-    return gate == up and gate.is_quantized and down.is_quantized
+    in_order = all(order is None for _, order in (gate, up, down))
+    return in_order and gate == up and gate[0].is_quantized and down[0].is_quantized
 
 
 def _key(linear: Linear) -> str:
