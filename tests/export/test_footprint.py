@@ -9,6 +9,7 @@ import pytest
 
 from fastslm.errors import FormatError
 from fastslm.export.convert import convert
+from fastslm.export.decoder.feed_forward import EXPERTS_READ
 from fastslm.export.footprint import LOOKED_UP, measure, read_footprint
 from fastslm.export.options import ConvertOptions
 from fastslm.formats import open_model, open_outline
@@ -85,6 +86,16 @@ def test_a_token_reads_the_experts_that_it_goes_to(variant: str, target: str, pr
     assert experts > others / 2
     assert found.streamed_bytes == pytest.approx(others + experts / 2, abs=200)
     assert found.row_bytes > 0
+
+
+@pytest.mark.parametrize("text", ["", "many", "8/2", "0/8", "1/0", "2/8/4", "1e9", "9" * 50])
+def test_a_part_of_experts_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    """A folder may come from a stranger."""
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], []))
+    onnx.helper.set_model_props(model, {EXPERTS_READ: text})
+    onnx.save(model, tmp_path / GRAPH_NAME)
+    with pytest.raises(FormatError, match="`experts_read` is "):
+        read_footprint(tmp_path, ModelKind("mixtral", "int4", "native"), 1)
 
 
 def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
