@@ -7,23 +7,23 @@ needs a row in a table here at most.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from fastslm import ops
 from fastslm.errors import FormatError
 from fastslm.export.decoder.feed_forward import EXPERTS_READ
 from fastslm.export.families import family_of
+from fastslm.export.filling import Recorder
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
-from fastslm.export.matrices import MatrixWriter, check_tensors
+from fastslm.export.matrices import check_tensors
 from fastslm.export.options import MAX_CONTEXT, ConvertOptions
 from fastslm.export.targets import TARGETS, resolve_target
 from fastslm.export.weights import Region, WeightsFile
@@ -90,7 +90,7 @@ def measure(outline: Outline, options: ConvertOptions) -> Footprint:
     weights = _Counter()
     graph = Graph(weights)
     with ThreadPoolExecutor(1) as idle:
-        matrices = _Shapes(outline.tensors, weights, options.precision, idle, _ignore)
+        matrices = Recorder(outline.tensors, weights, options.precision, idle, _ignore)
         family.build(shape, graph, matrices, TARGETS[target])
     kind = ModelKind(str(outline.config["model_type"]), options.precision, target)
     return examine(graph.model(), kind, shape.context_length)
@@ -239,19 +239,6 @@ class _Counter(WeightsFile):
 
     def write(self, region: Region, start: int, array: npt.NDArray[Any]) -> None:
         """Nothing is kept."""
-
-
-@dataclass(frozen=True)
-class _Shapes(MatrixWriter):
-    """Gives matrices their place and vectors their length, and reads neither."""
-
-    def spread(self, work: Callable[[slice], None], chunks: Iterable[slice]) -> None:
-        """Nothing is done."""
-
-    def vector(self, *names: str) -> npt.NDArray[np.float32]:
-        """Zeros."""
-        shapes = [self.source.info(name).shape for name in names]
-        return np.zeros((sum(shape[0] for shape in shapes), *shapes[0][1:]), np.float32)
 
 
 def _mapped(uses: Sequence[_Use]) -> dict[str, int]:
