@@ -21,7 +21,7 @@ from fastslm.formats.mapping import ModelFile, Opener
 from fastslm.formats.source import ModelSource
 
 SPLIT_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
-MAX_SPLITS, MAX_EXPERTS = 1000, 1024
+MAX_SPLITS, MAX_EXPERTS, MAX_PLACED = 1000, 1024, 200_000
 
 
 def open_gguf(path: Path, opener: Opener = ModelFile) -> ModelSource:
@@ -114,6 +114,8 @@ def _placements(
             }
         else:
             placed[translated] = Placement(header, _as_matrix(translated, tensor), order, added)
+        if len(placed) > MAX_PLACED:
+            raise FormatError(f"the model has more than {MAX_PLACED} matrices", subject=name, expected=MAX_PLACED)
     if not placed:
         raise UnsupportedModel("the model has no tensors", feature="tensors")
     return placed
