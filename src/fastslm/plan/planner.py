@@ -106,7 +106,7 @@ def _plan_converted(ref: ModelRef, settings: Settings, options: PlanOptions) -> 
 
 def _assemble(bare: _Bare, prints: dict[str, Footprint], settings: Settings, options: PlanOptions) -> Plan:
     file = MachineFile(settings.machine_file)
-    here = _machine(settings, file)
+    here = _machine(settings, file, speed=options.speed)
     context = prints[bare.chosen].context_length
 
     def estimate(footprint: Footprint) -> Estimate:
@@ -187,11 +187,12 @@ def _is_converted(bare: _Bare, settings: Settings) -> bool:
     return False
 
 
-def _machine(settings: Settings, file: MachineFile) -> Machine:
+def _machine(settings: Settings, file: MachineFile, *, speed: bool) -> Machine:
     here = machine.inspect()
     bandwidth = None
     with suppress(StoreError):  # a home that cannot be written only costs the figure
-        bandwidth = measured_bandwidth(file, settings.threads or here.threads, here.available_bytes)
+        if speed:
+            bandwidth = measured_bandwidth(file, settings.threads or here.threads, here.available_bytes)
     download, models = _existing(settings.hub_cache), _existing(settings.models_dir)
     return Machine(
         memory_bytes=here.memory_bytes,
