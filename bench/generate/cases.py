@@ -10,6 +10,7 @@ from typing import Literal
 LARGE, SMALL, THIRD, DEMO = "llama-3.2-1b", "qwen2.5-0.5b", "qwen3-1.7b", "demo"
 OURS = ("fastslm", "fastslm int4-fast")
 ROWS = (*OURS, "onnxruntime-genai", "llama.cpp Q4_0")
+GRAPHS = ("fastslm", "stock ONNX Runtime")
 LONG = (*OURS, "onnxruntime-genai", "llama.cpp Q4_0", "OpenVINO GenAI")
 
 
@@ -20,7 +21,8 @@ class Case:
     Attributes:
         shape: of the model.
         kind: ``speed`` (prompts and answers by turns), ``start`` (loading, each in a fresh process), ``pair`` (memory
-            of two processes), ``whole`` (the command line from start to end).
+            of two processes), ``whole`` (the command line from start to end), ``operators`` (the time of each in
+            our graphs: in the prompt without ``tokens``, else in one token behind it).
         prompt: its length in tokens.
         tokens: written behind it.
         repeat: rounds.
@@ -32,7 +34,7 @@ class Case:
     """
 
     shape: str
-    kind: Literal["speed", "start", "pair", "whole"] = "speed"
+    kind: Literal["speed", "start", "pair", "whole", "operators"] = "speed"
     prompt: int = 512
     tokens: int = 32
     repeat: int = 3
@@ -45,16 +47,19 @@ class Case:
 
 CASES: Mapping[str, Case] = MappingProxyType(
     {
-        "0.5b": Case(SMALL, repeat=5, more=("fastslm avx2",)),
+        "0.5b": Case(SMALL, repeat=5, more=("OpenVINO without AMX", "fastslm avx2")),
         "0.5b rows": Case(SMALL, prompt=32, tokens=16, repeat=5, rows=(1, 2, 4, 8), peers=OURS),
-        "1b": Case(LARGE, tokens=24),
+        "1b": Case(LARGE, tokens=24, more=("OpenVINO without AMX",)),
         "0.5b memory": Case(SMALL, "pair", tokens=8),
         "whole": Case(DEMO, "whole", repeat=7, peers=("fastslm",)),
         "0.5b long": Case(SMALL, prompt=8192, tokens=24, repeat=1, peers=LONG),
+        "0.5b operators, prompt": Case(SMALL, "operators", tokens=0, peers=GRAPHS),
+        "0.5b operators, answer": Case(SMALL, "operators", tokens=1, repeat=9, rows=(1, 4, 8), peers=GRAPHS),
+        "0.5b operators, long": Case(SMALL, "operators", prompt=8192, tokens=1, repeat=9, peers=GRAPHS),
         "0.5b 32": Case(SMALL, prompt=32, repeat=5),
         "0.5b 2048": Case(SMALL, prompt=2048, tokens=24),
         "0.5b one thread": Case(SMALL, threads=1),
-        "0.5b isa": Case(SMALL, peers=("fastslm", "stock ONNX Runtime"), more=("isa",)),
+        "0.5b isa": Case(SMALL, peers=GRAPHS, more=("isa",)),
         "0.5b rows 512": Case(SMALL, tokens=16, rows=(1, 2, 4, 8), peers=ROWS),
         "0.5b start": Case(SMALL, "start"),
         "0.5b cold": Case(SMALL, "start", cold=True),
@@ -68,5 +73,15 @@ CASES: Mapping[str, Case] = MappingProxyType(
         "demo start": Case(DEMO, "start"),
     }
 )
-MAIN = ("0.5b", "0.5b rows", "1b", "0.5b memory", "whole", "0.5b long")
-"""What the table of ``judge`` needs."""
+MAIN = (
+    "0.5b",
+    "0.5b rows",
+    "1b",
+    "whole",
+    "0.5b operators, prompt",
+    "0.5b operators, answer",
+    "0.5b operators, long",
+    "0.5b memory",
+    "0.5b long",
+)
+"""What the table of ``judge`` and the plots need."""

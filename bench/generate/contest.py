@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.generate import memory
+from bench.generate import memory, operators
 from bench.generate.cases import Case
 from bench.generate.contestant import Contestant, Failure
 from bench.generate.figures import Figure
@@ -57,7 +57,8 @@ class Setup:
 
 def run(case: Case, setup: Setup) -> Iterator[Figure]:
     """The figures of a case, as they come."""
-    return {"speed": _speed, "start": _start, "pair": _pair, "whole": _whole}[case.kind](case, setup)
+    kinds = {"speed": _speed, "start": _start, "pair": _pair, "whole": _whole, "operators": _operators}
+    return kinds[case.kind](case, setup)
 
 
 @dataclass
@@ -174,3 +175,11 @@ def _whole(case: Case, setup: Setup) -> Iterator[Figure]:
             yield Figure(case.shape, case.threads, 0, 1, "whole", "fastslm", seconds, failed)
         if failed:
             return
+
+
+def _operators(case: Case, setup: Setup) -> Iterator[Figure]:
+    what = "operator in an answer" if case.tokens else "operator in a prompt"
+    for peer, files in setup.peers(case).items():
+        for rows in case.rows:
+            for name, milliseconds in operators.times(files, case, rows).items():
+                yield Figure(case.shape, case.threads, case.prompt, rows, what, peer.name, milliseconds, part=name)

@@ -26,11 +26,13 @@ UNITS = MappingProxyType(
         "bandwidth": "GB/s",
         "memory read": "GB/s",
         "share": "%",
+        "operator in a prompt": "ms",
+        "operator in an answer": "ms",
     }
 )
 """What is measured. ``first token``: from the request to load to the first token behind a prompt of 32; ``process``:
 an interpreter with its imports; ``step``: one token for each row; ``memory read``: weights, keys and values of a step
-over its time; ``share``: that over the bandwidth of the same round."""
+over its time; ``share``: that over the bandwidth of the same round; of operators ``part`` has the name."""
 
 RATES = frozenset({"prefill", "decode", "bandwidth", "memory read", "share"})
 """More is better; of everything else less is."""
@@ -48,6 +50,7 @@ class Figure:
     peer: str
     value: float
     failed: str = ""
+    part: str = ""
 
 
 def read(paths: Iterable[Path]) -> tuple[dict[str, Any], list[Figure]]:
@@ -82,10 +85,16 @@ def table(figures: Sequence[Figure]) -> list[str]:
         shape, threads, prompt, rows, what = case
         own = [f for f in figures if (f.shape, f.threads, f.prompt, f.rows, f.what) == case]
         title = [shape, f"{threads} threads", f"prompt {prompt}" if prompt else "", f"{rows} rows" if rows > 1 else ""]
-        lines.append(f"{what} ({UNITS[what]}): {', '.join(filter(None, title))}")
-        peers = dict.fromkeys(f.peer for f in own)
-        lines += [f"  {peer:22} {_figures([f for f in own if f.peer == peer], own)}" for peer in peers]
+        lines.append(f"{what} ({UNITS.get(what, 'ms')}): {', '.join(filter(None, title))}")
+        for peer, part in dict.fromkeys((f.peer, f.part) for f in own):
+            each = [f for f in own if (f.peer, f.part) == (peer, part)]
+            lines.append(f"  {peer:22} " + (_part(each, own) if part else _figures(each, own)))
     return lines
+
+
+def _part(own: Sequence[Figure], all_: Sequence[Figure]) -> str:
+    whole = sum(figure.value for figure in all_ if figure.peer == own[0].peer)
+    return f"{own[0].part:32} {own[0].value:9.2f} ({own[0].value / whole:.1%})"
 
 
 def _figures(own: Sequence[Figure], all_: Sequence[Figure]) -> str:

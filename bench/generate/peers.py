@@ -71,11 +71,22 @@ def forced(isa: str) -> Peer:
     return Peer(f"fastslm {isa}", "fastslm", "int4", variables=(("FASTSLM_ISA", isa),))
 
 
+WITHOUT_AMX = Peer(
+    "OpenVINO without AMX",
+    "openvino",
+    "openvino",
+    "openvino",
+    variables=(("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"),),
+    several=False,
+)
+"""What it does on processors that have no matrix unit, which most have not; on request only."""
+
+
 def known() -> dict[str, Peer]:
     """All of them by name, with one for each instruction set of this machine."""
     from fastslm.ops import available_isas
 
-    return {peer.name: peer for peer in (*PEERS, *map(forced, available_isas()))}
+    return {peer.name: peer for peer in (*PEERS, WITHOUT_AMX, *map(forced, available_isas()))}
 
 
 def interpreters(wishes: Sequence[str]) -> dict[str, str]:

@@ -30,7 +30,8 @@ class Engine:
             session.is_busy = lambda: False
         manifest = ModelManifest.read(folder)
         if load.rows > 1:
-            self._one, self._batch = None, Batch(folder, manifest, load)
+            session_ = open_graph(folder / GRAPH_NAME, load.threads, with_ours=manifest.target == "native")
+            self._one, self._batch = None, Batch(session_, manifest, load.rows, load.context)
         else:
             self._one = OrtSession(folder, manifest, SessionOptions(load.threads, load.context))
             self._cache = self._one.new_cache()
@@ -46,33 +47,33 @@ class Engine:
 class Batch:
     """Sequences of equal length side by side, keys and values written in place."""
 
-    def __init__(self, folder: Path, manifest: ModelManifest, load: Load) -> None:
+    def __init__(self, session: Any, manifest: ModelManifest, rows: int, context: int) -> None:
         native = manifest.target == "native"
-        self._session = open_graph(folder / GRAPH_NAME, load.threads, with_ours=native)
+        self._session = session
         row = cache_row_bytes(DEFAULT_CACHE_FORMAT, manifest.head_dim) if native else manifest.head_dim
-        shape = (load.rows, manifest.num_kv_heads, load.context, row)
+        shape = (rows, manifest.num_kv_heads, context, row)
         kind = np.uint8 if native else np.float32
         self._caches = {
             f"{layer}.{name}": np.zeros(shape, kind)
             for layer in range(manifest.num_layers)
             for name in ("key", "value")
         }
-        self._rows, self._vocab_size = load.rows, manifest.vocab_size
+        self._rows, self._vocab_size = rows, manifest.vocab_size
 
     def generate(self, prompts: Prompts, tokens: int) -> tuple[float, list[float]]:
         """See ``worker.Engine``."""
         began = time.perf_counter()
         for first, stop in chunks(0, prompts.shape[1], measure.CHUNK_TOKENS):
-            best = self._step(stop - first)(prompts[:, first:stop], first)
+            best = self.step(stop - first)(prompts[:, first:stop], first)
         prefill = time.perf_counter() - began
-        steps, step = [], self._step(1)
+        steps, step = [], self.step(1)
         for position in range(prompts.shape[1], prompts.shape[1] + tokens):
             began = time.perf_counter()
             best = step(best[:, None], position)
             steps.append(time.perf_counter() - began)
         return prefill, steps
 
-    def _step(self, length: int) -> Any:
+    def step(self, length: int) -> Any:
         """A call that takes ids and the number of tokens before them, and gives the best token of each row."""
         ids, last = np.zeros((self._rows, length), np.int64), np.zeros(self._rows, np.int32)
         total, logits = np.zeros((), np.int32), np.empty((self._rows, self._vocab_size), np.float32)
