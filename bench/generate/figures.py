@@ -85,7 +85,7 @@ def table(figures: Sequence[Figure]) -> list[str]:
         shape, threads, prompt, rows, what = case
         own = [f for f in figures if (f.shape, f.threads, f.prompt, f.rows, f.what) == case]
         title = [shape, f"{threads} threads", f"prompt {prompt}" if prompt else "", f"{rows} rows" if rows > 1 else ""]
-        lines.append(f"{what} ({UNITS.get(what, 'ms')}): {', '.join(filter(None, title))}")
+        lines.append(f"{what} ({UNITS[what]}): {', '.join(filter(None, title))}")
         for peer, part in dict.fromkeys((f.peer, f.part) for f in own):
             each = [f for f in own if (f.peer, f.part) == (peer, part)]
             lines.append(f"  {peer:22} " + (_part(each, own) if part else _figures(each, own)))
