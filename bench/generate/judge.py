@@ -8,7 +8,7 @@ from functools import partial
 
 from bench.generate.cases import DEMO, LARGE, OURS, SMALL
 from bench.generate.figures import Figure, median
-from bench.generate.peers import PEERS, STOCK
+from bench.generate.peers import PEERS, STOCK, WITHOUT_AMX
 
 OTHERS = tuple(peer.name for peer in PEERS if peer.engine != "fastslm")
 Measured = Callable[[Sequence[Figure], str], "float | None"]
@@ -71,6 +71,7 @@ def load(figures: Sequence[Figure], ours: str) -> float | None:
 
 
 LLAMA = tuple(name for name in OTHERS if name.startswith("llama.cpp"))
+PLAIN = (WITHOUT_AMX.name,)
 LINES = (
     Line("decode at 512, 0.5B, to the best peer", 1.7, 2.2, partial(ratio, what="decode", shape=SMALL)),
     Line("prefill 512, 0.5B, to the best peer", 1.6, 2.2, partial(ratio, what="prefill", shape=SMALL)),
@@ -89,6 +90,7 @@ LINES = (
     Line("share of bandwidth, 0.5B at 8192", 80, 92, partial(plain, what="share", shape=SMALL, prompt=8192), unit="%"),
     Line("four rows to one, time of a step", 1.2, 1.1, partial(steps, rows=4), less=True),
     Line("eight rows to one, time of a step", 1.7, 1.5, partial(steps, rows=8), less=True),
+    Line("prefill 512, 0.5B, to OpenVINO without AMX", 1.6, 2.2, partial(ratio, what="prefill", shape=SMALL, of=PLAIN)),
     Line("AVX2 forced, decode, to stock ONNX Runtime", 1.4, 1.7, partial(forced, what="decode")),
     Line("AVX2 forced, prefill, to stock ONNX Runtime", 1.2, 1.6, partial(forced, what="prefill")),
     Line("session load, any shape", 50, 20, load, less=True, unit="ms"),

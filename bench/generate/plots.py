@@ -18,7 +18,7 @@ def write(about: Mapping[str, Any], figures: Sequence[Figure], folder: Path) -> 
     try:
         import matplotlib
     except ImportError:
-        raise SystemExit("plots need matplotlib: python -m pip install matplotlib") from None
+        raise SystemExit("plots need matplotlib: python -m pip install --group bench") from None
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -110,12 +110,13 @@ def _operators(plt: Any, figures: Sequence[Figure]) -> Any:
 
 def _stack(axis: Any, peer: str, parts: Mapping[str, float]) -> None:
     whole, left = sum(parts.values()), 0.0
+    colour, ink = (OURS, "white") if peer == "fastslm" else (OTHER, "black")
     shown = {name: value for name, value in parts.items() if value >= LEAST_SHARE * whole}
     shown["others"] = whole - sum(shown.values())
     for name, value in sorted(shown.items(), key=lambda item: -item[1]):
-        axis.barh(peer, value, left=left, edgecolor="white", color=OURS if peer == "fastslm" else OTHER)
+        axis.barh(peer, value, left=left, edgecolor="white", color=colour)
         if value > 0.06 * whole:
-            axis.text(left + value / 2, peer, f"{name}\n{value:.1f}", ha="center", va="center", fontsize=6)
+            axis.text(left + value / 2, peer, f"{name}\n{value:.1f}", ha="center", va="center", fontsize=6, color=ink)
         left += value
 
 
