@@ -18,8 +18,12 @@ from types import MappingProxyType
 from bench import shapes
 from bench.convert import MODELS
 from bench.converters import FILE_TYPES, QUANTIZE
+from fastslm.engine.usable import why_unusable
 
 DEMO = "demo"
+OURS = ("int4", "int4-fast", "portable")
+"""Kinds that are made again when this release cannot load them."""
+
 SHAPES = (*shapes.SHAPES, DEMO)
 
 
@@ -38,6 +42,8 @@ class Maker:
         if kind == "checkpoint":
             return source(shape)
         target = MODELS / f"{shape}-{kind}"
+        if target.exists() and kind in OURS and why_unusable(target):
+            shutil.rmtree(target)
         if not target.exists():
             print(f"making {target}", file=sys.stderr)
             partial = target.with_suffix(".partial")
