@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +42,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
 def main(words: Sequence[str]) -> None:
     """Do what the command line says."""
     given = _arguments(words)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if given.judge:
         about, found = figures.read(given.judge)
         print("\n".join(judge.table(found)))

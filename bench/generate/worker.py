@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 MOST_ID = 32000
-"""Prompts are random ids below this, which every vocabulary here has."""
+"""Prompts are random ids below this, which the vocabulary of every shape has."""
 
 Prompts = npt.NDArray[np.int64]
 """Token ids ``[rows, tokens]``."""
@@ -60,8 +60,8 @@ def _load(module: Any, request: Mapping[str, Any]) -> tuple[Engine, dict[str, An
     return engine, {"seconds": seconds, "versions": {name: version(name) for name in module.Engine.PACKAGES}}
 
 
-def _generate(engine: Engine, prompt: int, tokens: int, rows: int, seed: int) -> dict[str, Any]:
-    prompts = np.random.default_rng(seed).integers(3, MOST_ID, (rows, prompt), dtype=np.int64)
+def _generate(engine: Engine, prompt: int, tokens: int, rows: int, seed: int, below: int = MOST_ID) -> dict[str, Any]:
+    prompts = np.random.default_rng(seed).integers(3, below, (rows, prompt), dtype=np.int64)
     prefill, steps = engine.generate(prompts, tokens)
     return {"prefill_s": prefill, "steps_s": steps}
 
