@@ -53,7 +53,7 @@ def main(words: Sequence[str]) -> None:
         return
     if given.install:
         peers.install()
-    setup = contest.Setup(Maker(peers.interpreters(given.python)), given.peer, _may_spin(given.spin))
+    setup = contest.Setup(Maker(_interpreters(given.python)), _checked(given.peer), _may_spin(given.spin))
     cases = {name: CASES[name] for name in (CASES if "all" in (given.case or ()) else given.case or MAIN)}
     if given.prepare:
         for case in cases.values():
@@ -61,6 +61,21 @@ def main(words: Sequence[str]) -> None:
         return
     facts = {"versions": _versions(setup), "commit": _commit(), "spin": setup.spin, "cases": list(cases)}
     report(given.output, lambda _: _figures(cases, setup, given.repeat), _summary, **facts)
+
+
+def _interpreters(wishes: Sequence[str]) -> dict[str, str]:
+    found = peers.interpreters(wishes)
+    for name in peers.REQUIREMENTS.keys() - found:
+        print(f"there is no environment `{name}`: its contestants are left out", file=sys.stderr)
+    return found
+
+
+def _checked(names: Sequence[str]) -> Sequence[str]:
+    """Refuse the name of a peer that nobody has."""
+    for name in names:
+        if name not in peers.known():
+            raise SystemExit(f"there is no peer `{name}`, expected one of: {', '.join(peers.known())}")
+    return names
 
 
 def _figures(cases: dict[str, Case], setup: contest.Setup, repeat: int | None) -> Iterator[Figure]:

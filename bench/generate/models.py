@@ -55,6 +55,8 @@ class Maker:
         return files[0] if files else target
 
     def _run(self, environment: str, *words: str | Path) -> None:
+        if environment not in self.pythons:
+            raise SystemExit(f"files of others are made with the environment `{environment}`, which is not there")
         quiet = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
         command = [self.pythons[environment], *map(str, words)]
         subprocess.run(command, check=True, env=os.environ | quiet, stdout=subprocess.DEVNULL)
