@@ -55,6 +55,8 @@ def main(words: Sequence[str]) -> None:
         peers.install()
     setup = contest.Setup(Maker(_interpreters(given.python)), _checked(given.peer), _may_spin(given.spin))
     cases = {name: CASES[name] for name in (CASES if "all" in (given.case or ()) else given.case or MAIN)}
+    if given.output:
+        given.output.parent.mkdir(parents=True, exist_ok=True)
     if given.prepare:
         for case in cases.values():
             setup.peers(case)
