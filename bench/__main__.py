@@ -1,4 +1,4 @@
-"""``python -m bench download|decompress|naive|mirror|convert [--case NAME] [--peer NAME] [--repeat N] [--scale X]``.
+"""``python -m bench download|convert|overlap|… [--case NAME] [--peer NAME] [--repeat N] [--scale X]``.
 
 ``python -m bench generate`` has options of its own.
 """
@@ -9,9 +9,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import convert, decompress, download, mirror, naive
+from bench import convert, decompress, download, mirror, naive, overlap
 
-BENCHES = {"download": download, "decompress": decompress, "naive": naive, "mirror": mirror, "convert": convert}
+BENCHES = {
+    "download": download,
+    "decompress": decompress,
+    "naive": naive,
+    "mirror": mirror,
+    "convert": convert,
+    "overlap": overlap,
+}
 
 
 def _arguments() -> argparse.Namespace:
