@@ -1,8 +1,12 @@
-"""``python -m bench download|convert|overlap|… [--case NAME] [--peer NAME] [--repeat N] [--scale X]``."""
+"""``python -m bench download|convert|overlap|… [--case NAME] [--peer NAME] [--repeat N] [--scale X]``.
+
+``python -m bench generate`` has options of its own.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from bench import convert, decompress, download, mirror, naive, overlap
@@ -34,6 +38,10 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["generate"]:
+        from bench.generate.main import main
+
+        sys.exit(main(sys.argv[2:]))
     given = _arguments()
     wishes = download.Wishes(given.repeat, given.scale, given.peer or ())
     BENCHES[given.what].main(given.case or [], wishes, given.output)

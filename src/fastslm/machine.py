@@ -60,6 +60,19 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def own_memory() -> tuple[int, int | None]:
+    """Bytes of memory of this process, and those that are no pages of files (None where the system does not tell)."""
+    import psutil
+
+    resident = int(psutil.Process().memory_info().rss)
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        [line] = [line for line in lines if line.startswith("RssAnon:")]
+        return resident, int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return resident, None
+
+
 def is_busy() -> bool:
     """Whether other work leaves less than half a core idle: the load of the last minute, where the system tells it."""
     try:
