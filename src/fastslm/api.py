@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from fastslm import machine
 from fastslm.config import Settings
 from fastslm.errors import Cancelled, FileMissing, NotFoundError, OfflineMode, StoreError, UsageError
 from fastslm.progress import Progress, ProgressCallback, silent
@@ -248,6 +249,7 @@ def load(
     threads: int = 0,
     context_length: int | None = None,
     kv_cache: CacheFormat | None = None,
+    polite: bool = False,
     settings: Settings | None = None,
     progress: ProgressCallback = silent,
     notice: Notice = ignore,
@@ -256,7 +258,8 @@ def load(
 
     Args:
         name: as in ``pull``, or the path of a converted folder.
-        threads: 0 for what suits this machine.
+        threads: 0 for what suits this machine, which is measured once.
+        polite: lower this process's priority, and leave one core free unless ``threads`` says how many to take.
         context_length: at most the converted model's own.
         kv_cache: how keys and values are kept: ``f32`` (the default), ``f16`` or ``int8``;
             stock operators take f32 only.
@@ -277,7 +280,17 @@ def load(
     )
     from fastslm.engine.model import Model
 
-    return Model.open(folder, threads=threads or settings.threads, context_length=context_length, kv_cache=kv_cache)
+    chosen = threads or settings.threads or _suitable_threads(settings, polite=polite)
+    if polite:
+        machine.be_polite()
+    return Model.open(folder, threads=chosen, context_length=context_length, kv_cache=kv_cache)
+
+
+def _suitable_threads(settings: Settings, *, polite: bool) -> int:
+    from fastslm.store.machine_file import MachineFile
+    from fastslm.store.threads import usual_threads
+
+    return max(1, usual_threads(MachineFile(settings.machine_file)) - polite)
 
 
 def remember_speed(manifest: ModelManifest, timings: Timings, settings: Settings) -> None:

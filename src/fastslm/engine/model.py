@@ -414,11 +414,11 @@ def _template(folder: Path, manifest: ModelManifest) -> ChatTemplate | None:
 
 
 def _checked_threads(threads: int) -> int:
-    from fastslm.machine import inspect
+    from fastslm.machine import inspect_cores
 
     if not _is_whole(threads) or not 0 <= threads <= 1024:
         raise UsageError(f"`threads` is `{threads}`, expected 0 to 1024", name="threads", value=threads)
-    return threads or inspect().threads
+    return threads or inspect_cores().threads
 
 
 def _checked_context(wanted: int | None, own: int) -> int:
