@@ -15,6 +15,7 @@ from threading import Lock, Thread, current_thread
 from typing import TYPE_CHECKING, Any, TypedDict
 from weakref import ref
 
+from fastslm import runtime
 from fastslm.engine.generate import FinishReason, GenerationOptions, Step, generate
 from fastslm.engine.kv_cache import KVCache
 from fastslm.engine.perplexity import Perplexity, perplexity
@@ -136,7 +137,9 @@ class Model:
         with ThreadPoolExecutor(1, "load") as other:  # the graph loads without the GIL
             session = other.submit(_session_class(manifest), folder, manifest, options)
             tokenizer, template = Tokenizer.open(folder / TOKENIZER_NAME), _template(folder, manifest)
-            return Model(session.result(), tokenizer, manifest, template)
+            model = Model(session.result(), tokenizer, manifest, template)
+        runtime.give_back_memory()  # to parse a tokenizer takes a third more than it keeps
+        return model
 
     @property
     def name(self) -> str:
