@@ -24,6 +24,7 @@ class Case:
     has_offsets: bool
     rows: int = 96
     inputs: int = 256
+    scaled: bool = False
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(3)
@@ -41,12 +42,12 @@ class Case:
             "N": self.rows,
             "bits": self.bits,
             "group_size": self.group,
-            "offsets": int(self.has_offsets),
+            "offsets": int(self.has_offsets) + int(self.scaled),
             "layout": _native.packed_layout_version(),
         }
 
     def expected(self) -> np.ndarray:
-        weights = packing.weights(self.codes, self.scales, self.offsets, self.bits)
+        weights = packing.weights(self.codes, self.scales, self.offsets, self.bits, scaled=self.scaled)
         return packing.quantized(self.x, self.group) @ weights.T
 
     def session(self, folder: Path, **weights: np.ndarray) -> object:
@@ -65,6 +66,9 @@ FORMATS = [
     Case(8, 128, False),
     Case(4, 32, False, rows=70),
     Case(8, 32, False, rows=1),
+    Case(4, 32, True, scaled=True),
+    Case(4, 128, True, rows=70, scaled=True),
+    Case(8, 32, True, scaled=True),
     Case(4, 32, True, rows=2080, inputs=1536),
 ]
 

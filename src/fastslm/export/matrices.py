@@ -78,13 +78,19 @@ class MatrixWriter:
         role = role_of(name, self.last_layer, is_table=is_embedding)
         return choose_encoding(self.precision, self.source.info(name), role)
 
+    def kind(self, name: str) -> tuple[Encoding, tuple[int, ...] | None]:
+        """What matrices must have in common to be one operator: their encoding and the order of their inputs."""
+        return self.encoding(name), self.source.info(name).column_order
+
     def store(self, *names: str, is_embedding: bool = False) -> StoredMatrix:
         """Write tensors of the same width and encoding below each other as one matrix.
 
         Raises:
             ConversionFailed: a tensor holds NaN or infinity.
+            UnsupportedModel: they want their inputs in different orders.
         """
         infos = [self.source.info(name) for name in names]
+        common_order(infos)
         columns, rows = infos[0].shape[1], sum(info.shape[0] for info in infos)
         encoding = self.encoding(names[0], is_embedding=is_embedding)
         planes = tuple(self.weights.reserve(rows * size) for size in encoding.row_bytes(columns))
@@ -121,6 +127,15 @@ class MatrixWriter:
         sizes = stored.encoding.row_bytes(stored.columns)
         for region, size, plane in zip(stored.planes, sizes, planes, strict=True):
             self.weights.write(region, (first + rows.start) * size, plane)
+
+
+def common_order(infos: Sequence[TensorInfo]) -> tuple[int, ...] | None:
+    """The order in which matrices want the inputs that they share. Raises UnsupportedModel when there are several."""
+    orders = {info.column_order for info in infos}
+    if len(orders) > 1:
+        names = " and ".join(f"`{info.name}`" for info in infos)
+        raise UnsupportedModel(f"{names} sort their inputs differently (act-order)", feature="act-order")
+    return orders.pop()
 
 
 def check_tensors(source: TensorSource, wanted: Iterable[WantedTensor], ignored: tuple[str, ...] = ()) -> int:

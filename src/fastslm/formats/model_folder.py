@@ -154,11 +154,15 @@ def _bos(config: Mapping[str, Any], text: FolderText, subject: str) -> int | Non
 
 
 def _ends(folder: Path, config: Mapping[str, Any], generation: Mapping[str, Any], text: FolderText) -> tuple[int, ...]:
-    """Tokens of the generation settings (else of the configuration), then the tokenizer's own eos."""
+    """Tokens of the generation settings (else of the configuration), then the tokenizer's own eos.
+
+    Numbers that stand for no token, as a configuration's default may, cannot end anything and are left out.
+    """
     ends = token_ids(generation, "eos_token_id", str(folder / "generation_config.json"))
     ends = ends or token_ids(config, "eos_token_id", str(folder / "config.json"))
     own = text.ids.get(text.special_tokens.get("eos_token", ""))
-    return tuple(dict.fromkeys([*ends, *([] if own is None else [own])]))
+    known = set(text.ids.values())
+    return tuple(dict.fromkeys([*(end for end in ends if end in known), *([] if own is None else [own])]))
 
 
 def _sampling(generation: Mapping[str, Any], subject: str) -> dict[str, float]:

@@ -24,11 +24,16 @@ OTHER_PLAIN_TYPES = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Name, element type and shape (outermost dimension first, as numpy and Hugging Face write it)."""
+    """Name, element type and shape (outermost dimension first, as numpy and Hugging Face write it).
+
+    Attributes:
+        column_order: the input that each column of a matrix multiplies, where that is not the column's own number.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    column_order: tuple[int, ...] | None = None
 
     @property
     def is_quantized(self) -> bool:
