@@ -1,13 +1,20 @@
-"""``python -m bench download|decompress|naive|mirror|convert [--case NAME] [--peer NAME] [--repeat N] [--scale X]``."""
+"""``python -m bench NAME [--case NAME] [--peer NAME] [--repeat N] [--scale X]``, the names as in ``BENCHES``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench import convert, decompress, download, mirror, naive
+from bench import convert, decompress, download, mirror, naive, sampling
 
-BENCHES = {"download": download, "decompress": decompress, "naive": naive, "mirror": mirror, "convert": convert}
+BENCHES = {
+    "download": download,
+    "decompress": decompress,
+    "naive": naive,
+    "mirror": mirror,
+    "convert": convert,
+    "sampling": sampling,
+}
 
 
 def _arguments() -> argparse.Namespace:
