@@ -195,6 +195,14 @@ def test_a_forbidden_token_is_never_drawn():
         assert {sample(logits, NOBODY, filters, scratch) for _ in range(200)} == {5, 66}
 
 
+@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e-310])
+def test_the_coldest_temperatures_leave_the_best_token_only(temperature):
+    logits = np.random.default_rng(0).normal(0, 2, 300).astype(np.float32)
+    scratch = new_scratch(300, 1)
+    cold = NEUTRAL._replace(temperature=temperature)
+    assert {sample(logits, NOBODY, cold, scratch) for _ in range(50)} == {int(np.argmax(logits))}
+
+
 def test_ties_at_the_border_go_to_the_lower_id_and_zeros_are_equal():
     logits = np.zeros(200, np.float32)
     logits[:100] = -0.0

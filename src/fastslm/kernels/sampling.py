@@ -27,6 +27,9 @@ NO_TOKEN = -1
 EVERY = (1 - INFINITY_KEY) << 32
 """The floor that every finite logit reaches."""
 
+MOST_RATE = 1e30
+"""Nothing but the best tokens is left at it; an infinite rate would make the best one's weight a NaN."""
+
 _LOW = 0xFFFFFFFF
 
 
@@ -149,7 +152,7 @@ def sample(logits: npt.NDArray[np.float32], recent: npt.NDArray[np.int64], filte
         return top
     best = logits[top]
     floor, limit = bounds(logits, best, filters, scratch)
-    rate = np.float32(1.0 / filters.temperature)
+    rate = np.float32(min(1.0 / filters.temperature, MOST_RATE))
     while True:
         total = mass(logits, floor, best, rate, scratch)
         key = _draw(logits, floor, best, rate, uniform(scratch.rng) * total, scratch.masses)
