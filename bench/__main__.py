@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import convert, decompress, download, mirror, naive, sampling
+from bench import convert, decompress, download, mirror, naive, overlap, sampling
 
 BENCHES = {
     "download": download,
@@ -13,6 +13,7 @@ BENCHES = {
     "naive": naive,
     "mirror": mirror,
     "convert": convert,
+    "overlap": overlap,
     "sampling": sampling,
 }
 

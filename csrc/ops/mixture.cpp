@@ -151,12 +151,14 @@ const float* QMoE::gate(const Context& context, const float* x, const Routes& ro
     }
   };
   using Multiplier = Tiles<decltype(finish)>;
+  const std::size_t few = few_tasks(routes.experts * units, routes.experts * gate_up_.bytes());
+  const std::size_t few_parts = std::min(units, divided_up(few, routes.experts));
   auto* tasks = scratch<Use::expert_tasks, std::size_t>(experts_ + 1);
   tasks[0] = 0;
   for (std::size_t e = 0; e < experts_; ++e) {
     const std::size_t here = routes.starts[e + 1] - routes.starts[e];
-    const bool few = Multiplier::are_few(kernels_, here);
-    tasks[e + 1] = tasks[e] + (here == 0 ? 0 : few ? few_tasks(units, gate_up_.bytes()) : units);
+    const std::size_t parts = Multiplier::are_few(kernels_, here) ? few_parts : units;
+    tasks[e + 1] = tasks[e] + (here == 0 ? 0 : parts);
   }
   context.parallel_for(tasks[experts_], [&](std::size_t task) {
     const auto e = static_cast<std::size_t>(std::upper_bound(tasks, tasks + experts_ + 1, task) - tasks - 1);

@@ -30,10 +30,11 @@ class Format:
     bits: int
     group: int = 32
     has_offsets: bool = False
+    scaled: bool = False
 
     def attributes(self, prefix: str, rows: int, inputs: int) -> dict[str, int]:
         values = {"K": inputs, "N": rows, "bits": self.bits, "group_size": self.group}
-        values |= {"offsets": int(self.has_offsets), "layout": ops.layout_version()}
+        values |= {"offsets": 2 if self.scaled else int(self.has_offsets), "layout": ops.layout_version()}
         return {prefix + name: value for name, value in values.items()}
 
 
@@ -49,8 +50,9 @@ class Matrix:
         codes = rng.integers(0, 2**form.bits, (rows, inputs), dtype=np.uint8)
         scales = (rng.random((rows, inputs // form.group)) / 2**form.bits).astype(np.float32)
         offsets = rng.normal(size=scales.shape).astype(np.float32) * 0.1 if form.has_offsets else None
+        offsets = -np.rint(rng.random(scales.shape) * 15).astype(np.float32) if form.scaled else offsets
         packed = _native.pack_linear(codes, scales, offsets, bits=form.bits)  # type: ignore[arg-type]
-        return Matrix(packing.weights(codes, scales, offsets, form.bits), packed)
+        return Matrix(packing.weights(codes, scales, offsets, form.bits, scaled=form.scaled), packed)
 
 
 @dataclass
@@ -139,6 +141,7 @@ CASES = [
     Case(Format(8), Format(4, has_offsets=True), normalized=False),
     Case(Format(4, 64), Format(8, 32, has_offsets=True), activation=1),
     Case(Format(8, 128), Format(4, 128, has_offsets=True), width=128, activation=2),
+    Case(Format(4, has_offsets=True, scaled=True), Format(4, 32, has_offsets=True, scaled=True)),
     Case(experts=1, chosen=1),
     Case(experts=4, chosen=4, normalized=False),
     Case(experts=40, chosen=8, width=32, inputs=64),

@@ -95,12 +95,15 @@ UNSAID: dict[str, dict[str, Any]] = {
 def write_family_gguf(
     variant: str, folder: Path, kind: str = "F32", changes: Mapping[str, Any] = MappingProxyType({})
 ) -> Path:
-    """Write the golden model of a variant, its matrices as blocks of a kind; ``changes`` replace metadata."""
+    """Write the golden model of a variant, its matrices as blocks of a kind; ``changes`` replace metadata,
+    and None takes it away."""
     golden = golden_model(variant, folder / "source")
     arch, config = ARCHITECTURES[variant], {**golden.config, **UNSAID.get(variant, {})}
     path = folder / f"{variant}.gguf"
     writer = gguf.GGUFWriter(path, arch)
     for key, value in {**_sizes(config), **_rope(arch, config), **_norms(variant, arch), **changes}.items():
+        if value is None:
+            continue
         add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
         (writer.add_string if isinstance(value, str) else add)(f"{arch}.{key}", value)
     if arch in ("gptneox", "stablelm"):

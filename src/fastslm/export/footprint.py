@@ -7,26 +7,27 @@ needs a row in a table here at most.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from fastslm import ops
 from fastslm.errors import FormatError
 from fastslm.export.decoder.feed_forward import EXPERTS_READ
 from fastslm.export.families import family_of
+from fastslm.export.filling import Recorder
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
-from fastslm.export.matrices import MatrixWriter, check_tensors
+from fastslm.export.matrices import check_tensors
 from fastslm.export.options import MAX_CONTEXT, ConvertOptions
 from fastslm.export.targets import TARGETS, resolve_target
 from fastslm.export.weights import Region, WeightsFile
+from fastslm.formats.checked_json import quoted
 from fastslm.formats.source import Outline
 from fastslm.store.manifest import GRAPH_NAME, WEIGHTS_NAME, ModelKind
 
@@ -89,7 +90,7 @@ def measure(outline: Outline, options: ConvertOptions) -> Footprint:
     weights = _Counter()
     graph = Graph(weights)
     with ThreadPoolExecutor(1) as idle:
-        matrices = _Shapes(outline.tensors, weights, options.precision, idle, _ignore)
+        matrices = Recorder(outline.tensors, weights, options.precision, idle, _ignore)
         family.build(shape, graph, matrices, TARGETS[target])
     kind = ModelKind(str(outline.config["model_type"]), options.precision, target)
     return examine(graph.model(), kind, shape.context_length)
@@ -113,10 +114,10 @@ def read_footprint(folder: Path, kind: ModelKind, context_length: int) -> Footpr
 
 def examine(model: Any, kind: ModelKind, context_length: int) -> Footprint:
     """Add up what a graph's operators do with its external weights."""
-    weights = _external(model)
+    weights, read = _external(model), _experts_read(model)
     caches = [value for value in model.graph.input if value.name.startswith("past_key_values.")]
     ours = [node for node in model.graph.node if node.op_type == "Attention" and node.domain == ops.DOMAIN]
-    uses = [_Use(node, weights, _experts_read(model)) for node in model.graph.node]
+    uses = [_Use(node, weights, read) for node in model.graph.node]
     encoding = sum(node.op_type == "MultiHeadAttention" for node in model.graph.node)
     layers = max(1, len(caches) // 2, encoding)
     kept = _mapped(uses)
@@ -141,8 +142,13 @@ def streamed_bytes(model: Any) -> int:
 
 
 def _experts_read(model: Any) -> Fraction:
-    """The part of the experts that a token goes to; all of a model without experts."""
-    return Fraction(next((each.value for each in model.metadata_props if each.key == EXPERTS_READ), "1"))
+    """The part of the experts that a token goes to; all of a model without experts. Raises FormatError."""
+    text = next((each.value for each in model.metadata_props if each.key == EXPERTS_READ), "1")
+    chosen, _, experts = text.partition("/")
+    counts = [int(count) for count in (chosen, experts or "1") if re.fullmatch(r"[1-9]\d{0,5}", count)]
+    if len(counts) != 2 or counts[0] > counts[1]:
+        raise FormatError(f"`{EXPERTS_READ}` is {quoted(text)}, expected a part such as `2/8`", subject=EXPERTS_READ)
+    return Fraction(*counts)
 
 
 def _external(model: Any) -> dict[str, _Weight]:
@@ -233,19 +239,6 @@ class _Counter(WeightsFile):
 
     def write(self, region: Region, start: int, array: npt.NDArray[Any]) -> None:
         """Nothing is kept."""
-
-
-@dataclass(frozen=True)
-class _Shapes(MatrixWriter):
-    """Gives matrices their place and vectors their length, and reads neither."""
-
-    def spread(self, work: Callable[[slice], None], chunks: Iterable[slice]) -> None:
-        """Nothing is done."""
-
-    def vector(self, *names: str) -> npt.NDArray[np.float32]:
-        """Zeros."""
-        shapes = [self.source.info(name).shape for name in names]
-        return np.zeros((sum(shape[0] for shape in shapes), *shapes[0][1:]), np.float32)
 
 
 def _mapped(uses: Sequence[_Use]) -> dict[str, int]:

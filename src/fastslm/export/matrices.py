@@ -49,6 +49,21 @@ class StoredMatrix:
 
 
 @dataclass(frozen=True)
+class Filling:
+    """Regions of the weights file and what fills them.
+
+    Attributes:
+        names: the tensors that are read.
+        regions: where their numbers go; nothing else is written.
+        tasks: what is to be done, in any order and at the same time.
+    """
+
+    names: tuple[str, ...]
+    regions: tuple[Region, ...]
+    tasks: Callable[[], Iterable[Callable[[], None]]]
+
+
+@dataclass(frozen=True)
 class MatrixWriter:
     """Reads, encodes and writes tensors.
 
@@ -95,20 +110,14 @@ class MatrixWriter:
         encoding = self.encoding(names[0], is_embedding=is_embedding)
         planes = tuple(self.weights.reserve(rows * size) for size in encoding.row_bytes(columns))
         stored = StoredMatrix(names[0], encoding, rows, columns, planes)
-        self.fill(stored, infos)
+        self.fill(Filling(names, planes, partial(self._tasks, stored, infos)))
         return stored
 
-    def fill(self, stored: StoredMatrix, infos: Sequence[TensorInfo]) -> None:
-        """Encode and write the tensors of a matrix that has its place. Raises as ``store``."""
-        first = 0
-        for info in infos:
-            self.spread(partial(self._write, info, stored, first), _chunks(*info.shape))
-            self.report(info.name)
-            first += info.shape[0]
-
-    def spread(self, work: Callable[[slice], None], chunks: Iterable[slice]) -> None:
-        """Do the work for every range of rows on the pool's threads, and raise what the first failure raises."""
-        _finish([self.pool.submit(work, chunk) for chunk in chunks])
+    def fill(self, filling: Filling) -> None:
+        """Do the work on the pool's threads. Raises what the first task that fails raises."""
+        _finish([self.pool.submit(task) for task in filling.tasks()])
+        for name in filling.names:
+            self.report(name)
 
     def vector(self, *names: str) -> npt.NDArray[np.float32]:
         """Norm weights or biases, one after the other.
@@ -121,6 +130,12 @@ class MatrixWriter:
             check_finite(name, part)
             self.report(name)
         return np.concatenate(parts)
+
+    def _tasks(self, stored: StoredMatrix, infos: Sequence[TensorInfo]) -> Iterator[Callable[[], None]]:
+        first = 0
+        for info in infos:
+            yield from (partial(self._write, info, stored, first, rows) for rows in _chunks(*info.shape))
+            first += info.shape[0]
 
     def _write(self, info: TensorInfo, stored: StoredMatrix, first: int, rows: slice) -> None:
         planes = encode_rows(self.source, info, stored.encoding, rows, self.importance.get(info.name))

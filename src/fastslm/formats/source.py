@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +42,15 @@ class TensorInfo:
         return self.dtype not in FLOAT_TYPES and self.dtype not in OTHER_PLAIN_TYPES
 
 
+@dataclass(frozen=True)
+class Extent:
+    """Bytes ``begin`` up to ``end`` of a file."""
+
+    path: Path
+    begin: int
+    end: int
+
+
 class TensorSource(Protocol):
     """Random access to the tensors of a model by their Hugging Face names."""
 
@@ -61,6 +71,9 @@ class TensorSource(Protocol):
 
         Raises FormatError when the tensor is not quantised.
         """
+
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """Where the bytes are that reading a tensor needs. Raises FormatError naming it when it is missing."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from fastslm import machine
 from fastslm.engine.quality.options import Checks
 from fastslm.errors import ConversionFailed, DiskFull, UsageError
+from fastslm.export.filling import Course
 from fastslm.export.options import SEARCHED, Calibration, ConvertOptions, Precision
 from fastslm.export.prepare import Work
 from fastslm.fidelity import Fidelity
@@ -62,9 +63,14 @@ MEMORY_SHARE, DISK_SHARE = 2.5, 2.0
 
 
 def write_checked(
-    work: Work, folder: Path, checks: Checks, progress: ProgressCallback, notice: Notice
+    work: Work,
+    folder: Path,
+    checks: Checks,
+    progress: ProgressCallback,
+    notice: Notice,
+    course: Course | None = None,
 ) -> ModelManifest:
-    """Write a model into an existing, empty folder, and its figures into the manifest.
+    """Write a model into an existing folder, and its figures into the manifest.
 
     Raises:
         ConversionFailed: the result is out of bounds (stage ``quality``); or as the conversion itself.
@@ -75,7 +81,7 @@ def write_checked(
     if checks.calibration is not None and work.source is not None:
         calibration = calibrate(work.source, folder, work.options, checks.calibration, progress)
         work = replace(work, options=replace(work.options, calibration=calibration))
-    manifest = work.write(folder, progress)
+    manifest = work.write(folder, progress, course)
     if work.source is None or not _is_wanted(work.source, work.precision, folder, checks):
         return manifest
     progress(Progress("converting", 0, 1, "texts", "quality"))

@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 HEAD = "lm_head"
 FULL, SLIDING = "full_attention", "sliding_attention"
-MAX_LAYERS, MAX_HEADS, MAX_HEAD_DIM, MAX_EXPERTS = 512, 512, 1024, 1024
+MAX_LAYERS, MAX_HEADS, MAX_HEAD_DIM, MAX_EXPERTS = 512, 512, 1024, 32768
 """Far above every model there is; what a configuration may make us enumerate before its tensors are looked at."""
 
 
@@ -196,8 +196,8 @@ def read_experts(config: Hparams, prefix: str, sizes: Sizes, count: int, names: 
         UnsupportedModel: more experts than any model has, or more for a token than there are.
     """
     chosen, activation = config.count("num_experts_per_tok"), read_activation(config, "hidden_act", "silu")
-    if count > MAX_EXPERTS:
-        raise unsupported("num_experts", count, f"at most {MAX_EXPERTS}")
+    if count * sizes.layers > MAX_EXPERTS:
+        raise unsupported("num_experts", count, f"at most {MAX_EXPERTS} in all {sizes.layers} layers")
     if chosen > count:
         raise unsupported("num_experts_per_tok", chosen, f"at most {count}")
     router = linear(f"{prefix}.gate", count, sizes.hidden)

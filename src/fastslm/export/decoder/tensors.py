@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastslm.errors import UnsupportedModel
-from fastslm.formats.source import TensorInfo, TensorSource
+from fastslm.formats.source import Extent, TensorInfo, TensorSource
 
 Floats = npt.NDArray[np.float32]
 Run = tuple[int, int]
@@ -106,6 +106,11 @@ class ArrangedTensors:
         if tensor is None:
             return self._source.blocks(name, start, stop)
         return np.concatenate([self._source.blocks(tensor.name, *run) for run in _wanted_runs(tensor, start, stop)])
+
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """See ``TensorSource``."""
+        tensor = self._arranged.get(name)
+        return self._source.extents(name if tensor is None else tensor.name)
 
     def _plain_rows(self, tensor: Tensor, start: int, stop: int) -> Floats:
         if not tensor.transposed:

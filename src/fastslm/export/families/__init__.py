@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from fastslm.errors import UnsupportedModel
 from fastslm.export.decoder import build as decoder
 from fastslm.export.decoder.build import Operators
 from fastslm.export.decoder.shape import DecoderShape
@@ -112,16 +113,28 @@ ENCODERS: Mapping[str, Family] = MappingProxyType(
 """Models that turn a text into a vector or into scores."""
 
 
+NOT_YET: Mapping[str, str] = MappingProxyType(
+    {
+        "gpt_oss": "its experts have biases, a clamped activation and MXFP4 weights",
+        "lfm2": "its short convolutions have a state that the KV cache does not hold",
+        "lfm2_moe": "its short convolutions have a state that the KV cache does not hold",
+    }
+)
+"""Decoders that people ask for and that we do not write: what keeps us from it."""
+
+
 def family_of(config: Hparams) -> Family:
     """The family of a configuration.
 
     Raises:
         UnsupportedModel: none of ours, or the weights are quantised in a way that we do not read.
     """
+    kind = config.get("model_type")
+    if isinstance(kind, str) and kind in NOT_YET:
+        raise UnsupportedModel(f"`model_type` `{kind}` is not supported: {NOT_YET[kind]}", feature=f"model_type={kind}")
     if config.get("quantization_config") is not None:
         method = config.section("quantization_config").get("quant_method", "unknown")
         raise unsupported("quantization_config.quant_method", method, "a model with plain or GGUF weights")
-    kind = config.get("model_type")
     known = {**FAMILIES, **ENCODERS}
     if not isinstance(kind, str) or kind not in known:
         raise unsupported("model_type", kind, *known)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from fastslm import _native, ops
 from fastslm.errors import ConversionFailed
 from fastslm.export.encoding import IMPORTED, INT4, INT4_OFFSETS, Encoding, Planes, encode_rows
-from fastslm.export.matrices import CHUNK_WEIGHTS, MatrixWriter, StoredMatrix, common_order
+from fastslm.export.matrices import CHUNK_WEIGHTS, Filling, MatrixWriter, StoredMatrix, common_order
 from fastslm.export.quantize import BLOCK, Bytes, Floats
 from fastslm.export.weights import Region
 from fastslm.formats.source import TensorInfo
@@ -138,9 +139,8 @@ def _write(writer: MatrixWriter, turns: Sequence[Sequence[TensorInfo]], encoding
         start = chunk.start // BLOCK_ROWS * len(turns) * size
         writer.weights.write(region, start, np.stack(packed, axis=1))
 
-    writer.spread(write, _chunks(rows, columns))
-    for info in (info for infos in turns for info in infos):
-        writer.report(info.name)
+    names = tuple(info.name for infos in turns for info in infos)
+    writer.fill(Filling(names, (region,), lambda: (partial(write, chunk) for chunk in _chunks(rows, columns))))
 
 
 def _chunks(rows: int, columns: int) -> Iterator[slice]:

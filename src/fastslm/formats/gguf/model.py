@@ -17,13 +17,14 @@ from fastslm.formats.gguf.names import Architecture, hugging_face_name, is_ignor
 from fastslm.formats.gguf.rows import InterleavedHeads, RowOrder, SortedHeads
 from fastslm.formats.gguf.tensors import GgufTensors, Placement, total_sizes
 from fastslm.formats.gguf.tokenizer import build_tokenizer
+from fastslm.formats.mapping import ModelFile, Opener
 from fastslm.formats.source import ModelSource
 
 SPLIT_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
-MAX_SPLITS, MAX_EXPERTS = 1000, 1024
+MAX_SPLITS, MAX_EXPERTS, MAX_PLACED = 1000, 1024, 200_000
 
 
-def open_gguf(path: Path) -> ModelSource:
+def open_gguf(path: Path, opener: Opener = ModelFile) -> ModelSource:
     """Open a model from one file, or from any file of a split model.
 
     Raises:
@@ -31,7 +32,7 @@ def open_gguf(path: Path) -> ModelSource:
         FormatError: a file is truncated, damaged or hostile.
         UnsupportedModel: architecture, tokenizer or a feature is not supported.
     """
-    headers, config, tensors = _described(path)
+    headers, config, tensors = _described(path, opener)
     text = build_tokenizer(Metadata(headers[0]), config["vocab_size"])
     return ModelSource(
         config={**config, "bos_token_id": text.bos_token_id, "eos_token_id": list(text.eos_token_ids)},
@@ -48,12 +49,12 @@ def open_gguf(path: Path) -> ModelSource:
 
 def outline_gguf(path: Path) -> tuple[dict[str, Any], GgufTensors]:
     """Configuration and tensors without the tokenizer, which takes longest. Raises as ``open_gguf``."""
-    _, config, tensors = _described(path)
+    _, config, tensors = _described(path, ModelFile)
     return config, tensors
 
 
-def _described(path: Path) -> tuple[list[GgufHeader], dict[str, Any], GgufTensors]:
-    headers = [GgufHeader(part) for part in split_files(path)]
+def _described(path: Path, opener: Opener) -> tuple[list[GgufHeader], dict[str, Any], GgufTensors]:
+    headers = [GgufHeader(part, opener) for part in split_files(path)]
     _check_parts(headers)
     tensors = _all_tensors(headers)
     config = build_config(headers[0], {name: tensor for name, (_, tensor) in tensors.items()})
@@ -113,6 +114,8 @@ def _placements(
             }
         else:
             placed[translated] = Placement(header, _as_matrix(translated, tensor), order, added)
+        if len(placed) > MAX_PLACED:
+            raise FormatError(f"the model has more than {MAX_PLACED} matrices", subject=name, expected=MAX_PLACED)
     if not placed:
         raise UnsupportedModel("the model has no tensors", feature="tensors")
     return placed

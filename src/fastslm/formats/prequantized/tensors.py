@@ -29,7 +29,7 @@ from fastslm.formats.prequantized.layouts import (
     zero_points,
 )
 from fastslm.formats.prequantized.settings import BLOCK, WHOLE_ROW, Settings
-from fastslm.formats.source import TensorInfo, TensorSource
+from fastslm.formats.source import Extent, TensorInfo, TensorSource
 
 DTYPE = "Q4Z"
 CODES = ".qweight"
@@ -94,6 +94,13 @@ class PrequantizedTensors:
         zeros = matrix.zeros[rows][:, groups][..., None]
         packed = codes.reshape(*scales.shape[:2], BLOCK // 2)
         return np.concatenate([scales, zeros, packed], axis=-1)
+
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """See ``TensorSource``."""
+        if name not in self._infos:
+            return self._source.extents(name)
+        parts = (name.removesuffix(".weight") + part for part in PARTS)
+        return tuple(extent for part in parts if part in self._source for extent in self._source.extents(part))
 
     def _rows(self, name: str, start: int, stop: int | None) -> slice:
         return slice(*row_range(self._infos[name].shape[0], start, stop))
