@@ -1,4 +1,4 @@
-"""``python -m bench download|convert|overlap|… [--case NAME] [--peer NAME] [--repeat N] [--scale X]``.
+"""``python -m bench NAME [--case NAME] [--peer NAME] [--repeat N] [--scale X]``, the names as in ``BENCHES``.
 
 ``python -m bench generate`` has options of its own.
 """
@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import convert, decompress, download, mirror, naive, overlap
+from bench import convert, decompress, download, mirror, naive, overlap, sampling
 
 BENCHES = {
     "download": download,
@@ -18,6 +18,7 @@ BENCHES = {
     "mirror": mirror,
     "convert": convert,
     "overlap": overlap,
+    "sampling": sampling,
 }
 
 

@@ -16,6 +16,7 @@ from threading import Lock, Thread, current_thread
 from typing import TYPE_CHECKING, Any, TypedDict
 from weakref import ref
 
+from fastslm import runtime
 from fastslm.engine.generate import FinishReason, GenerationOptions, Step, generate
 from fastslm.engine.kv_cache import KVCache
 from fastslm.engine.measure import Measurement, MeasureOptions, Opening, measured
@@ -140,6 +141,7 @@ class Model:
             session = other.submit(_session_class(manifest), folder, manifest, options)
             tokenizer, template = Tokenizer.open(folder / TOKENIZER_NAME), _template(folder, manifest)
             model = Model(session.result(), tokenizer, manifest, template)
+        runtime.give_back_memory()  # to parse a tokenizer takes a third more than it keeps
         model.opening = Opening(options.threads, time.perf_counter() - began)
         return model
 
@@ -433,11 +435,11 @@ def _template(folder: Path, manifest: ModelManifest) -> ChatTemplate | None:
 
 
 def _checked_threads(threads: int) -> int:
-    from fastslm.machine import inspect
+    from fastslm.machine import inspect_cores
 
     if not _is_whole(threads) or not 0 <= threads <= 1024:
         raise UsageError(f"`threads` is `{threads}`, expected 0 to 1024", name="threads", value=threads)
-    return threads or inspect().threads
+    return threads or inspect_cores().threads
 
 
 def _checked_context(wanted: int | None, own: int) -> int:

@@ -34,6 +34,7 @@ from fastslm.plan.speed import measured_bandwidth, tokens_per_s
 from fastslm.store.machine_file import MachineFile
 from fastslm.store.manifest import MANIFEST_NAME, TOKENIZER_NAME, ModelManifest
 from fastslm.store.registry import Registry
+from fastslm.store.threads import usual_threads
 
 TOKENIZER_BYTES_PER_TOKEN = 36
 """Of a ``tokenizer.json`` that is made of a GGUF vocabulary."""
@@ -192,7 +193,8 @@ def _machine(settings: Settings, file: MachineFile, *, speed: bool) -> Machine:
     bandwidth = None
     with suppress(StoreError):  # a home that cannot be written only costs the figure
         if speed:
-            bandwidth = measured_bandwidth(file, settings.threads or here.threads, here.available_bytes)
+            threads = settings.threads or usual_threads(file, here.cores)
+            bandwidth = measured_bandwidth(file, threads, here.available_bytes)
     download, models = _existing(settings.hub_cache), _existing(settings.models_dir)
     return Machine(
         memory_bytes=here.memory_bytes,
