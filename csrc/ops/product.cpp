@@ -76,9 +76,13 @@ std::size_t rows_of(const Tensor& x, std::size_t inputs) {
   return x.count() / inputs;
 }
 
+std::size_t passes_of(const PackedWeight& weight) { return weight.format().bits == 8 ? 2 : 1; }
+
 QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, const PackedWeight& weight,
-                            const float* x, std::size_t count) {
+                            const float* x, std::size_t count_of_x) {
   const std::size_t inputs = weight.inputs();
+  const std::size_t passes = passes_of(weight);
+  const std::size_t count = count_of_x * passes;
   const std::size_t groups = inputs / static_cast<std::size_t>(weight.format().group);
   const QuantizedRows rows{scratch<Use::codes, std::int8_t>(count * inputs),
                            scratch<Use::scales, float>(count * groups),
@@ -90,10 +94,15 @@ QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, cons
                            weight.format().group};
   constexpr std::size_t rows_per_task = 16;  // about 10 us of work
   const int zero = weight.zero(kernels);
-  context.parallel_for((count + rows_per_task - 1) / rows_per_task, [&](std::size_t task) {
-    const std::size_t end = std::min(count, (task + 1) * rows_per_task);
-    for (std::size_t row = task * rows_per_task; row < end; ++row)
-      kernels.quantize(x + row * inputs, row, zero, rows);
+  context.parallel_for((count_of_x + rows_per_task - 1) / rows_per_task, [&](std::size_t task) {
+    const std::size_t end = std::min(count_of_x, (task + 1) * rows_per_task);
+    float* left = passes == 2 ? scratch<Use::remainder, float>(inputs) : nullptr;
+    for (std::size_t row = task * rows_per_task; row < end; ++row) {
+      kernels.quantize(x + row * inputs, row * passes, zero, rows);
+      if (passes == 1) continue;
+      kernels.remainder(x + row * inputs, row * passes, rows, left);
+      kernels.quantize(left, row * passes + 1, zero, rows);
+    }
   });
   return rows;
 }

@@ -39,7 +39,12 @@ class PackedWeight {
 // Rows of float32 activations [..., K]; throws OpError when the last dimension is another.
 std::size_t rows_of(const Tensor& x, std::size_t inputs);
 
-// Quantise rows into this thread's buffers.
+// How many rows of codes a row of activations becomes. With weights of 8 bits, whose own error is small,
+// there is a second one for what the first leaves, so that activations have 15 bits: their error would else
+// be most of the loss. A few rows read the weights once anyway; many cost twice the products.
+std::size_t passes_of(const PackedWeight& weight);
+
+// Quantise rows into this thread's buffers, each to `passes_of` rows of codes next to each other.
 QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, const PackedWeight& weight,
                             const float* x, std::size_t count);
 
@@ -70,13 +75,14 @@ class Product {
         matrix_(weight.view(context)),
         weight_(weight),
         together_(together),
+        passes_(passes_of(weight)),
         units_(weight.blocks() / together),
         finish_(finish) {}
 
   void run(const float* x, std::size_t count) const {
     if (count == 0) return;
     const QuantizedRows rows = quantize_rows(context_, kernels_, weight_, x, count);
-    if (count <= static_cast<std::size_t>(kernels_.few_rows)) {
+    if (rows.count <= static_cast<std::size_t>(kernels_.few_rows)) {
       run_few(rows, count);
     } else {
       context_.parallel_for(units_, [&](std::size_t unit) { run_panel(rows, count, unit); });
@@ -91,12 +97,12 @@ class Product {
     const std::size_t tasks = few_tasks(units_, bytes);
     context_.parallel_for(tasks, [&](std::size_t task) {
       const std::size_t end = units_ * (task + 1) / tasks * together_;
-      float* tile = scratch<Use::tile, float>(count * kBlocksPerTile * kPackedBlockRows);
+      float* tile = scratch<Use::tile, float>(rows.count * kBlocksPerTile * kPackedBlockRows);
       for (std::size_t block = units_ * task / tasks * together_; block < end;) {
         const std::size_t next = block + kBlocksPerTile < end ? block + kBlocksPerTile : end;
         const std::size_t stride = (next - block) * kPackedBlockRows;
-        kernels_.multiply_few(matrix_, block, next, rows, static_cast<int>(count), tile, stride);
-        finish_(RawTile{0, count, block, next, tile, stride});
+        kernels_.multiply_few(matrix_, block, next, rows, static_cast<int>(rows.count), tile, stride);
+        finish_passes({0, count, block, next, tile, stride});
         block = next;
       }
     });
@@ -104,20 +110,31 @@ class Product {
 
   void run_panel(const QuantizedRows& rows, std::size_t count, std::size_t unit) const {
     const std::size_t columns = together_ * kPackedBlockRows;
-    const std::size_t most = static_cast<std::size_t>(kernels_.tile_rows);
+    const std::size_t most = static_cast<std::size_t>(kernels_.tile_rows) / passes_;
     Panel panels[2];
     for (std::size_t i = 0; i < together_; ++i) panels[i] = unpack(unit * together_ + i, i);
-    float* tile = scratch<Use::tile, float>(most * columns);
+    float* tile = scratch<Use::tile, float>(most * passes_ * columns);
     std::size_t tiles = (count + most - 1) / most;
     for (std::size_t row = 0; row < count; --tiles) {
       const std::size_t here = (count - row + tiles - 1) / tiles;
       for (std::size_t i = 0; i < together_; ++i) {
-        kernels_.multiply_tile(panels[i], rows, row, static_cast<int>(here), tile + i * kPackedBlockRows,
-                               columns);
+        kernels_.multiply_tile(panels[i], rows, row * passes_, static_cast<int>(here * passes_),
+                               tile + i * kPackedBlockRows, columns);
       }
-      finish_(RawTile{row, here, unit * together_, (unit + 1) * together_, tile, columns});
+      finish_passes({row, here, unit * together_, (unit + 1) * together_, tile, columns});
       row += here;
     }
+  }
+
+  // The tile has `passes_` rows for each of its count; they are added up.
+  void finish_passes(RawTile tile) const {
+    const std::size_t columns = tile.stride;
+    tile.stride *= passes_;
+    for (std::size_t r = 0; passes_ == 2 && r < tile.count; ++r) {
+      float* row = tile.raw + r * tile.stride;
+      kernels_.add(row, row + columns, columns);
+    }
+    finish_(tile);
   }
 
   Panel unpack(std::size_t block, std::size_t index) const {
@@ -135,6 +152,7 @@ class Product {
   PackedView matrix_;
   const PackedWeight& weight_;
   std::size_t together_;
+  std::size_t passes_;
   std::size_t units_;
   const Finish& finish_;
 };
