@@ -31,7 +31,8 @@ PackedWeight::PackedWeight(const Info& info, std::size_t index)
     : index_(index),
       inputs_(static_cast<std::size_t>(info.integer("K", 1, kMostSide))),
       rows_(static_cast<std::size_t>(info.integer("N", 1, kMostSide))),
-      format_(read_format(info)) {
+      format_(read_format(info)),
+      passes_(static_cast<std::size_t>(info.integer_or("passes", 1, 1, 2))) {
   if (inputs_ % static_cast<std::size_t>(format_.group) != 0) {
     throw OpError("attribute `K` is " + std::to_string(inputs_) + ", expected a multiple of group_size " +
                   std::to_string(format_.group));
@@ -76,12 +77,10 @@ std::size_t rows_of(const Tensor& x, std::size_t inputs) {
   return x.count() / inputs;
 }
 
-std::size_t passes_of(const PackedWeight& weight) { return weight.format().bits == 8 ? 2 : 1; }
-
 QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, const PackedWeight& weight,
                             const float* x, std::size_t count_of_x) {
   const std::size_t inputs = weight.inputs();
-  const std::size_t passes = passes_of(weight);
+  const std::size_t passes = weight.passes();
   const std::size_t count = count_of_x * passes;
   const std::size_t groups = inputs / static_cast<std::size_t>(weight.format().group);
   const QuantizedRows rows{scratch<Use::codes, std::int8_t>(count * inputs),

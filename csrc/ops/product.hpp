@@ -12,7 +12,7 @@
 namespace fastslm::ops {
 
 // A packed matrix as a node of the graph describes it: attributes K (inputs), N (rows), bits, group_size,
-// offsets and layout, and the input `index` that holds the units.
+// offsets, layout and passes, and the input `index` that holds the units.
 class PackedWeight {
  public:
   PackedWeight(const Info& info, std::size_t index);
@@ -21,6 +21,9 @@ class PackedWeight {
   std::size_t rows() const { return rows_; }
   std::size_t blocks() const { return (rows_ + kPackedBlockRows - 1) / kPackedBlockRows; }
   const PackedFormat& format() const { return format_; }
+  // How many rows of codes a row of activations becomes: 1, or 2, the second for what the first leaves, which
+  // gives activations 15 bits. A few rows read the weights once anyway; many cost twice the products.
+  std::size_t passes() const { return passes_; }
   // What the kernels subtract: the zero point of the codes where no offset replaces it.
   int zero(const Kernels& kernels) const;
   // The matrix in memory; checked when the session was made if it is an initializer, else now.
@@ -33,18 +36,14 @@ class PackedWeight {
   std::size_t inputs_;
   std::size_t rows_;
   PackedFormat format_;
+  std::size_t passes_;
   PackedView view_{};
 };
 
 // Rows of float32 activations [..., K]; throws OpError when the last dimension is another.
 std::size_t rows_of(const Tensor& x, std::size_t inputs);
 
-// How many rows of codes a row of activations becomes. With weights of 8 bits, whose own error is small,
-// there is a second one for what the first leaves, so that activations have 15 bits: their error would else
-// be most of the loss. A few rows read the weights once anyway; many cost twice the products.
-std::size_t passes_of(const PackedWeight& weight);
-
-// Quantise rows into this thread's buffers, each to `passes_of` rows of codes next to each other.
+// Quantise rows into this thread's buffers, each to `passes()` rows of codes next to each other.
 QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, const PackedWeight& weight,
                             const float* x, std::size_t count);
 
@@ -75,14 +74,14 @@ class Product {
         matrix_(weight.view(context)),
         weight_(weight),
         together_(together),
-        passes_(passes_of(weight)),
+        passes_(weight.passes()),
         units_(weight.blocks() / together),
         finish_(finish) {}
 
   void run(const float* x, std::size_t count) const {
     if (count == 0) return;
     const QuantizedRows rows = quantize_rows(context_, kernels_, weight_, x, count);
-    if (rows.count <= static_cast<std::size_t>(kernels_.few_rows)) {
+    if (count <= static_cast<std::size_t>(kernels_.few_rows)) {
       run_few(rows, count);
     } else {
       context_.parallel_for(units_, [&](std::size_t unit) { run_panel(rows, count, unit); });

@@ -49,6 +49,6 @@ def quantized(x: np.ndarray, group: int) -> np.ndarray:
 
 
 def quantized_twice(x: np.ndarray, group: int) -> np.ndarray:
-    """Activations as matrices of 8 bits see them: rounded, and what that leaves rounded once more."""
+    """Activations as two passes see them: rounded, and what that leaves rounded once more."""
     first = quantized(x, group)
     return first + quantized(x - first, group)
