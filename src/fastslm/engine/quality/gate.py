@@ -72,9 +72,7 @@ def write_checked(
         GenerationFailed: a graph does not run.
     """
     check_wishes(work, checks)
-    if checks.calibration is not None and work.source is not None:
-        calibration = calibrate(work.source, folder, work.options, checks.calibration, progress)
-        work = replace(work, options=replace(work.options, calibration=calibration))
+    work = _calibrated(work, folder, checks, progress)
     manifest = work.write(folder, progress)
     if work.source is None or not _is_wanted(work.source, work.precision, folder, checks):
         return manifest
@@ -111,7 +109,7 @@ def measure(source: ModelSource, folder: Path, options: ConvertOptions) -> Fidel
     from fastslm.engine.quality.compare import compare
     from fastslm.export.convert import convert
 
-    text = resources.files("fastslm.engine.quality").joinpath("text.txt").read_text(encoding="utf-8")
+    text = _shipped("text.txt")
     with _scratch(folder) as floats:
         convert(source, floats, _stock(options, "fp32"))
         return compare(floats, folder, text, threads=machine.inspect().threads)
@@ -138,6 +136,29 @@ def calibrate(
     with _scratch(folder) as observed:
         convert_observed(source, observed, _stock(options, precision))
         return read_statistics(observed, text, threads=machine.inspect().threads, progress=progress)
+
+
+def _calibrated(work: Work, folder: Path, checks: Checks, progress: ProgressCallback) -> Work:
+    """With what the wanted text shows, or without a wish, where that is cheap, a text of ours.
+
+    It shares nothing with the text that the result is compared on. Where ours cannot be used there is no calibration.
+    """
+    if work.source is None or work.precision not in SEARCHED:
+        return work
+    text = checks.calibration
+    if text is None and not _is_wanted(work.source, work.precision, folder, checks):
+        return work
+    try:
+        found = calibrate(work.source, folder, work.options, text or _shipped("calibration.txt"), progress)
+    except (DiskFull, UsageError):  # UsageError: of a strange tokenizer, our text has too few tokens
+        if text is not None:
+            raise
+        return work
+    return replace(work, options=replace(work.options, calibration=found))
+
+
+def _shipped(name: str) -> str:
+    return resources.files("fastslm.engine.quality").joinpath(name).read_text(encoding="utf-8")
 
 
 def float_bytes(tensors: TensorSource) -> int:
