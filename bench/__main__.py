@@ -1,13 +1,16 @@
-"""``python -m bench download|decompress|naive|mirror|convert [--case NAME] [--peer NAME] [--repeat N] [--scale X]``."""
+"""``python -m bench download|decompress|naive|mirror|convert|quality [--case NAME] [--peer NAME] [--repeat N] [--scale X]``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench import convert, decompress, download, mirror, naive
+from bench import convert, decompress, download, mirror, naive, quality
 
-BENCHES = {"download": download, "decompress": decompress, "naive": naive, "mirror": mirror, "convert": convert}
+BENCHES = {
+    **{"download": download, "decompress": decompress, "naive": naive, "mirror": mirror},
+    **{"convert": convert, "quality": quality},
+}
 
 
 def _arguments() -> argparse.Namespace:

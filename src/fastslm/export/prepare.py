@@ -54,7 +54,7 @@ def prepare(path: Path, options: ConvertOptions) -> Work:
 
     source = open_model(path)
     return Work(
-        resolve_precision(options.precision, source.tensors),
+        resolve_precision(options.precision, source),
         options,
         lambda target, final, progress: convert(source, target, final, progress),
         source,

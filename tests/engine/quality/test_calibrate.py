@@ -92,7 +92,8 @@ def test_without_a_wish_a_text_of_ours_does_it(settings: Settings, tmp_path: Pat
     lost = {}
     for quality in ("auto", "never"):
         folder = tmp_path / quality
-        api.convert(source, precision="int4", settings=settings, output=folder, quality=quality)  # type: ignore[arg-type]
+        wish: dict[str, Any] = {"precision": "int4", "quality": quality, "force": True}
+        api.convert(source, settings=settings, output=folder, **wish)
         manifest = ModelManifest.read(folder)
         assert bool(manifest.calibrated_on) is (quality == "auto")
         lost[quality] = gate.measure(open_model(source), folder, ConvertOptions("n", "c", "int4")).kl_divergence or 0.0
