@@ -1,15 +1,20 @@
-"""``python -m bench download|decompress|naive|mirror|convert|quality [--case NAME] [--peer NAME] [--repeat N] [--scale X]``."""
+"""``python -m bench download|convert|overlap|… [--case NAME] [--peer NAME] [--repeat N] [--scale X]``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench import convert, decompress, download, mirror, naive, quality
+from bench import convert, decompress, download, mirror, naive, overlap, quality
 
 BENCHES = {
-    **{"download": download, "decompress": decompress, "naive": naive, "mirror": mirror},
-    **{"convert": convert, "quality": quality},
+    "download": download,
+    "decompress": decompress,
+    "naive": naive,
+    "mirror": mirror,
+    "convert": convert,
+    "overlap": overlap,
+    "quality": quality,
 }
 
 

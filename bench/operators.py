@@ -2,6 +2,7 @@
 
     python bench/operators.py linear 2048 8192 --rows 1 4 8 128
     python bench/operators.py attention 14 2 64 --context 512 8192
+    python bench/operators.py mixture 2048 768 64 8 --rows 1 32 512
 
 Each side has as many different matrices as it takes to leave the caches, as in a model. The plain read of the same
 bytes by the same number of threads is the bound of the case with one row. FASTSLM_ISA forces an instruction set; the
@@ -14,7 +15,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from onnx import TensorProto, helper
 
 from fastslm import _native, ops
 
+Parts = Mapping[str, tuple[np.ndarray, np.ndarray]]
 WORKING_SET = 160 * 1024 * 1024
 
 
@@ -82,6 +84,52 @@ def linear_session(folder: Path, shape: tuple[int, int], count: int, threads: in
             node = helper.make_node("MatMulNBits", names, [f"y{i}"], domain="com.microsoft", **options)
         model.nodes.append(node)
     return model.session({"x": TensorProto.FLOAT}, {f"y{i}": TensorProto.FLOAT for i in range(count)}, threads)
+
+
+def mixture_session(folder: Path, shape: Sequence[int], count: int, threads: int, *, ours: bool) -> Any:
+    """``count`` layers of experts with 4-bit matrices, which are alike within a layer."""
+    inputs, width, experts, chosen = shape
+    rng, model = np.random.default_rng(0), Model(folder)
+    for i in range(count):
+        parts = {}
+        for part, (rows, columns) in {"gate_up": (2 * width, inputs), "down": (inputs, width)}.items():
+            codes = rng.integers(0, 16, (rows, columns), dtype=np.uint8)
+            parts[part] = codes, rng.random((rows, columns // 32), dtype=np.float32) / 100
+        scores = rng.normal(size=(experts, inputs)) / np.sqrt(
+            inputs
+        )  # no share so small that an expert could be left out
+        router = model.weight(f"r{i}", scores.astype(np.float32))
+        add = _our_mixture if ours else _stock_mixture
+        add(model, i, router, parts, (experts, chosen))
+    return model.session({"x": TensorProto.FLOAT}, {f"y{i}": TensorProto.FLOAT for i in range(count)}, threads)
+
+
+def _our_mixture(model: Model, i: int, router: str, parts: Parts, sizes: tuple[int, int]) -> None:
+    names, options = ["x", router], {"experts": sizes[0], "chosen": sizes[1], "normalized": 1, "activation": 0}
+    for part, (codes, scales) in parts.items():
+        names.append(model.weight(f"{part}{i}", np.tile(_native.pack_linear(codes, scales, bits=4), sizes[0])))
+        values = {"K": codes.shape[1], "N": codes.shape[0], "bits": 4, "group_size": 32, "layout": ops.layout_version()}
+        options |= {f"{part}_{key}": value for key, value in values.items()}
+    model.nodes.append(helper.make_node("QMoE", names, [f"y{i}"], domain=ops.DOMAIN, **options))
+
+
+def _stock_mixture(model: Model, i: int, router: str, parts: Parts, sizes: tuple[int, int]) -> None:
+    model.nodes.append(helper.make_node("Gemm", ["x", router], [f"scores{i}"], transB=1))
+    names = ["x", f"scores{i}"]
+    for part, (codes, scales) in parts.items():
+        packed = codes[:, 0::2] | codes[:, 1::2] << 4
+        names.append(model.weight(f"{part}{i}", np.broadcast_to(packed, (sizes[0], *packed.shape))))
+        names.append(model.weight(f"{part}s{i}", np.broadcast_to(scales, (sizes[0], *scales.shape))))
+        names.append("")
+    options = {
+        "k": sizes[1],
+        "activation_type": "swiglu",
+        "swiglu_fusion": 1,
+        "expert_weight_bits": 4,
+        "block_size": 32,
+    }
+    options |= {"normalize_routing_weights": 1, "activation_alpha": 1.0, "activation_beta": 0.0}
+    model.nodes.append(helper.make_node("QMoE", names[:-1], [f"y{i}"], domain="com.microsoft", **options))
 
 
 def attention_session(folder: Path, heads: tuple[int, int, int], context: int, threads: int, *, ours: bool) -> Any:
@@ -156,6 +204,25 @@ def bench_linear(options: argparse.Namespace, folder: Path) -> None:
         print(f"{'':28} {2 * batch * inputs * rows / statistics.median(times['ours']) / 1e9:.0f} GOPS")
 
 
+def bench_mixture(options: argparse.Namespace, folder: Path) -> None:
+    """Both QMoE, and a plain read of the bytes of the experts of one row."""
+    inputs, width, experts, chosen = options.shape
+    size = 3 * inputs * width // 32 * 18 * chosen
+    count = max(2, WORKING_SET // size)
+    names = {"ours": True, "stock QMoE": False}
+    sessions = {n: mixture_session(folder / n, options.shape, count, options.threads, ours=o) for n, o in names.items()}
+    for batch in options.rows:
+        x = np.random.default_rng(1).normal(size=(batch, inputs)).astype(np.float32)
+        y = np.empty((batch, inputs), np.float32)
+        calls = {n: bound(s, {"x": x}, {f"y{i}": y for i in range(count)}) for n, s in sessions.items()}
+        times: dict[str, list[float]] = {name: [] for name in (*calls, "read")}
+        for _ in range(options.repeats):
+            for name, call in calls.items():
+                times[name].append(seconds(call) / count)
+            times["read"].append(size / _native.read_bandwidth(size * count, options.threads, 0.02))
+        report(f"{chosen} of {experts}, rows {batch}", times)
+
+
 def bench_attention(options: argparse.Namespace, folder: Path) -> None:
     """Attention and GroupQueryAttention: a whole prefill, and one token at the end of the context."""
     query, key, size = options.shape
@@ -183,11 +250,16 @@ def bench_attention(options: argparse.Namespace, folder: Path) -> None:
             report(f"context {context}, tokens {tokens}", times)
 
 
+KINDS = {"linear": bench_linear, "attention": bench_attention, "mixture": bench_mixture}
+
+
 def main() -> None:
     """Read the command line and run one kind of case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["linear", "attention"])
-    parser.add_argument("shape", type=int, nargs="+", help="inputs and rows, or heads, KV heads and head size")
+    parser.add_argument("kind", choices=list(KINDS))
+    parser.add_argument(
+        "shape", type=int, nargs="+", help="inputs and rows; heads, KV heads, head size; inputs, width, experts, chosen"
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 32, 128])
     parser.add_argument("--context", type=int, nargs="+", default=[512, 2048])
     parser.add_argument("--threads", type=int, default=2)
@@ -195,7 +267,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"onnxruntime {onnxruntime.__version__}, {ops.active_isa()}, {options.threads} threads")
     with tempfile.TemporaryDirectory() as folder:
-        (bench_linear if options.kind == "linear" else bench_attention)(options, Path(folder))
+        KINDS[options.kind](options, Path(folder))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Run as a program it prints its port and serves a folder until its input ends.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import sys
@@ -14,7 +15,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-PREFIX = f"/bench/files/resolve/{COMMIT}/"
+REPO = "bench/files"
+PREFIX = f"/{REPO}/resolve/{COMMIT}/"
 """Where a hub would have the files of the repository ``bench/files``."""
 
 
@@ -37,8 +39,30 @@ def _span(head: str, size: int) -> tuple[int, int] | None:
     return None
 
 
+def _listing(folder: Path) -> list[dict[str, object]]:
+    """The files that have a hash, as the hub lists them."""
+    found = []
+    for note in sorted(folder.glob("*.sha256")):
+        file, digest = note.with_suffix(""), note.read_text(encoding="utf-8")
+        lfs = {"oid": digest, "size": file.stat().st_size, "pointerSize": 134}
+        found.append({"type": "file", "path": file.name, "size": lfs["size"], "oid": digest[:40], "lfs": lfs})
+    return found
+
+
+def _tell(connection: socket.socket, value: object) -> None:
+    body = json.dumps(value).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+
+
 def _answer(connection: socket.socket, head: str, folder: Path) -> None:
     method, address, _ = head.split("\r\n", 1)[0].split(" ", 2)
+    if address.startswith(f"/api/models/{REPO}/tree/"):
+        _tell(connection, _listing(folder))
+        return
+    if address.startswith(f"/api/models/{REPO}"):
+        _tell(connection, {"id": REPO, "modelId": REPO, "sha": COMMIT, "siblings": [], "tags": []})
+        return
     path = folder / Path(unquote(address.partition("?")[0])).name
     if not path.is_file():
         connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")

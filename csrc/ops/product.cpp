@@ -9,33 +9,39 @@ namespace {
 
 constexpr std::int64_t kMostSide = std::int64_t{1} << 31;
 
-PackedFormat read_format(const Info& info) {
-  const auto layout = info.integer("layout", 0, kMostSide);
+PackedFormat read_format(const Info& info, const std::string& prefix) {
+  const auto read = [&](const char* name, std::int64_t least, std::int64_t most) {
+    return info.integer((prefix + name).c_str(), least, most);
+  };
+  const auto layout = read("layout", 0, kMostSide);
   if (layout != kPackedLayoutVersion) {
     throw OpError("packed layout is version " + std::to_string(layout) + ", expected " +
                   std::to_string(kPackedLayoutVersion));
   }
-  const auto bits = info.integer("bits", 4, 8);
+  const auto bits = read("bits", 4, 8);
   if (bits != 4 && bits != 8)
-    throw OpError("attribute `bits` is " + std::to_string(bits) + ", expected 4 or 8");
-  const auto group = info.integer("group_size", 32, 128);
+    throw OpError("attribute `" + prefix + "bits` is " + std::to_string(bits) + ", expected 4 or 8");
+  const auto group = read("group_size", 32, 128);
   if (group != 32 && group != 64 && group != 128) {
-    throw OpError("attribute `group_size` is " + std::to_string(group) + ", expected 32, 64 or 128");
+    throw OpError("attribute `" + prefix + "group_size` is " + std::to_string(group) +
+                  ", expected 32, 64 or 128");
   }
-  return {static_cast<int>(bits), static_cast<int>(group), info.integer_or("offsets", 0, 0, 1) == 1};
+  const auto offsets = info.integer_or((prefix + "offsets").c_str(), 0, 0, 2);
+  return {static_cast<int>(bits), static_cast<int>(group), offsets != 0, offsets == 2};
 }
 
 }  // namespace
 
-PackedWeight::PackedWeight(const Info& info, std::size_t index)
+PackedWeight::PackedWeight(const Info& info, std::size_t index, const std::string& prefix, std::size_t count)
     : index_(index),
-      inputs_(static_cast<std::size_t>(info.integer("K", 1, kMostSide))),
-      rows_(static_cast<std::size_t>(info.integer("N", 1, kMostSide))),
-      format_(read_format(info)),
-      passes_(static_cast<std::size_t>(info.integer_or("passes", 1, 1, 2))) {
+      count_(count),
+      inputs_(static_cast<std::size_t>(info.integer((prefix + "K").c_str(), 1, kMostSide))),
+      rows_(static_cast<std::size_t>(info.integer((prefix + "N").c_str(), 1, kMostSide))),
+      format_(read_format(info, prefix)),
+      passes_(prefix.empty() ? static_cast<std::size_t>(info.integer_or("passes", 1, 1, 2)) : 1) {
   if (inputs_ % static_cast<std::size_t>(format_.group) != 0) {
-    throw OpError("attribute `K` is " + std::to_string(inputs_) + ", expected a multiple of group_size " +
-                  std::to_string(format_.group));
+    throw OpError("attribute `" + prefix + "K` is " + std::to_string(inputs_) +
+                  ", expected a multiple of group_size " + std::to_string(format_.group));
   }
   const Tensor constant = info.constant_input(index);
   if (constant) view_ = checked(constant);
@@ -51,10 +57,13 @@ PackedView PackedWeight::view(const Context& context) const {
 }
 
 PackedView PackedWeight::checked(const Tensor& tensor) const {
-  const std::size_t expected = format_.packed_bytes(rows_, inputs_);
-  if (tensor.element != abi::Element::uint8 || tensor.rank != 1 || tensor.count() != expected) {
-    throw OpError("packed weights have shape " + tensor.shape() + ", expected [" + std::to_string(expected) +
-                  "] for N " + std::to_string(rows_) + " and K " + std::to_string(inputs_));
+  const std::size_t one = bytes();
+  const bool fits = tensor.rank == 1 && tensor.count() % count_ == 0 && tensor.count() / count_ == one;
+  if (tensor.element != abi::Element::uint8 || !fits) {
+    const std::string times = count_ == 1 ? "" : std::to_string(count_) + " * ";
+    throw OpError("packed weights have shape " + tensor.shape() + ", expected [" + times +
+                  std::to_string(one) + "] for N " + std::to_string(rows_) + " and K " +
+                  std::to_string(inputs_));
   }
   const std::size_t past = reinterpret_cast<std::uintptr_t>(tensor.data) % kPackedAlignment;
   if (tensor.data == nullptr || past != 0) {
@@ -67,7 +76,8 @@ PackedView PackedWeight::checked(const Tensor& tensor) const {
           inputs_ / static_cast<std::size_t>(format_.group),
           format_.bits,
           format_.group,
-          format_.has_offsets};
+          format_.has_offsets,
+          format_.scales_offsets};
 }
 
 std::size_t rows_of(const Tensor& x, std::size_t inputs) {
@@ -78,7 +88,7 @@ std::size_t rows_of(const Tensor& x, std::size_t inputs) {
 }
 
 QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, const PackedWeight& weight,
-                            const float* x, std::size_t count_of_x) {
+                            const float* x, std::size_t count_of_x, const std::uint32_t* places) {
   const std::size_t inputs = weight.inputs();
   const std::size_t passes = weight.passes();
   const std::size_t count = count_of_x * passes;
@@ -97,9 +107,10 @@ QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, cons
     const std::size_t end = std::min(count_of_x, (task + 1) * rows_per_task);
     float* left = passes == 2 ? scratch<Use::remainder, float>(inputs) : nullptr;
     for (std::size_t row = task * rows_per_task; row < end; ++row) {
-      kernels.quantize(x + row * inputs, row * passes, zero, rows);
+      const float* from = x + (places != nullptr ? places[row] : row) * inputs;
+      kernels.quantize(from, row * passes, zero, rows);
       if (passes == 1) continue;
-      kernels.remainder(x + row * inputs, row * passes, rows, left);
+      kernels.remainder(from, row * passes, rows, left);
       kernels.quantize(left, row * passes + 1, zero, rows);
     }
   });

@@ -7,6 +7,7 @@
 
 #include "ops/attention/attention.hpp"
 #include "ops/linear.hpp"
+#include "ops/mixture.hpp"
 #include "ops/rows.hpp"
 #include "ops/runtime/define.hpp"
 
@@ -30,9 +31,9 @@ const Kernels& kernels_of(Isa isa) {
 abi::Domain* make_domain(const Api& api) {
   abi::Domain* domain = nullptr;
   api.call(abi::Slot::create_domain, "fastslm", &domain);
-  const abi::CustomOp* ops[] = {&Definition<QLinear>::descriptor(), &Definition<QGateUp>::descriptor(),
-                                &Definition<QEmbedding>::descriptor(), &Definition<Attention>::descriptor(),
-                                &Definition<SkipRmsNorm>::descriptor()};
+  const abi::CustomOp* ops[] = {&Definition<QLinear>::descriptor(),     &Definition<QGateUp>::descriptor(),
+                                &Definition<QEmbedding>::descriptor(),  &Definition<Attention>::descriptor(),
+                                &Definition<SkipRmsNorm>::descriptor(), &Definition<QMoE>::descriptor()};
   for (const abi::CustomOp* op : ops) api.call(abi::Slot::domain_add, domain, op);
   return domain;
 }

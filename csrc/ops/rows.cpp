@@ -13,7 +13,8 @@ namespace {
 void unpack_group(const PackedView& matrix, const std::uint8_t* unit, std::size_t r, float* to) {
   const std::uint8_t* scales = unit + matrix.code_bytes + r * 2;
   const float scale = float_of_half(scales);
-  const float offset = matrix.has_offsets ? float_of_half(scales + 64) : 0.0F;
+  const float half = matrix.has_offsets ? float_of_half(scales + 64) : 0.0F;
+  const float offset = matrix.scales_offsets ? half * scale : half;
   const int zero = matrix.has_offsets ? 0 : (matrix.bits == 4 ? 8 : 128);
   const auto weight = [&](int code) { return scale * static_cast<float>(code - zero) + offset; };
   const auto group = static_cast<std::size_t>(matrix.group);

@@ -39,7 +39,7 @@ def remove(name: str, *, precision: str | None = None, source: bool = False, set
         ModelNotFound: the registry has no such model, and its source is not asked for or not there.
         StoreError, FileSystemError: something could not be deleted; what remains is still registered.
     """
-    from fastslm.store import models
+    from fastslm.store import models, staging
 
     registry = Registry(settings.registry_file)
     known = _entries(registry, name, settings)
@@ -49,7 +49,7 @@ def remove(name: str, *, precision: str | None = None, source: bool = False, set
     if not chosen:
         asked = f"`{name}`" if precision is None else f"`{name}` in precision `{precision}`"
         raise _not_here(asked, name)
-    freed, kept = 0, None
+    freed, kept = staging.drop(settings.models_dir, chosen[0].name), None
     others = [e for e in registry.list() if e not in chosen]  # `auto` and `exact`, or two names, may be one folder
     still_used = {e.folder for e in others}
     for folder in {Path(e.folder) for e in chosen if e.folder and e.folder not in still_used}:

@@ -41,6 +41,13 @@ def test_the_logits_do_not_depend_on_how_the_prompt_is_cut(folder, lengths):
     np.testing.assert_allclose(feed(session, lengths), feed(session, [12]), atol=2e-5)
 
 
+def test_a_graph_of_thousands_of_operators_gives_the_same_logits(folder, monkeypatch):
+    """Its results share no planned memory, or loading would take minutes."""
+    usual = feed(open_session(folder), [5, 7])
+    monkeypatch.setattr("fastslm.engine.session.LARGE_GRAPH_BYTES", 0)
+    np.testing.assert_array_equal(feed(open_session(folder), [5, 7]), usual)
+
+
 def test_only_the_last_position_reaches_the_head_unless_all_are_asked_for(folder):
     session = open_session(folder)
     every = feed(session, [12])

@@ -56,7 +56,11 @@ def test_special_tokens_come_as_text_or_as_objects(folder):
 
 def test_generation_settings_name_the_ends_and_the_sampling_defaults(folder):
     put(folder, "tokenizer_config.json", {"eos_token": "<s>"})
-    put(folder, "generation_config.json", {"eos_token_id": [1, 0], "temperature": 0.2, "top_k": 20, "do_sample": True})
+    put(
+        folder,
+        "generation_config.json",
+        {"eos_token_id": [1, 0, 50256], "temperature": 0.2, "top_k": 20, "do_sample": True},
+    )
     source = open_model(folder)
     assert source.eos_token_ids == (1, 0, 2)
     assert source.generation == {"temperature": 0.2, "top_k": 20.0}

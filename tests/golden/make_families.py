@@ -72,6 +72,14 @@ MULTIPLIERS = {
     "residual_multiplier": 0.6,
     "logits_scaling": 4.0,
 }
+MIXTURE = {**BASE, "tie_word_embeddings": False, "num_experts_per_tok": 2}
+QWEN_MIXTURE = {**MIXTURE, "num_experts": 4, "moe_intermediate_size": 32, "mlp_only_layers": []}
+QWEN2_MIXTURE = {
+    **QWEN_MIXTURE,
+    "head_dim": 8,
+    "shared_expert_intermediate_size": 64,
+    "norm_topk_prob": False,
+}
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen3": ("qwen3", "qwen3", BASE),
     "qwen3_yarn": ("qwen3", "qwen3", {**BASE, "rope_scaling": YARN}),
@@ -80,6 +88,19 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "qwen2_window",
         "qwen2",
         {**BASE, "head_dim": 8, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    ),
+    "mixtral": ("mixtral", "mixtral", {**MIXTURE, "num_local_experts": 4, "rope_theta": 1e6}),
+    "qwen2_moe": ("qwen2_moe", "qwen2_moe", QWEN2_MIXTURE),
+    "qwen2_moe_dense": (
+        "qwen2_moe_dense",
+        "qwen2_moe",
+        {**QWEN2_MIXTURE, "num_hidden_layers": 3, "mlp_only_layers": [1]},
+    ),
+    "qwen3_moe": ("qwen3_moe", "qwen3_moe", {**QWEN_MIXTURE, "norm_topk_prob": True}),
+    "qwen3_moe_dense": (
+        "qwen3_moe_dense",
+        "qwen3_moe",
+        {**QWEN_MIXTURE, "num_hidden_layers": 3, "decoder_sparse_step": 2},
     ),
     "phi3": ("phi3", "phi3", {**PHI3, "sliding_window": 7}),
     "phi4_mini": ("phi3", "phi3", {**PHI3, **LONG}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fastslm.errors import UsageError
 from fastslm.hub.graphs import one_graph
 from fastslm.hub.select import Wishes, select_files
 
@@ -32,6 +33,33 @@ def test_one_precision_with_its_weights(paths: list[str], chosen: set[str]) -> N
     """Layouts of Optimum, of the hub's exporters, and of onnxruntime-genai."""
     assert one_graph(paths) == chosen
     assert one_graph(paths[::-1]) == chosen
+
+
+@pytest.mark.parametrize(
+    ("precision", "graph"),
+    [("fp32", "onnx/model.onnx"), ("int8", "onnx/model_int8.onnx"), ("int4", "onnx/model_q4.onnx")],
+)
+def test_the_precision_that_is_asked_for_is_taken(precision: str, graph: str) -> None:
+    """Not the one that we would prefer."""
+    chosen = select_files([*TEXTS, *OPTIMUM], Wishes(precision=precision))
+    assert [path for path in chosen if path.endswith(".onnx")] == [graph]
+
+
+def test_the_folder_may_say_the_precision() -> None:
+    """Where all files have the same name."""
+    paths = ["cpu/int4/model.onnx", "cpu/int8/model.onnx", "cpu/fp32/model.onnx"]
+    assert [one_graph(paths, each) for each in ("int4", "int8", "fp32")] == [{path} for path in paths]
+
+
+def test_what_there_is_is_said() -> None:
+    """In one sentence, when nothing fits."""
+    with pytest.raises(UsageError) as caught:
+        select_files([*TEXTS, "onnx/model.onnx", "onnx/model_int8.onnx"], Wishes(precision="mixed"))
+    assert str(caught.value) == (
+        "precision is `mixed`, but the repository has ready-made graphs in fp32 (`onnx/model.onnx`) and int8 "
+        "(`onnx/model_int8.onnx`) only"
+    )
+    assert caught.value.allowed == ("fp32", "int8")
 
 
 def test_a_graph_is_taken_only_where_there_are_no_weights() -> None:

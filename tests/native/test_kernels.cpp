@@ -46,13 +46,14 @@ struct Product {
   std::size_t width() const { return blocks * 32; }
   PackedView view() {
     return {packed.data(), format.unit_bytes(), format.code_bytes(), groups(),
-            format.bits,   format.group,        format.has_offsets};
+            format.bits,   format.group,        format.has_offsets,  format.scales_offsets};
   }
   int zero() const { return format.has_offsets ? 0 : (format.bits == 4 ? 8 : 128); }
 
   double weight(std::size_t n, std::size_t k) const {
     const std::size_t g = n * groups() + k / static_cast<std::size_t>(format.group);
-    const double offset = format.has_offsets ? double{plain.offsets[g]} : 0.0;
+    double offset = format.has_offsets ? double{plain.offsets[g]} : 0.0;
+    if (format.scales_offsets) offset *= double{plain.scales[g]};
     return double{plain.scales[g]} * (plain.codes[n * inputs + k] - zero()) + offset;
   }
 };
@@ -94,14 +95,15 @@ std::vector<float> by_tiles(const Kernels& kernels, Product& of, const Activatio
   return y;
 }
 
-const std::array<PackedFormat, 8> kFormats{{{4, 32, false},
+const std::array<PackedFormat, 9> kFormats{{{4, 32, false},
                                             {4, 32, true},
                                             {4, 64, false},
                                             {4, 128, true},
                                             {8, 32, false},
                                             {8, 32, true},
                                             {8, 64, true},
-                                            {8, 128, false}}};
+                                            {8, 128, false},
+                                            {4, 32, true, true}}};
 
 // Integer sums are exact; 2^-20 covers a float32 addition and multiplication per group.
 void products_agree_with_double(const Kernels& kernels) {
@@ -174,6 +176,31 @@ void gates_agree_with_their_definitions(const Kernels& kernels) {
         }) < 1e-6);
 }
 
+// How many rows there are must not matter to any of them; widths that are no multiple of a vector are there
+// too.
+void dots_agree_with_double(const Kernels& kernels) {
+  constexpr std::size_t rows = 11;
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  for (const std::size_t width : {1U, 31U, 32U, 100U, 576U}) {
+    std::vector<float> x(width), matrix(rows * width), all(rows), one(1);
+    for (float& each : x) each = normal(random);
+    for (float& each : matrix) each = normal(random);
+    kernels.dots(x.data(), matrix.data(), rows, width, all.data());
+    for (std::size_t r = 0; r < rows; ++r) {
+      double expected = 0, size = 0;
+      for (std::size_t i = 0; i < width; ++i) {
+        const double product = double{x[i]} * double{matrix[r * width + i]};
+        expected += product;
+        size += std::fabs(product);
+      }
+      CHECK(std::fabs(double{all[r]} - expected) <= 1e-6 * size);
+      kernels.dots(x.data(), matrix.data() + r * width, 1, width, one.data());
+      CHECK(std::memcmp(one.data(), all.data() + r, sizeof(float)) == 0);
+    }
+  }
+}
+
 int run_for(Isa isa) {
   const Kernels& kernels = kernels_of(isa);
   std::cout << isa_name(isa) << '\n';
@@ -183,6 +210,7 @@ int run_for(Isa isa) {
       {"activations round to the nearest step",
        [&] { activations_round_to_the_nearest_of_255_steps(kernels); }},
       {"gates agree with their definitions", [&] { gates_agree_with_their_definitions(kernels); }},
+      {"dots agree with double", [&] { dots_agree_with_double(kernels); }},
   });
 }
 

@@ -25,6 +25,7 @@ class Case:
     rows: int = 96
     inputs: int = 256
     passes: int = 1
+    scaled: bool = False
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(3)
@@ -42,13 +43,13 @@ class Case:
             "N": self.rows,
             "bits": self.bits,
             "group_size": self.group,
-            "offsets": int(self.has_offsets),
+            "offsets": int(self.has_offsets) + int(self.scaled),
             "layout": _native.packed_layout_version(),
             "passes": self.passes,
         }
 
     def expected(self) -> np.ndarray:
-        weights = packing.weights(self.codes, self.scales, self.offsets, self.bits)
+        weights = packing.weights(self.codes, self.scales, self.offsets, self.bits, scaled=self.scaled)
         rounded = packing.quantized if self.passes == 1 else packing.quantized_twice
         return rounded(self.x, self.group) @ weights.T
 
@@ -73,6 +74,9 @@ FORMATS = [
     Case(8, 128, False),
     Case(4, 32, False, rows=70),
     Case(8, 32, False, rows=1),
+    Case(4, 32, True, scaled=True),
+    Case(4, 128, True, rows=70, scaled=True),
+    Case(8, 32, True, scaled=True),
     Case(4, 32, True, rows=2080, inputs=1536),
     Case(8, 32, False, passes=2),
     Case(8, 64, True, rows=70, passes=2),

@@ -32,6 +32,7 @@ def linear(folder: Path, *, shift: int = 0, size: int = 2 * 576, **changed: int)
         ({"N": 33}, r"packed weights have shape \[1152\], expected \[2304\] for N 33 and K 64"),
         ({"K": 0}, "attribute `K` is 0, expected 1 to"),
         ({"offsets": 1}, r"packed weights have shape \[1152\], expected \[1280\]"),
+        ({"offsets": 3}, "attribute `offsets` is 3, expected 0 to 2"),
         ({"bits": 8}, r"packed weights have shape \[1152\], expected \[2176\]"),
         ({"shift": 4}, "packed weights lie 4 bytes past a multiple of 64, expected 0"),
         ({"size": 1100}, r"packed weights have shape \[1100\], expected \[1152\]"),

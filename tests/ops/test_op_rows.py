@@ -13,25 +13,26 @@ from fastslm import _native, ops
 from reference import packing
 
 
-@pytest.mark.parametrize(("bits", "has_offsets"), [(4, False), (4, True), (8, False), (8, True)])
-def test_rows_of_the_table(bits: int, has_offsets: bool, tmp_path: Path, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("bits", "offset_kind"), [(4, 0), (4, 1), (4, 2), (8, 0), (8, 1), (8, 2)])
+def test_rows_of_the_table(bits: int, offset_kind: int, tmp_path: Path, rng: np.random.Generator) -> None:
     """Every row comes back as the numbers that the linear layer multiplies with."""
     codes = rng.integers(0, 2**bits, (70, 64), dtype=np.uint8)
     scales, offsets = rng.random((2, 70, 2)).astype(np.float32)
-    packed = _native.pack_linear(codes, scales, offsets if has_offsets else None, bits=bits)
+    offsets = offsets if offset_kind else None
+    packed = _native.pack_linear(codes, scales, offsets, bits=bits)
     attributes = {
         "K": 64,
         "N": 70,
         "bits": bits,
         "group_size": 32,
-        "offsets": int(has_offsets),
+        "offsets": offset_kind,
         "layout": ops.layout_version(),
     }
     types = {"ids": TensorProto.INT64}
     session = open_session(
         OneOperator("QEmbedding", ["ids", "w"], ["y"], attributes, {"w": packed}, types).save(tmp_path)
     )
-    table = packing.weights(codes, scales, offsets if has_offsets else None, bits)
+    table = packing.weights(codes, scales, offsets, bits, scaled=offset_kind == 2)
     ids = rng.permutation(70).reshape(2, 35)
     np.testing.assert_allclose(session.run(None, {"ids": ids})[0], table[ids], rtol=1e-6, atol=1e-6)
     assert session.run(None, {"ids": ids[:0]})[0].shape == (0, 35, 64)

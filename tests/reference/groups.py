@@ -19,12 +19,12 @@ def pack_awq(codes, zeros):
     return _words(_pack_columns(codes.T, AWQ_ORDER)), _words(_pack_columns(zeros.T, AWQ_ORDER))
 
 
-def dequantized(codes, zeros, scales, group_size):
-    """float32 [outputs, inputs]; scales are [outputs, groups]."""
+def dequantized(codes, zeros, scales, groups):
+    """float32 [outputs, inputs]; scales are [outputs, groups], ``groups`` tells the group of every input."""
     result = np.empty(codes.shape, np.float32)
     for output in range(codes.shape[0]):
         for place in range(codes.shape[1]):
-            group = place // group_size
+            group = groups[place]
             difference = np.float32(int(codes[output, place]) - int(zeros[output, group]))
             result[output, place] = difference * np.float32(scales[output, group])
     return result

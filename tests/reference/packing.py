@@ -31,13 +31,16 @@ def pack(codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, bits
     return packed.reshape(-1)
 
 
-def weights(codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, bits: int) -> np.ndarray:
-    """The numbers that a packed matrix stands for, float64 [rows, inputs]."""
+def weights(
+    codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, bits: int, *, scaled: bool = False
+) -> np.ndarray:
+    """The numbers that a packed matrix stands for, float64 [rows, inputs]; scaled offsets count in scales."""
     group = codes.shape[1] // scales.shape[1]
     scale = np.repeat(scales.astype(np.float16).astype(np.float64), group, axis=1)
     if offsets is None:
         return scale * (codes.astype(np.float64) - (8 if bits == 4 else 128))
-    return scale * codes + np.repeat(offsets.astype(np.float16).astype(np.float64), group, axis=1)
+    offset = np.repeat(offsets.astype(np.float16).astype(np.float64), group, axis=1)
+    return scale * codes + offset * (scale if scaled else 1)
 
 
 def quantized(x: np.ndarray, group: int) -> np.ndarray:

@@ -7,6 +7,7 @@ in llama.cpp: it gave the logits that we compute from them, but for Phi-3's wind
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,7 @@ import gguf
 import numpy as np
 
 from fastslm.formats import open_model
+from fastslm.formats.source import TensorSource
 from support.golden import TOKENIZER, golden_model
 
 ARCHITECTURES: dict[str, str] = {
@@ -38,6 +40,9 @@ ARCHITECTURES: dict[str, str] = {
     "granite": "granite",
     "smollm3": "smollm3",
     "starcoder2": "starcoder2",
+    "mixtral": "llama",
+    "qwen2_moe": "qwen2moe",
+    "qwen3_moe": "qwen3moe",
 }
 """Golden variant to the architecture that GGUF calls it."""
 
@@ -50,6 +55,10 @@ KEYS: dict[str, tuple[str, ...]] = {
     "attention.key_length": ("head_dim",),
     "attention.value_length": ("head_dim",),
     "attention.sliding_window": ("sliding_window",),
+    "expert_count": ("num_local_experts", "num_experts"),
+    "expert_used_count": ("num_experts_per_tok",),
+    "expert_feed_forward_length": ("moe_intermediate_size",),
+    "expert_shared_feed_forward_length": ("shared_expert_intermediate_size",),
     "attention.clamp_kqv": ("clip_qkv",),
     "attention.scale": ("attention_multiplier",),
     "embedding_scale": ("embedding_multiplier",),
@@ -59,7 +68,15 @@ KEYS: dict[str, tuple[str, ...]] = {
     "final_logit_softcapping": ("final_logit_softcapping",),
 }
 EPSILONS = {"starcoder2": 1e-5, "gpt2": 1e-5, "gptneox": 1e-5, "phi2": 1e-5, "stablelm": 1e-5, "olmo": 1e-5}
-RMS_EPSILONS = {"granite": 1e-6, "tied": 1e-5, "qwen2": 1e-5, "phi3": 1e-5, "phi4_mini": 1e-5, "olmo2": 1e-5}
+RMS_EPSILONS = {
+    "mixtral": 1e-5,
+    "granite": 1e-6,
+    "tied": 1e-5,
+    "qwen2": 1e-5,
+    "phi3": 1e-5,
+    "phi4_mini": 1e-5,
+    "olmo2": 1e-5,
+}
 PERMUTED = frozenset({"llama", "olmo", "granite", "smollm3"})
 NEVER_TIED = frozenset({"olmo2", "stablelm"})
 VOCABULARY = 288
@@ -78,19 +95,24 @@ UNSAID: dict[str, dict[str, Any]] = {
 def write_family_gguf(
     variant: str, folder: Path, kind: str = "F32", changes: Mapping[str, Any] = MappingProxyType({})
 ) -> Path:
-    """Write the golden model of a variant, its matrices as blocks of a kind; ``changes`` replace metadata."""
+    """Write the golden model of a variant, its matrices as blocks of a kind; ``changes`` replace metadata,
+    and None takes it away."""
     golden = golden_model(variant, folder / "source")
     arch, config = ARCHITECTURES[variant], {**golden.config, **UNSAID.get(variant, {})}
     path = folder / f"{variant}.gguf"
     writer = gguf.GGUFWriter(path, arch)
     for key, value in {**_sizes(config), **_rope(arch, config), **_norms(variant, arch), **changes}.items():
+        if value is None:
+            continue
         add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
         (writer.add_string if isinstance(value, str) else add)(f"{arch}.{key}", value)
     if arch in ("gptneox", "stablelm"):
         writer.add_bool(f"{arch}.use_parallel_residual", config.get("use_parallel_residual", arch == "gptneox"))
     _add_tokenizer(writer)
     for name, value in _tensors(arch, config, golden.folder).items():
-        quantized = gguf.GGMLQuantizationType[kind if value.ndim == 2 and "position" not in name else "F32"]
+        quantized = gguf.GGMLQuantizationType[
+            kind if value.ndim > 1 and "position" not in name and "gate_inp" not in name else "F32"
+        ]
         writer.add_tensor(name, gguf.quantize(np.ascontiguousarray(value), quantized), raw_dtype=quantized)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -136,12 +158,12 @@ def _tensors(arch: str, config: dict[str, Any], folder: Path) -> dict[str, np.nd
     source = open_model(folder).tensors
     kind = next(each for each, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
     names = gguf.get_tensor_name_map(kind, config.get("num_hidden_layers", 2))
-    found = {}
-    for name in source:
+    found: dict[str, np.ndarray] = {}
+    for name, value in _stacked(source).items():
         renamed = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if renamed is None:
             raise AssertionError(f"the gguf package does not know `{name}`")
-        found[renamed] = _changed(arch, config, renamed, source.read(name))
+        found[renamed] = _changed(arch, config, renamed, value)
     if arch in NEVER_TIED:
         found["output.weight"] = found["token_embd.weight"]
     scaling = config.get("rope_scaling") or {}
@@ -149,6 +171,19 @@ def _tensors(arch: str, config: dict[str, Any], folder: Path) -> dict[str, np.nd
         for length in ("long", "short"):
             found[f"rope_factors_{length}.weight"] = np.array(scaling[f"{length}_factor"], np.float32)
     return found
+
+
+def _stacked(source: TensorSource) -> dict[str, np.ndarray]:
+    """Tensors by name; the matrices of all experts as one, as the converter merges them."""
+    found: dict[str, np.ndarray] = {}
+    stacks: dict[str, list[np.ndarray]] = {}
+    for name in sorted(source, key=lambda name: [int(part) if part.isdigit() else 0 for part in name.split(".")]):
+        merged = re.sub(r"\.experts\.\d+\.", ".experts.", name)
+        if merged == name:
+            found[name] = source.read(name)
+        else:
+            stacks.setdefault(merged, []).append(source.read(name))
+    return found | {name: np.stack(matrices) for name, matrices in stacks.items()}
 
 
 def _changed(arch: str, config: dict[str, Any], name: str, value: np.ndarray) -> np.ndarray:
@@ -162,6 +197,8 @@ def _changed(arch: str, config: dict[str, Any], name: str, value: np.ndarray) ->
         return value.reshape(heads, 3, len(value) // heads // 3, -1).swapaxes(0, 1).reshape(value.shape)
     if arch == "gpt2" and value.ndim == 2 and name.startswith("blk."):
         return value.T
+    if part == "ffn_gate_inp_shexp":
+        return value.reshape(-1)
     return value + 1 if arch in GEMMAS and name.endswith("norm.weight") else value
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastslm.export.families import ENCODERS, FAMILIES
-from fastslm.formats.gguf.names import ARCHITECTURES
+from fastslm.formats.gguf.names import ARCHITECTURES, MIXTURES
 
 README = Path(__file__).parent.parent.parent / "README.md"
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
@@ -18,7 +18,8 @@ def table() -> str:
     """Two tables, decoders and encoders, with a row per ``model_type`` in the order of the converter's."""
     rows = ["| models that generate text | `model_type` | GGUF |", "|---|---|---|"]
     for kind, family in FAMILIES.items():
-        names = [f"`{name}`" for name, arch in ARCHITECTURES.items() if arch.model_type == kind]
+        known = [*ARCHITECTURES.items(), *MIXTURES.items()]
+        names = [f"`{name}`" for name, arch in known if arch.model_type == kind]
         rows.append(f"| {family.models} | `{kind}` | {', '.join(names) or 'no'} |")
     rows += ["", "| models for vectors and scores | `model_type` |", "|---|---|"]
     rows += [f"| {family.models} | `{kind}` |" for kind, family in ENCODERS.items()]

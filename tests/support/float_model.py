@@ -25,8 +25,9 @@ def float_model(folder: Path, *, spoiled: bool = False, uneven: bool = False) ->
     """Random weights that change little of the hidden state, so that the result depends on all of them.
 
     Spoiled: a column in each block of 32 is 60 times larger than the others, but its input is always zero. The floats
-    do not notice, and 4 bits have nothing left for the others. Uneven: some inputs are far larger than the others, as in
-    every trained model, and their weights are as much smaller.
+    do not notice, and 4 bits have nothing left for the others.
+
+    Uneven: some inputs are far larger than the others, as in every trained model, and their weights as much smaller.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = random_tensors(CONFIG, seed=3)

@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 
 from fastslm.errors import FormatError
-from fastslm.formats.source import ModelSource, TensorInfo
+from fastslm.formats.source import Extent, ModelSource, TensorInfo
 
 TINY_CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -53,6 +53,9 @@ class MemoryTensors:
         size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[self.kinds[name]]][1]
         raw = self._raw(name)[start:stop]
         return raw.reshape(len(raw), -1, size)
+
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        return ()
 
     def _raw(self, name: str) -> np.ndarray:
         return gguf.quantize(self.arrays[name].astype(np.float32), gguf.GGMLQuantizationType[self.kinds[name]])

@@ -4,12 +4,15 @@
 // into groups of inputs. One unit is 32 rows times one group, a whole number of cache lines; units are
 // ordered [block][group].
 //
-//   4 bits, 16 * group bytes   [half][l][c][j]  row 16 * half + c; low nibble input 8 * l + j, high nibble 8
-//   * l + 4 + j 8 bits, 32 * group bytes   [q][r][j]        row r, input 4 * q + j 64 bytes 32 float16
-//   scales, by row 64 bytes, if it has them   32 float16 offsets, by row
+//   4 bits, 16 * group bytes: [half][l][c][j], row 16 * half + c, input 8 * l + j in the low nibble,
+//                             8 * l + 4 + j in the high one
+//   8 bits, 32 * group bytes: [q][r][j], row r, input 4 * q + j
+//   64 bytes: 32 float16 scales, by row
+//   64 bytes, if it has them: 32 float16 offsets, by row
 //
 // Codes are unsigned. Without offsets weight = scale * (code - 8), or (code - 128) with 8 bits; with offsets
-// weight = scale * code + offset. Rows beyond the last have scale and offset 0.
+// weight = scale * code + offset; with scaled offsets, which hold integer zero points (negated) without
+// rounding, weight = scale * (code + offset). Rows beyond the last have scale and offset 0.
 #pragma once
 
 #include <cstddef>
@@ -28,6 +31,7 @@ struct PackedFormat {
   int bits = 4;    // 4 or 8
   int group = 32;  // 32, 64 or 128 inputs that share a scale
   bool has_offsets = false;
+  bool scales_offsets = false;  // only what a weight is depends on this, not how it lies in the file
 
   std::size_t code_bytes() const { return static_cast<std::size_t>(group) * (bits == 4 ? 16 : 32); }
   std::size_t unit_bytes() const { return code_bytes() + (has_offsets ? 128 : 64); }

@@ -35,7 +35,7 @@ struct Vec : Vec256 {
 
 constexpr Kernels kTable{12,           Vec::tile_rows, 128,           quantize, remainder,
                          multiply_few, unpack,         multiply_tile, add,      gated,
-                         rms_norm,     store_row,      attend,        merge};
+                         rms_norm,     dots,           store_row,     attend,   merge};
 
 }  // namespace
 

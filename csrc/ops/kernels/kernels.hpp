@@ -32,6 +32,7 @@ struct PackedView {
   int bits;
   int group;
   bool has_offsets;
+  bool scales_offsets;
 };
 
 // One block of 32 rows of a matrix with a byte per code, [group][input / 4][32][4], and float32 scales.
@@ -101,6 +102,8 @@ struct Kernels {
   void (*gated)(Activation activation, float* gate, const float* up, std::size_t count);
   // y = x * weight / sqrt(mean(x * x) + epsilon)
   void (*rms_norm)(const float* x, const float* weight, float epsilon, std::size_t count, float* y);
+  // y[i] = x * row i of a matrix of floats [count][width]
+  void (*dots)(const float* x, const float* rows, std::size_t count, std::size_t width, float* y);
   // One row of a KV cache from `count` floats.
   void (*store_row)(CacheFormat format, const float* x, std::size_t count, std::uint8_t* row);
   // Keys from `first_key`, a multiple of 64, to `end_key`. `scratch` is aligned to 64 bytes.

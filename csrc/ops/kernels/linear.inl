@@ -139,18 +139,19 @@ struct Sums {
 
 template <int M>
 inline void scale_and_add(const Vec::Int (&total)[index(M)][kVectors], const std::uint8_t* scales,
-                          bool has_offsets, int column, const float* a_scales, const float* a_sums,
+                          const PackedView& matrix, int column, const float* a_scales, const float* a_sums,
                           Sums<M>& sums) {
 #pragma GCC unroll 2
   for (int v = 0; v < kVectors; ++v) {
     const std::uint8_t* at = scales + index((column + v) * Vec::lanes * 2);
     const Vec::Float scale = Vec::half(at);
-    const Vec::Float offset = has_offsets ? Vec::half(at + 64) : Vec::set(0);
+    Vec::Float offset = matrix.has_offsets ? Vec::half(at + 64) : Vec::set(0);
+    if (matrix.scales_offsets) offset = Vec::mul(offset, scale);
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
       Vec::Float sum = sums.get(m, column + v);
       sum = Vec::fma(Vec::to_float(total[m][v]), Vec::mul(scale, Vec::set(a_scales[m])), sum);
-      if (has_offsets) sum = Vec::fma(offset, Vec::set(a_sums[m]), sum);
+      if (matrix.has_offsets) sum = Vec::fma(offset, Vec::set(a_sums[m]), sum);
       sums.put(m, column + v, sum);
     }
   }
@@ -177,7 +178,7 @@ inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const 
       for (int k = 0; k < group; k += 32) {
         unit32<M, Bits>(unit, pass * kVectors, k, group, a, rows.inputs, total);
       }
-      scale_and_add<M>(total, unit + matrix.code_bytes, matrix.has_offsets, pass * kVectors, rows.scales + i,
+      scale_and_add<M>(total, unit + matrix.code_bytes, matrix, pass * kVectors, rows.scales + i,
                        rows.sums + i, sums);
     }
   }
@@ -224,6 +225,12 @@ inline void widen_halves(const std::uint8_t* halves, float* to) {
   for (int i = 0; i < 32; i += Vec::lanes) Vec::store(to + i, Vec::half(halves + i * 2));
 }
 
+inline void multiply_32(float* values, const float* factors) {
+  for (int i = 0; i < 32; i += Vec::lanes) {
+    Vec::store(values + i, Vec::mul(Vec::load(values + i), Vec::load(factors + i)));
+  }
+}
+
 // Codes of 4 bits become bytes once for all rows.
 inline void widen_codes(const std::uint8_t* unit, int group, std::uint8_t* to) {
   for (int step = 0; step < group / 8; ++step) {
@@ -243,6 +250,7 @@ Panel unpack(const PackedView& matrix, std::size_t block, const PanelMemory& mem
     if (matrix.bits == 4) widen_codes(unit, matrix.group, memory.codes + g * wide);
     widen_halves(unit + matrix.code_bytes, memory.scales + g * 32);
     if (matrix.has_offsets) widen_halves(unit + matrix.code_bytes + 64, memory.offsets + g * 32);
+    if (matrix.scales_offsets) multiply_32(memory.offsets + g * 32, memory.scales + g * 32);
   }
   const float* offsets = matrix.has_offsets ? memory.offsets : nullptr;
   if (matrix.bits == 4) return {memory.codes, wide, memory.scales, offsets, 4};

@@ -28,7 +28,7 @@ struct Vec : VecNeon {
 
 constexpr Kernels kTable{12,           Vec::tile_rows, 128,           quantize, remainder,
                          multiply_few, unpack,         multiply_tile, add,      gated,
-                         rms_norm,     store_row,      attend,        merge};
+                         rms_norm,     dots,           store_row,     attend,   merge};
 
 }  // namespace
 

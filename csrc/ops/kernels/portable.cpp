@@ -102,6 +102,7 @@ Panel unpack(const PackedView& matrix, std::size_t block, const PanelMemory& mem
       memory.scales[g * 32 + n] = float_of_half(unit + matrix.code_bytes + n * 2);
       if (matrix.has_offsets)
         memory.offsets[g * 32 + n] = float_of_half(unit + matrix.code_bytes + 64 + n * 2);
+      if (matrix.scales_offsets) memory.offsets[g * 32 + n] *= memory.scales[g * 32 + n];
     }
   }
   const float* offsets = matrix.has_offsets ? memory.offsets : nullptr;
@@ -139,8 +140,8 @@ void multiply_tile(const Panel& panel, const QuantizedRows& rows, std::size_t fi
 }
 
 constexpr int kTileRows = 4;
-constexpr Kernels kTable{0,   kTileRows, 0,        quantize,  remainder, nullptr, unpack, multiply_tile,
-                         add, gated,     rms_norm, store_row, attend,    merge};
+constexpr Kernels kTable{0,   kTileRows, 0,        quantize, remainder, nullptr, unpack, multiply_tile,
+                         add, gated,     rms_norm, dots,     store_row, attend,  merge};
 
 }  // namespace
 

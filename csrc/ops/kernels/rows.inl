@@ -114,3 +114,28 @@ void rms_norm(const float* x, const float* weight, float epsilon, std::size_t co
   }
   for (; i < count; ++i) y[i] = x[i] * factor * weight[i];
 }
+
+// Each row has a sum of its own, so it does not matter how many go together.
+template <int R>
+inline void dots_of(const float* x, const float* rows, std::size_t width, float* y) {
+  Vec::Float sums[index(R)];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) sums[r] = Vec::set(0);
+  std::size_t i = 0;
+  for (; i + Vec::lanes <= width; i += Vec::lanes) {
+    const Vec::Float here = Vec::load(x + i);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) sums[r] = Vec::fma(Vec::load(rows + index(r) * width + i), here, sums[r]);
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    y[r] = Vec::sum(sums[r]);
+    for (std::size_t k = i; k < width; ++k) y[r] += rows[index(r) * width + k] * x[k];
+  }
+}
+
+void dots(const float* x, const float* rows, std::size_t count, std::size_t width, float* y) {
+  std::size_t row = 0;
+  for (; row + 4 <= count; row += 4) dots_of<4>(x, rows + row * width, width, y + row);
+  for (; row < count; ++row) dots_of<1>(x, rows + row * width, width, y + row);
+}

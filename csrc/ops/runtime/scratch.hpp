@@ -27,6 +27,14 @@ enum class Use {
   transposed,
   partial,
   chunks,
+  router_logits,
+  chosen,
+  shares,
+  places,
+  place_shares,
+  expert_starts,
+  expert_tasks,
+  inner,
 };
 
 class Buffer {

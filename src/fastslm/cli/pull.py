@@ -56,6 +56,7 @@ class _Request:
     calibrate: Path | None
     force: bool
     metered: bool
+    discard_source: bool
     settings: Settings
 
 
@@ -80,6 +81,9 @@ def command(
     max_connections: MaxConnections = None,
     mirror: Mirrors = None,
     metered: Annotated[bool, typer.Option("--metered", help="Tell the size and ask before the download")] = False,
+    discard_source: Annotated[
+        bool, typer.Option("--discard-source", help="Remove the downloaded weights as they are converted")
+    ] = False,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -90,7 +94,7 @@ def command(
     patterns = tuple(include or ()), tuple(exclude or ())
     request = _Request(
         *(revision, *patterns, context, target.choice, not no_convert),
-        *(quality.choice, calibrate, force, metered, settings),
+        *(quality.choice, calibrate, force, metered, discard_source, settings),
     )
     if (model is None) != resume_all:
         found = "both a model and --resume-all" if model else "neither a model nor --resume-all"
@@ -145,6 +149,7 @@ def _pull(model: str, precision: Choice, request: _Request, output: Output) -> P
             quality=request.quality,
             calibrate=request.calibrate,
             force=request.force,
+            discard_source=request.discard_source,
             progress=progress,
             notice=output.remark,
         )
@@ -156,6 +161,7 @@ def _pull(model: str, precision: Choice, request: _Request, output: Output) -> P
 def _told(pulled: Pulled) -> tuple[dict[str, object], str]:
     """As JSON and as text."""
     costs = {"wire_bytes": pulled.wire_bytes, "resumed_bytes": pulled.resumed_bytes}
+    costs |= {"tensors": pulled.tensors, "reused_tensors": pulled.reused_tensors}
     return {**entry_record(pulled.entry), **costs}, str(pulled.path)
 
 

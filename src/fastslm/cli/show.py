@@ -38,13 +38,20 @@ def entry_facts(entry: Entry) -> list[tuple[str, str]]:
         ("name", entry.name),
         ("state", state_text(entry)),
         ("commit", entry.commit or "-"),
-        ("source", entry.snapshot or "-"),
+        ("source", _source(entry)),
         ("folder", entry.folder or "-"),
         ("size", amount(entry.size_bytes)),
         ("updated", entry.updated),
     ]
     extra = (("revision", entry.revision), ("last failure", entry.cause))
     return facts + [(name, value) for name, value in extra if value]
+
+
+def _source(entry: Entry) -> str:
+    """Where the source is, or when its weights were removed."""
+    if not entry.discarded:
+        return entry.snapshot or "-"
+    return f"its weights were removed after the conversion on {entry.discarded[:10]}"
 
 
 def manifest_facts(manifest: ModelManifest) -> list[tuple[str, str]]:

@@ -23,6 +23,11 @@ from fastslm.store.manifest import GRAPH_NAME, ModelManifest
 
 Logits = npt.NDArray[np.float32]
 
+LARGE_GRAPH_BYTES = 500_000
+"""From this size on ONNX Runtime does not plan which results may share memory: that takes a time that grows with the
+square of the operators. Mixtures of experts as stock operators have thousands (3,200 take 5 s instead of 0.7 s), and
+neither their speed nor their memory shows the difference."""
+
 
 class Session(Protocol):
     """A loaded model. One thread at a time."""
@@ -179,6 +184,8 @@ def _load(path: Path, threads: int, *, with_ours: bool, fused: bool = False) -> 
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # else the arena holds every shape of a prompt twice
+    if path.stat().st_size > LARGE_GRAPH_BYTES:
+        options.enable_mem_reuse = False
     options.log_severity_level = 4  # what goes wrong is raised, not printed
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     if is_busy():

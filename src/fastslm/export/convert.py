@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from fastslm.encoder_facts import EncoderFacts
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
 from fastslm.export.decoder.build import Operators
 from fastslm.export.encoder.shape import EncoderShape
-from fastslm.export.families import Shape, default_precision, family_of
+from fastslm.export.families import Family, Shape, default_precision, family_of
+from fastslm.export.filling import Course, Filler, Recorder, Reserving
 from fastslm.export.footprint import streamed_bytes
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
 from fastslm.export.interchange import FILES, write_interchange
-from fastslm.export.matrices import MatrixWriter, check_tensors
+from fastslm.export.matrices import check_tensors
 from fastslm.export.options import MAX_CONTEXT, PLAIN, ConvertOptions, Precision
 from fastslm.export.targets import TARGETS, resolve_target
 from fastslm.export.weights import WeightsFile
@@ -36,15 +37,20 @@ from fastslm.store.manifest import GRAPH_NAME, TEMPLATE_NAME, TOKENIZER_NAME, WE
 
 
 def convert(
-    source: ModelSource, target_dir: Path, options: ConvertOptions, progress: ProgressCallback = silent
+    source: ModelSource,
+    target_dir: Path,
+    options: ConvertOptions,
+    progress: ProgressCallback = silent,
+    course: Course | None = None,
 ) -> ModelManifest:
-    """Write a converted model into an existing, empty folder.
+    """Write a converted model into an existing folder, which is empty, or holds the weights of a killed conversion.
 
     Args:
         source: what a reader of ``fastslm.formats`` gives.
         target_dir: where to write; when this fails, its content is for the caller to remove.
         options: see ``ConvertOptions``.
         progress: told after every tensor.
+        course: what is finished already, and what has to be waited for; by default nothing.
 
     Raises:
         UnsupportedModel: the architecture, or an option of it, is not one that we build; nothing was written.
@@ -54,33 +60,93 @@ def convert(
         DiskFull, FileSystemError: the target cannot be written.
     """
     target = resolve_target(options.target)
-    return convert_with(TARGETS[target], source, target_dir, replace(options, target=target), progress)
+    options = replace(options, target=target)
+    return convert_with(TARGETS[target], source, target_dir, options, progress, course or Course())
 
 
 def convert_with(
-    operators: Operators, source: ModelSource, target_dir: Path, options: ConvertOptions, progress: ProgressCallback
+    operators: Operators,
+    source: ModelSource,
+    target_dir: Path,
+    options: ConvertOptions,
+    progress: ProgressCallback,
+    course: Course,
 ) -> ModelManifest:
     """Write a model made of these operators; ``options.target`` says what runs them. Raises as ``convert``."""
+    design = _design(operators, source, options)
+    with _file_errors(target_dir):
+        graph = _written(design, source, target_dir, progress, course)
+        graph.save(target_dir / GRAPH_NAME)
+    manifest = _manifest(source, design.shape, design.options)
+    manifest = replace(manifest, streamed_bytes=streamed_bytes(graph.model()), encoder=design.encoder)
+    with _file_errors(target_dir):
+        if operators.for_others:
+            write_interchange(target_dir, graph.model(), manifest, source, design.shape.attention.heads)
+        return _write_texts(source, target_dir, manifest)
+
+
+def convert_tensors(
+    source: ModelSource, target_dir: Path, options: ConvertOptions, progress: ProgressCallback, course: Course
+) -> None:
+    """Only what takes long of a conversion: whoever converts into the same folder afterwards finds it done.
+
+    Raises as ``convert``, and what ``course.arrivals`` raises.
+    """
+    target = resolve_target(options.target)
+    design = _design(TARGETS[target], source, replace(options, target=target))
+    with _file_errors(target_dir), _filling(design, source, target_dir, progress, course):
+        pass
+
+
+@dataclass(frozen=True)
+class _Design:
+    """What is going to be built."""
+
+    operators: Operators
+    family: Family
+    shape: Shape
+    encoder: EncoderFacts | None
+    options: ConvertOptions
+
+
+def _design(operators: Operators, source: ModelSource, options: ConvertOptions) -> _Design:
     config = Hparams(source.config)
     family = family_of(config)
     shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options.context_length)
     check_tensors(source.tensors, family.wanted_tensors(shape), family.ignored(shape))
     encoder = _encoder_facts(source, shape)
     precision = resolve_precision(options.precision, source)
-    importance = options.calibration.mean_squares if options.calibration else {}
-    with _file_errors(target_dir), WeightsFile(target_dir / WEIGHTS_NAME) as weights:
+    return _Design(operators, family, shape, encoder, replace(options, precision=precision))
+
+
+def _written(design: _Design, source: ModelSource, folder: Path, progress: ProgressCallback, course: Course) -> Graph:
+    """The graph, its weights written."""
+    with _filling(design, source, folder, progress, course) as (filler, weights):
+        weights.reserve_again()
         graph = Graph(weights)
-        with ThreadPoolExecutor(options.worker_count, "convert") as pool:
-            report = _counter(shape.tensor_count, progress)
-            matrices = MatrixWriter(source.tensors, weights, precision, pool, report, importance)
-            family.build(shape, graph, matrices, operators)
-        graph.save(target_dir / GRAPH_NAME)
-    manifest = _manifest(source, shape, replace(options, precision=precision))
-    manifest = replace(manifest, streamed_bytes=streamed_bytes(graph.model()), encoder=encoder)
-    with _file_errors(target_dir):
-        if operators.for_others:
-            write_interchange(target_dir, graph.model(), manifest, source, shape.attention.heads)
-        return _write_texts(source, target_dir, manifest)
+        design.family.build(design.shape, graph, filler.placed(), design.operators)
+    return graph
+
+
+@contextmanager
+def _filling(
+    design: _Design, source: ModelSource, folder: Path, progress: ProgressCallback, course: Course
+) -> Iterator[tuple[Filler, WeightsFile]]:
+    """The weights file with all matrices in it, still open, and who knows where they are."""
+    options = design.options
+    importance = options.calibration.mean_squares if options.calibration else {}
+    again = course.ledger is not None
+    with (
+        WeightsFile(folder / WEIGHTS_NAME, again=again) as weights,
+        ThreadPoolExecutor(options.worker_count, "convert") as pool,
+    ):
+        report = _counter(design.shape.tensor_count, progress)
+        recorder = Recorder(source.tensors, weights, options.precision, pool, report, importance)
+        design.family.build(design.shape, Graph(Reserving(weights)), recorder, design.operators)
+        filler = Filler(recorder, course)
+        filler.run()
+        course.counted(design.shape.tensor_count, filler.reused)
+        yield filler, weights
 
 
 def resolve_precision(wanted: Precision, source: ModelSource) -> Precision:

@@ -6,24 +6,28 @@ needs a row in a table here at most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from fastslm import ops
 from fastslm.errors import FormatError
+from fastslm.export.decoder.feed_forward import EXPERTS_READ
 from fastslm.export.families import family_of
+from fastslm.export.filling import Recorder
 from fastslm.export.graph import Graph
 from fastslm.export.hparams import Hparams
-from fastslm.export.matrices import MatrixWriter, check_tensors
+from fastslm.export.matrices import check_tensors
 from fastslm.export.options import MAX_CONTEXT, ConvertOptions
 from fastslm.export.targets import TARGETS, resolve_target
 from fastslm.export.weights import Region, WeightsFile
+from fastslm.formats.checked_json import quoted
 from fastslm.formats.source import Outline
 from fastslm.store.manifest import GRAPH_NAME, WEIGHTS_NAME, ModelKind
 
@@ -36,6 +40,9 @@ QUANTIZED = "MatMulNBits"
 CODES, SCALES = 1, 2
 """Inputs of MatMulNBits: ONNX Runtime packs the codes, two floats per block and whatever zero points say into one
 buffer on the heap, and gives the mapped codes back; the scales stay mapped beside it."""
+
+_EXPERT = re.compile(r"\.experts\.\d+\.")
+"""In the names of weights of which a token reads only the part that the graph's metadata tells."""
 
 COPIED = frozenset({"Gemm", "MatMul"})
 """Operators that keep a rearranged copy of their float matrix on the heap."""
@@ -83,7 +90,7 @@ def measure(outline: Outline, options: ConvertOptions) -> Footprint:
     weights = _Counter()
     graph = Graph(weights)
     with ThreadPoolExecutor(1) as idle:
-        matrices = _Shapes(outline.tensors, weights, options.precision, idle, _ignore)
+        matrices = Recorder(outline.tensors, weights, options.precision, idle, _ignore)
         family.build(shape, graph, matrices, TARGETS[target])
     kind = ModelKind(str(outline.config["model_type"]), options.precision, target)
     return examine(graph.model(), kind, shape.context_length)
@@ -107,10 +114,10 @@ def read_footprint(folder: Path, kind: ModelKind, context_length: int) -> Footpr
 
 def examine(model: Any, kind: ModelKind, context_length: int) -> Footprint:
     """Add up what a graph's operators do with its external weights."""
-    weights = _external(model)
+    weights, read = _external(model), _experts_read(model)
     caches = [value for value in model.graph.input if value.name.startswith("past_key_values.")]
     ours = [node for node in model.graph.node if node.op_type == "Attention" and node.domain == ops.DOMAIN]
-    uses = [_Use(node, weights) for node in model.graph.node]
+    uses = [_Use(node, weights, read) for node in model.graph.node]
     encoding = sum(node.op_type == "MultiHeadAttention" for node in model.graph.node)
     layers = max(1, len(caches) // 2, encoding)
     kept = _mapped(uses)
@@ -130,8 +137,18 @@ def examine(model: Any, kind: ModelKind, context_length: int) -> Footprint:
 
 def streamed_bytes(model: Any) -> int:
     """Weights of a graph that are read for every token."""
-    weights = _external(model)
-    return _distinct(weight for node in model.graph.node for weight in _Use(node, weights).streamed())
+    weights, read = _external(model), _experts_read(model)
+    return _distinct(weight for node in model.graph.node for weight in _Use(node, weights, read).streamed())
+
+
+def _experts_read(model: Any) -> Fraction:
+    """The part of the experts that a token goes to; all of a model without experts. Raises FormatError."""
+    text = next((each.value for each in model.metadata_props if each.key == EXPERTS_READ), "1")
+    chosen, _, experts = text.partition("/")
+    counts = [int(count) for count in (chosen, experts or "1") if re.fullmatch(r"[1-9]\d{0,5}", count)]
+    if len(counts) != 2 or counts[0] > counts[1]:
+        raise FormatError(f"`{EXPERTS_READ}` is {quoted(text)}, expected a part such as `2/8`", subject=EXPERTS_READ)
+    return Fraction(*counts)
 
 
 def _external(model: Any) -> dict[str, _Weight]:
@@ -160,17 +177,23 @@ class _Weight:
 
 @dataclass(frozen=True)
 class _Use:
-    """One operator and the weights it reads, by input."""
+    """One operator and the weights it reads, by input; of experts a token reads a part."""
 
     node: Any
     weights: Mapping[str, _Weight]
+    experts_read: Fraction
 
     def inputs(self) -> dict[int, _Weight]:
         found = {index: self.weights.get(name) for index, name in enumerate(self.node.input)}
         return {index: weight for index, weight in found.items() if weight is not None}
 
     def streamed(self) -> list[_Weight]:
-        return [] if self.node.op_type in LOOKED_UP else list(self.inputs().values())
+        return [] if self.node.op_type in LOOKED_UP else [self._read(weight) for weight in self.inputs().values()]
+
+    def _read(self, weight: _Weight) -> _Weight:
+        if not _EXPERT.search(weight.name):
+            return weight
+        return replace(weight, size=int(weight.size * self.experts_read))
 
     def mapped(self) -> Iterator[_Weight]:
         kind = self.node.op_type
@@ -190,8 +213,15 @@ class _Use:
 
     def width(self) -> int:
         """Numbers per token that come out, for operators with a matrix."""
+        of_experts = any(_EXPERT.search(weight.name) for weight in self.inputs().values())
+        return int(self._whole_width() * (self.experts_read if of_experts else 1))
+
+    def _whole_width(self) -> int:
         if self.node.op_type in LOOKED_UP:
             return 0
+        if self.node.op_type == "QMoE":
+            sizes = {each.name: int(each.i) for each in self.node.attribute if each.type == each.INT}
+            return sizes["experts"] * sizes["gate_up_N"] // 2 + sizes["down_N"]
         sizes = {each.name: int(each.i) for each in self.node.attribute if each.name in ("N", "width")}
         if sizes:
             return sizes.get("width", sizes.get("N", 0))
@@ -209,18 +239,6 @@ class _Counter(WeightsFile):
 
     def write(self, region: Region, start: int, array: npt.NDArray[Any]) -> None:
         """Nothing is kept."""
-
-
-@dataclass(frozen=True)
-class _Shapes(MatrixWriter):
-    """Gives matrices their place and vectors their length, and reads neither."""
-
-    def spread(self, work: Callable[[slice], None], chunks: Iterable[slice]) -> None:
-        """Nothing is done."""
-
-    def vector(self, *names: str) -> npt.NDArray[np.float32]:
-        """Zeros."""
-        return np.zeros(sum(self.source.info(name).shape[0] for name in names), np.float32)
 
 
 def _mapped(uses: Sequence[_Use]) -> dict[str, int]:

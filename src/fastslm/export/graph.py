@@ -33,6 +33,7 @@ class Graph:
         self._outputs: list[Any] = []
         self._initializers: dict[str, Any] = {}
         self._values: set[str] = set()
+        self._notes: dict[str, str] = {}
 
     def input(self, name: str, dtype: npt.DTypeLike, shape: Sequence[Dimension]) -> str:
         """Declare a graph input."""
@@ -83,6 +84,10 @@ class Graph:
         self.weights.write(region, 0, value)
         return self.external(name, value.dtype, value.shape, region)
 
+    def note(self, key: str, text: str) -> None:
+        """Write a word into the graph's metadata, which changes nothing of what it computes."""
+        self._notes[key] = text
+
     def defines(self, value: str) -> bool:
         """Whether a node has this output."""
         return value in self._values
@@ -96,7 +101,9 @@ class Graph:
         initializers = list(self._initializers.values())
         graph = helper.make_graph(self._nodes, "decoder", self._inputs, self._outputs, initializers)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="fastslm")
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="fastslm")
+        helper.set_model_props(model, self._notes)
+        return model
 
     def _initialize(self, name: str, tensor: Any) -> str:
         if self._initializers.setdefault(name, tensor) != tensor:

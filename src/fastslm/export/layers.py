@@ -7,6 +7,7 @@ attention sees [batch, sequence, width].
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 
@@ -98,6 +99,7 @@ class Layers:
         matrix that multiplies the sums. (MatMulNBits takes float zero points too, but then unpacks the whole matrix at
         every call: 15 to 30 times slower with one row.)
         """
+        x = self.in_column_order(stored.name, x)
         if not stored.encoding.is_quantized:
             return self.graph.node("Gemm", [x, self._floats(stored), bias], name, transB=1)
         if not stored.encoding.has_offsets:
@@ -105,6 +107,16 @@ class Layers:
         product = self._product(f"{name}/product", stored, x, bias)
         operands = [self._block_sums(x, stored.columns), self._offsets(stored), product]
         return self.graph.node("Gemm", operands, name, transB=1)
+
+    def in_column_order(self, key: str, x: str) -> str:
+        """Inputs as the columns of this matrix want them; x itself where they lie so."""
+        order = self.matrices.source.info(key).column_order
+        if order is None:
+            return x
+        columns = np.array(order, np.int64)
+        name = self.graph.constant(f"columns.{sha256(columns.tobytes()).hexdigest()[:16]}", columns)
+        result = f"{x}/{name}"
+        return result if self.graph.defines(result) else self.graph.node("Gather", [x, name], result, axis=1)
 
     def norm(self, name: str, x: str, weights: NormWeights) -> str:
         """The norm of x, a value named after the layer."""

@@ -49,6 +49,21 @@ class StoredMatrix:
 
 
 @dataclass(frozen=True)
+class Filling:
+    """Regions of the weights file and what fills them.
+
+    Attributes:
+        names: the tensors that are read.
+        regions: where their numbers go; nothing else is written.
+        tasks: what is to be done, in any order and at the same time.
+    """
+
+    names: tuple[str, ...]
+    regions: tuple[Region, ...]
+    tasks: Callable[[], Iterable[Callable[[], None]]]
+
+
+@dataclass(frozen=True)
 class MatrixWriter:
     """Reads, encodes and writes tensors.
 
@@ -78,31 +93,31 @@ class MatrixWriter:
         role = role_of(name, self.last_layer, is_table=is_embedding)
         return choose_encoding(self.precision, self.source.info(name), role)
 
+    def kind(self, name: str) -> tuple[Encoding, tuple[int, ...] | None]:
+        """What matrices must have in common to be one operator: their encoding and the order of their inputs."""
+        return self.encoding(name), self.source.info(name).column_order
+
     def store(self, *names: str, is_embedding: bool = False) -> StoredMatrix:
         """Write tensors of the same width and encoding below each other as one matrix.
 
         Raises:
             ConversionFailed: a tensor holds NaN or infinity.
+            UnsupportedModel: they want their inputs in different orders.
         """
         infos = [self.source.info(name) for name in names]
+        common_order(infos)
         columns, rows = infos[0].shape[1], sum(info.shape[0] for info in infos)
         encoding = self.encoding(names[0], is_embedding=is_embedding)
         planes = tuple(self.weights.reserve(rows * size) for size in encoding.row_bytes(columns))
         stored = StoredMatrix(names[0], encoding, rows, columns, planes)
-        self.fill(stored, infos)
+        self.fill(Filling(names, planes, partial(self._tasks, stored, infos)))
         return stored
 
-    def fill(self, stored: StoredMatrix, infos: Sequence[TensorInfo]) -> None:
-        """Encode and write the tensors of a matrix that has its place. Raises as ``store``."""
-        first = 0
-        for info in infos:
-            self.spread(partial(self._write, info, stored, first), _chunks(*info.shape))
-            self.report(info.name)
-            first += info.shape[0]
-
-    def spread(self, work: Callable[[slice], None], chunks: Iterable[slice]) -> None:
-        """Do the work for every range of rows on the pool's threads, and raise what the first failure raises."""
-        _finish([self.pool.submit(work, chunk) for chunk in chunks])
+    def fill(self, filling: Filling) -> None:
+        """Do the work on the pool's threads. Raises what the first task that fails raises."""
+        _finish([self.pool.submit(task) for task in filling.tasks()])
+        for name in filling.names:
+            self.report(name)
 
     def vector(self, *names: str) -> npt.NDArray[np.float32]:
         """Norm weights or biases, one after the other.
@@ -116,11 +131,26 @@ class MatrixWriter:
             self.report(name)
         return np.concatenate(parts)
 
+    def _tasks(self, stored: StoredMatrix, infos: Sequence[TensorInfo]) -> Iterator[Callable[[], None]]:
+        first = 0
+        for info in infos:
+            yield from (partial(self._write, info, stored, first, rows) for rows in _chunks(*info.shape))
+            first += info.shape[0]
+
     def _write(self, info: TensorInfo, stored: StoredMatrix, first: int, rows: slice) -> None:
         planes = encode_rows(self.source, info, stored.encoding, rows, self.importance.get(info.name))
         sizes = stored.encoding.row_bytes(stored.columns)
         for region, size, plane in zip(stored.planes, sizes, planes, strict=True):
             self.weights.write(region, (first + rows.start) * size, plane)
+
+
+def common_order(infos: Sequence[TensorInfo]) -> tuple[int, ...] | None:
+    """The order in which matrices want the inputs that they share. Raises UnsupportedModel when there are several."""
+    orders = {info.column_order for info in infos}
+    if len(orders) > 1:
+        names = " and ".join(f"`{info.name}`" for info in infos)
+        raise UnsupportedModel(f"{names} sort their inputs differently (act-order)", feature="act-order")
+    return orders.pop()
 
 
 def check_tensors(source: TensorSource, wanted: Iterable[WantedTensor], ignored: tuple[str, ...] = ()) -> int:

@@ -15,6 +15,7 @@ from fastslm.export.convert import convert_with
 from fastslm.export.decoder.attention import AttentionBuilder
 from fastslm.export.decoder.build import Operators
 from fastslm.export.decoder.shape import Linear
+from fastslm.export.filling import Course
 from fastslm.export.layers import Layers
 from fastslm.export.matrices import StoredMatrix
 from fastslm.export.options import ConvertOptions
@@ -56,4 +57,4 @@ def convert_observed(
 ) -> ModelManifest:
     """Write such a graph of stock operators into an existing, empty folder. Raises as ``convert``."""
     operators = Operators(ObservedLayers, AttentionBuilder)
-    return convert_with(operators, source, target_dir, options, progress)
+    return convert_with(operators, source, target_dir, options, progress, Course())

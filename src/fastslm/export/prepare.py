@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastslm.export.options import ConvertOptions
 from fastslm.formats.source import ModelSource
 from fastslm.progress import ProgressCallback
 from fastslm.store.manifest import ModelManifest
 
-Write = Callable[[Path, ConvertOptions, ProgressCallback], ModelManifest]
+if TYPE_CHECKING:
+    from fastslm.export.filling import Course
+
+Write = Callable[[Path, ConvertOptions, ProgressCallback, "Course | None"], ModelManifest]
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Work:
     Attributes:
         precision: what its result is filed under.
         options: as asked for.
-        writer: writes into an existing, empty folder.
+        writer: writes into an existing, empty folder; weights that we write ourselves may be there in part.
         source: the weights that we write ourselves; None when the graph is somebody else's.
     """
 
@@ -30,9 +34,9 @@ class Work:
     writer: Write
     source: ModelSource | None = None
 
-    def write(self, folder: Path, progress: ProgressCallback) -> ModelManifest:
-        """Write the model into an existing, empty folder; raises as ``export.convert.convert``."""
-        return self.writer(folder, self.options, progress)
+    def write(self, folder: Path, progress: ProgressCallback, course: Course | None = None) -> ModelManifest:
+        """Write the model into an existing folder; raises as ``export.convert.convert``."""
+        return self.writer(folder, self.options, progress, course)
 
 
 def prepare(path: Path, options: ConvertOptions) -> Work:
@@ -50,13 +54,17 @@ def prepare(path: Path, options: ConvertOptions) -> Work:
     ready_made = None if has_weights(path) else _ready_made(path, options)
     if ready_made is not None:
         return ready_made
+    return prepared(open_model(path), options)
+
+
+def prepared(source: ModelSource, options: ConvertOptions) -> Work:
+    """The conversion of a model that was opened. Raises UsageError."""
     from fastslm.export.convert import convert, resolve_precision
 
-    source = open_model(path)
     return Work(
         resolve_precision(options.precision, source),
         options,
-        lambda target, final, progress: convert(source, target, final, progress),
+        lambda target, final, progress, course: convert(source, target, final, progress, course),
         source,
     )
 
@@ -68,7 +76,8 @@ def _ready_made(path: Path, options: ConvertOptions) -> Work | None:
     found = find_readymade(path)
     if found is None:
         return None
-    return Work(PRECISION, options, lambda target, final, progress: adopt(found, target, final, progress))
+    wanted = PRECISION if options.precision == "auto" else f"{PRECISION}-{options.precision}"
+    return Work(wanted, options, lambda target, final, progress, _: adopt(found, target, final, progress))
 
 
 def _by_optimum(path: Path, options: ConvertOptions) -> Work:
@@ -76,4 +85,4 @@ def _by_optimum(path: Path, options: ConvertOptions) -> Work:
     from fastslm.export.optimum import export, require
 
     require()
-    return Work(PRECISION, options, lambda target, final, progress: export(path, target, final, progress))
+    return Work(PRECISION, options, lambda target, final, progress, _: export(path, target, final, progress))

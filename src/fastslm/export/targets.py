@@ -12,11 +12,12 @@ from fastslm.export.decoder.build import Operators
 from fastslm.export.layers import Layers
 from fastslm.export.native.attention import NativeAttention
 from fastslm.export.native.layers import NativeLayers
+from fastslm.export.native.mixture import add_packed_mixture
 from fastslm.export.options import Target
 
 TARGETS: Mapping[str, Operators] = MappingProxyType(
     {
-        "native": Operators(NativeLayers, NativeAttention),
+        "native": Operators(NativeLayers, NativeAttention, add_packed_mixture),
         "portable": Operators(Layers, AttentionBuilder, for_others=True),
     }
 )

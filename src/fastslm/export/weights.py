@@ -1,12 +1,14 @@
 """The weights file of a model: regions reserved in order, filled at any time from any thread.
 
 Law: a region starts at a multiple of 64 bytes, a large one at a multiple of 64 KiB, so that ONNX Runtime can map it;
-every byte is written once.
+every byte is written once, but by a conversion that goes on where another was killed.
 """
 
 from __future__ import annotations
 
 import os
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +20,7 @@ import numpy.typing as npt
 SMALL_ALIGNMENT = 64
 LARGE_ALIGNMENT = 64 * 1024
 LARGE_BYTES = 1024 * 1024
+READ_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,15 @@ class Region:
 
 
 class WeightsFile:
-    """Writer of ``model.onnx.data``. A context manager; the file has its full length when it closes."""
+    """Writer of ``model.onnx.data``. A context manager; the file has its full length when it closes.
 
-    def __init__(self, path: Path) -> None:
+    With ``again`` a file that is there keeps its bytes, else there must be none.
+    """
+
+    def __init__(self, path: Path, *, again: bool = False) -> None:
         self.path = path
         self.size_bytes = 0
-        self._file = path.open("xb", buffering=0)
+        self._file = path.open("r+b" if again and path.exists() else "x+b", buffering=0)
 
     def __enter__(self) -> WeightsFile:
         return self
@@ -52,6 +58,23 @@ class WeightsFile:
         offset = -(-self.size_bytes // alignment) * alignment
         self.size_bytes = offset + size_bytes
         return Region(offset, size_bytes)
+
+    def reserve_again(self) -> None:
+        """Reserve from the beginning once more: the same calls in the same order give the same regions."""
+        self.size_bytes = 0
+
+    def checksum(self, regions: Iterable[Region]) -> int:
+        """CRC-32 of the bytes of some regions, one after the other. Raises OSError."""
+        total = 0
+        for region in regions:
+            for start in range(0, region.size_bytes, READ_BYTES):
+                length = min(READ_BYTES, region.size_bytes - start)
+                total = zlib.crc32(os.pread(self._file.fileno(), length, region.offset + start), total)
+        return total
+
+    def sync(self) -> None:
+        """Have everything that was written on the disk itself. Raises OSError."""
+        os.fsync(self._file.fileno())
 
     def write(self, region: Region, start: int, array: npt.NDArray[Any]) -> None:
         """Write an array ``start`` bytes into a region; calls for different ranges may run at the same time.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastslm.errors import FileMissing, FormatError, UnsupportedModel
+from fastslm.formats.mapping import ModelFile, Opener
 from fastslm.formats.source import ModelSource, Outline
 
 __all__ = ["has_weights", "open_model", "open_outline"]
@@ -13,11 +14,12 @@ WEIGHT_PATTERNS = ("*.safetensors", "*.gguf", "pytorch_model.bin", "pytorch_mode
 """Files of a folder that ``open_model`` takes weights from."""
 
 
-def open_model(path: Path) -> ModelSource:
+def open_model(path: Path, opener: Opener | None = None) -> ModelSource:
     """Open a model from a ``.gguf`` file, a folder with one GGUF model, or a Hugging Face folder of safetensors
     or, where it has none, of ``pytorch_model.bin``.
 
-    Nothing but headers and configuration is read. Tensors stay memory-mapped while the result lives.
+    Nothing but headers and configuration is read. Tensors stay memory-mapped while the result lives. ``opener`` opens
+    the files of weights, where they are not simply here.
 
     Raises:
         FileMissing: the path, or a file that belongs to the model, is not there.
@@ -28,10 +30,10 @@ def open_model(path: Path) -> ModelSource:
     if entrance.is_dir():
         from fastslm.formats.model_folder import open_folder
 
-        return open_folder(entrance)
+        return open_folder(entrance, opener or ModelFile)
     from fastslm.formats.gguf.model import open_gguf
 
-    return open_gguf(entrance)
+    return open_gguf(entrance, opener or ModelFile)
 
 
 def open_outline(path: Path) -> Outline:
@@ -48,7 +50,9 @@ def open_outline(path: Path) -> Outline:
 
 def has_weights(path: Path) -> bool:
     """Whether there is something that ``open_model`` takes weights from."""
-    return path.is_file() or any(found for pattern in WEIGHT_PATTERNS for found in path.glob(pattern))
+    if path.is_file():
+        return path.suffix != ".onnx"
+    return any(found for pattern in WEIGHT_PATTERNS for found in path.glob(pattern))
 
 
 def _entrance(path: Path) -> Path:

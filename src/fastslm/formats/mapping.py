@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastslm.errors import FileMissing, FileSystemError, FormatError
+
+HASHED_BYTES = 1 << 20
 
 
 def map_file(path: Path) -> npt.NDArray[np.uint8]:
@@ -31,6 +35,33 @@ def map_file(path: Path) -> npt.NDArray[np.uint8]:
         raise FileSystemError(message, path=str(path), errno=error.errno or 0) from error
     # A plain array over the map: slices of np.memmap are slow, and the map lives as long as any view of it.
     return mapped.view(np.ndarray)
+
+
+class ModelFile:
+    """The bytes of one model file: ``outline`` for whoever reads its header, ``part`` for the rest."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises as ``map_file``."""
+        self.outline = map_file(path)
+
+    def part(self, begin: int, end: int) -> npt.NDArray[np.uint8]:
+        """Bytes ``begin`` up to ``end``. Those of a file that is still arriving are waited for."""
+        return self.outline[begin:end]
+
+
+Opener = Callable[[Path], ModelFile]
+"""Opens a file of a model. Raises as ``map_file``."""
+
+
+def digest_of(parts: Iterable[npt.NDArray[np.uint8]]) -> str:
+    """SHA-256 of some bytes, one after the other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for start in range(0, len(part), HASHED_BYTES):
+            piece = part[start : start + HASHED_BYTES]
+            digest.update(piece.data)
+            let_go(piece)
+    return digest.hexdigest()
 
 
 def let_go(view: npt.NDArray[Any]) -> None:

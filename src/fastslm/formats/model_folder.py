@@ -12,6 +12,7 @@ from fastslm.encoder_facts import EncoderFacts
 from fastslm.errors import FileMissing, FormatError
 from fastslm.formats import checked_json
 from fastslm.formats.folder_text import FolderText, read_text_files
+from fastslm.formats.mapping import ModelFile, Opener
 from fastslm.formats.pickled.tensors import has_pickled, open_pickled
 from fastslm.formats.prequantized.settings import plain, read_settings
 from fastslm.formats.prequantized.tensors import PrequantizedTensors
@@ -62,7 +63,7 @@ def read_texts(folder: Path) -> ReadTexts:
     )
 
 
-def open_folder(folder: Path) -> ModelSource:
+def open_folder(folder: Path, opener: Opener = ModelFile) -> ModelSource:
     """Open a folder.
 
     Raises:
@@ -71,7 +72,7 @@ def open_folder(folder: Path) -> ModelSource:
         UnsupportedModel: the weights are packed in a way that we do not read, or there is only a ``tokenizer.model``.
     """
     texts = read_texts(folder)
-    tensors, weights = _open_weights(folder, _read_config(folder))
+    tensors, weights = _open_weights(folder, _read_config(folder), opener)
     facts = {field.name: getattr(texts, field.name) for field in fields(ReadTexts)}
     return ModelSource(tensors=tensors, files={**_small_files(folder), **weights}, **facts)
 
@@ -79,7 +80,7 @@ def open_folder(folder: Path) -> ModelSource:
 def outline_folder(folder: Path) -> tuple[dict[str, Any], TensorSource]:
     """Configuration and tensors without any text file. Raises as ``open_folder``."""
     config = _read_config(folder)
-    return classic_rope(plain(config)), _open_weights(folder, config)[0]
+    return classic_rope(plain(config)), _open_weights(folder, config, ModelFile)[0]
 
 
 def readable_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,10 +93,10 @@ def readable_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return classic_rope(plain(config))
 
 
-def _open_weights(folder: Path, config: Mapping[str, Any]) -> tuple[TensorSource, dict[str, int]]:
+def _open_weights(folder: Path, config: Mapping[str, Any], opener: Opener) -> tuple[TensorSource, dict[str, int]]:
     """Safetensors; pickled tensors where there are none. Packed modules are put together."""
     pickled = has_pickled(folder) and not any(folder.glob("*.safetensors"))
-    tensors, files = open_pickled(folder) if pickled else open_safetensors(folder)
+    tensors, files = open_pickled(folder) if pickled else open_safetensors(folder, opener)
     settings = read_settings(config)
     return (PrequantizedTensors(tensors, settings) if settings else tensors), files
 
@@ -154,11 +155,15 @@ def _bos(config: Mapping[str, Any], text: FolderText, subject: str) -> int | Non
 
 
 def _ends(folder: Path, config: Mapping[str, Any], generation: Mapping[str, Any], text: FolderText) -> tuple[int, ...]:
-    """Tokens of the generation settings (else of the configuration), then the tokenizer's own eos."""
+    """Tokens of the generation settings (else of the configuration), then the tokenizer's own eos.
+
+    Numbers that stand for no token, as a configuration's default may, cannot end anything and are left out.
+    """
     ends = token_ids(generation, "eos_token_id", str(folder / "generation_config.json"))
     ends = ends or token_ids(config, "eos_token_id", str(folder / "config.json"))
     own = text.ids.get(text.special_tokens.get("eos_token", ""))
-    return tuple(dict.fromkeys([*ends, *([] if own is None else [own])]))
+    known = set(text.ids.values())
+    return tuple(dict.fromkeys([*(end for end in ends if end in known), *([] if own is None else [own])]))
 
 
 def _sampling(generation: Mapping[str, Any], subject: str) -> dict[str, float]:

@@ -35,12 +35,14 @@ class ReadyMade:
 
 
 def find_readymade(folder: Path) -> ReadyMade | None:
-    """The only graph of a folder, None when there is none.
+    """The only graph of a folder, or the one that is named itself; None when there is none.
 
     Raises:
         FormatError: there are several, or the graph is damaged or places its weights outside of its folder.
         FileMissing: its weights, or the text files, are not there.
     """
+    if folder.is_file():
+        return _opened(folder, folder.parent) if folder.suffix == SUFFIX else None
     patterns = ["/".join(["*"] * depth + [f"*{SUFFIX}"]) for depth in range(DEEPEST)]
     graphs = [path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]
     if not graphs:
@@ -49,10 +51,16 @@ def find_readymade(folder: Path) -> ReadyMade | None:
         names = ", ".join(f"`{path.relative_to(folder).as_posix()}`" for path in graphs[:4])
         message = f"`{folder}` holds {len(graphs)} ONNX graphs ({names}), expected one"
         raise FormatError(message, subject=str(folder), expected=1, found=len(graphs))
-    places = [place for place in (folder, graphs[0].parent) if (place / "tokenizer.json").is_file()]
+    return _opened(graphs[0], folder)
+
+
+def _opened(graph: Path, folder: Path) -> ReadyMade:
+    """A graph with its weights; its texts are in the nearest folder that has them, at most ``DEEPEST`` above it."""
+    above = list(graph.parents)[1:DEEPEST]
+    places = [place for place in (folder, graph.parent, *above) if (place / "tokenizer.json").is_file()]
     if not places:
         raise FileMissing(f"`{folder}` has no `tokenizer.json`", what="file", name="tokenizer.json")
-    return ReadyMade(graphs[0], _data_files(graphs[0]), places[0])
+    return ReadyMade(graph, _data_files(graph), places[0])
 
 
 def load_graph(path: Path) -> Any:

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from fastslm.errors import FileMissing, FormatError, UnsupportedModel
 from fastslm.formats import checked_json
 from fastslm.formats.floats import ITEM_TYPES, WHOLE_TYPES, row_range, to_float32
-from fastslm.formats.mapping import let_go, map_file
+from fastslm.formats.mapping import ModelFile, Opener, let_go, map_file
 from fastslm.formats.shards import ShardedTensors, open_indexed
-from fastslm.formats.source import TensorInfo
+from fastslm.formats.source import Extent, TensorInfo
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the reference implementation."""
@@ -48,7 +48,7 @@ class _Entry:
 class SafetensorsFile:
     """The tensors of one file. Opening reads the header only; data pages are touched by ``read``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, opener: Opener = ModelFile) -> None:
         """Map and check a file.
 
         Raises:
@@ -56,11 +56,11 @@ class SafetensorsFile:
             FormatError: its header is damaged.
         """
         self.path = path
-        data = map_file(path)
+        self._file = opener(path)
+        data = self._file.outline
         self.size_bytes = len(data)
-        header, begin = _header(data, str(path))
-        self._data = data[begin:]
-        self._entries = _entries(header, len(self._data), str(path))
+        header, self._begin = _header(data, str(path))
+        self._entries = _entries(header, len(data) - self._begin, str(path))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -84,7 +84,7 @@ class SafetensorsFile:
         if info.dtype not in ITEM_TYPES:
             message = f"tensor `{name}` has type `{info.dtype}`, expected one of {', '.join(ITEM_TYPES)}"
             raise UnsupportedModel(message, feature=info.dtype)
-        values = self._data[entry.begin : entry.end].view(ITEM_TYPES[info.dtype]).reshape(info.shape)
+        values = self._bytes(entry).view(ITEM_TYPES[info.dtype]).reshape(info.shape)
         if not info.shape:
             return to_float32(values, info.dtype)
         first, last = row_range(info.shape[0], start, stop)
@@ -104,12 +104,20 @@ class SafetensorsFile:
         if kind is None:
             message = f"tensor `{name}` has type `{entry.info.dtype}`, expected plain numbers"
             raise UnsupportedModel(message, feature=entry.info.dtype)
-        return self._data[entry.begin : entry.end].view(kind).reshape(entry.info.shape)
+        return self._bytes(entry).view(kind).reshape(entry.info.shape)
 
     def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
         """Always raises FormatError: safetensors holds no quantised blocks."""
         message = f"tensor `{name}` has type `{self.info(name).dtype}`, expected quantised blocks"
         raise FormatError(message, subject=name, found=self.info(name).dtype)
+
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """See ``TensorSource``."""
+        entry = self._entry(name)
+        return (Extent(self.path, self._begin + entry.begin, self._begin + entry.end),)
+
+    def _bytes(self, entry: _Entry) -> npt.NDArray[np.uint8]:
+        return self._file.part(self._begin + entry.begin, self._begin + entry.end)
 
     def _entry(self, name: str) -> _Entry:
         try:
@@ -149,7 +157,7 @@ def number_regions(path: Path) -> tuple[Region, ...]:
     return tuple(regions)
 
 
-def open_safetensors(folder: Path) -> tuple[ShardedTensors, dict[str, int]]:
+def open_safetensors(folder: Path, opener: Opener = ModelFile) -> tuple[ShardedTensors, dict[str, int]]:
     """Open the weights of a folder: ``model.safetensors``, else what the index names, else the only such file.
 
     Returns:
@@ -161,7 +169,7 @@ def open_safetensors(folder: Path) -> tuple[ShardedTensors, dict[str, int]]:
     """
     single, index = folder / "model.safetensors", folder / INDEX_NAME
     if index.is_file() and not single.is_file():
-        return open_indexed(index, ".safetensors", SafetensorsFile)
+        return open_indexed(index, ".safetensors", lambda path: SafetensorsFile(path, opener))
     found = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
     if not found:
         raise FileMissing(f"`{folder}` holds no safetensors file", what="file", name="model.safetensors")
@@ -170,7 +178,7 @@ def open_safetensors(folder: Path) -> tuple[ShardedTensors, dict[str, int]]:
             f"`{folder}` holds {len(found)} safetensors files and no `{INDEX_NAME}`, expected one file or an index"
         )
         raise FormatError(message, subject=str(folder), expected=1, found=len(found))
-    file = SafetensorsFile(found[0])
+    file = SafetensorsFile(found[0], opener)
     return ShardedTensors(dict.fromkeys(file, file)), {file.path.name: file.size_bytes}
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastslm.errors import FormatError
 from fastslm.formats import checked_json
-from fastslm.formats.source import TensorInfo, TensorSource
+from fastslm.formats.source import Extent, TensorInfo, TensorSource
 
 MAX_INDEX_BYTES = 100_000_000
 
@@ -54,6 +54,10 @@ class ShardedTensors:
     def raw(self, name: str) -> npt.NDArray[Any]:
         """All elements of a tensor as they lie in its file, see ``TensorFile``."""
         return self.file(name).raw(name)
+
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """See ``TensorSource``."""
+        return self.file(name).extents(name)
 
     def file(self, name: str) -> TensorFile:
         """The file that holds a tensor. Raises FormatError when there is no such tensor."""

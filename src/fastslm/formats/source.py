@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,16 +25,30 @@ OTHER_PLAIN_TYPES = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Name, element type and shape (outermost dimension first, as numpy and Hugging Face write it)."""
+    """Name, element type and shape (outermost dimension first, as numpy and Hugging Face write it).
+
+    Attributes:
+        column_order: the input that each column of a matrix multiplies, where that is not the column's own number.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    column_order: tuple[int, ...] | None = None
 
     @property
     def is_quantized(self) -> bool:
         """Whether the elements come in quantised blocks."""
         return self.dtype not in FLOAT_TYPES and self.dtype not in OTHER_PLAIN_TYPES
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Bytes ``begin`` up to ``end`` of a file."""
+
+    path: Path
+    begin: int
+    end: int
 
 
 class TensorSource(Protocol):
@@ -56,6 +71,9 @@ class TensorSource(Protocol):
 
         Raises FormatError when the tensor is not quantised.
         """
+
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """Where the bytes are that reading a tensor needs. Raises FormatError naming it when it is missing."""
 
 
 @dataclass(frozen=True)

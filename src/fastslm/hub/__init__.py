@@ -6,12 +6,14 @@ Whatever is complete on disk is used when nobody answers; nothing that is not ve
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastslm.config import Settings
 from fastslm.errors import Cancelled, FileMissing, NetworkError, OfflineMode, ServerRefused
 from fastslm.hub.client import HubClient
 from fastslm.hub.fetch import carry_out
+from fastslm.hub.follow import Follower, Nobody
 from fastslm.hub.layout import RepoLayout, Snapshot, find_snapshot
 from fastslm.hub.plan import DownloadPlan, check_space, make_plan
 from fastslm.hub.refs import ModelRef, parse
@@ -31,6 +33,7 @@ def fetch_model(
     progress: ProgressCallback = silent,
     *,
     gate: Gate | None = None,
+    follower: Follower | None = None,
 ) -> Fetched:
     """Have a model on disk: a snapshot folder, or one file (a GGUF, wherever it comes from).
 
@@ -40,6 +43,7 @@ def fetch_model(
         wishes: files to choose from a repository; by default what a conversion needs.
         progress: called about ten times a second from this thread.
         gate: sees the plan of a repository before its first byte is fetched, and may raise.
+        follower: is told how the files of a repository arrive.
 
     Raises:
         ModelNotFound, RevisionNotFound, FileMissing, AccessDenied, UnsupportedModel: the hub's answer.
@@ -49,25 +53,32 @@ def fetch_model(
         Cancelled: Ctrl-C; the next call goes on from where this one stopped.
     """
     try:
-        return _fetch(ref, settings, wishes, progress, gate)
+        if ref.kind == "hub":
+            door = _Door(gate or _open_gate, follower or Nobody())
+            return _from_hub(ref, settings, _complete(wishes, ref), progress, door)
+        return _fetch(ref, settings, progress)
     except KeyboardInterrupt:
         raise Cancelled from None
 
 
-def _fetch(
-    ref: ModelRef, settings: Settings, wishes: Wishes | None, progress: ProgressCallback, gate: Gate | None
-) -> Fetched:
+@dataclass(frozen=True)
+class _Door:
+    """Who has a say in a download, and who is told of it."""
+
+    gate: Gate
+    follower: Follower
+
+
+def _fetch(ref: ModelRef, settings: Settings, progress: ProgressCallback) -> Fetched:
     if ref.kind == "local":
         return _local(ref)
     if ref.kind == "demo":
         from fastslm.hub.demo import fetch_demo
 
         return fetch_demo(ref, settings, progress)
-    if ref.kind == "url":
-        from fastslm.hub.address import fetch_address
+    from fastslm.hub.address import fetch_address
 
-        return fetch_address(ref, settings, progress)
-    return _from_hub(ref, settings, _complete(wishes, ref), progress, gate or _open_gate)
+    return fetch_address(ref, settings, progress)
 
 
 def plan_model(ref: ModelRef, settings: Settings, wishes: Wishes | None = None) -> DownloadPlan:
@@ -78,14 +89,14 @@ def plan_model(ref: ModelRef, settings: Settings, wishes: Wishes | None = None) 
 def _complete(wishes: Wishes | None, ref: ModelRef) -> Wishes:
     """The user's wishes, and the file that is part of the name."""
     given = wishes or Wishes()
-    return Wishes(given.include, given.exclude, ref.file) if ref.file else given
+    return replace(given, file=ref.file) if ref.file else given
 
 
 def _open_gate(plan: DownloadPlan, client: HubClient) -> None:
     """Lets everything through."""
 
 
-def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: ProgressCallback, gate: Gate) -> Fetched:
+def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: ProgressCallback, door: _Door) -> Fetched:
     layout = RepoLayout(settings.hub_cache, ref.repo)
     client = HubClient(settings)
     progress(Progress("resolving", 0, 1, "files", ref.repo))
@@ -100,9 +111,9 @@ def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: Progr
             raise
         return _from_cache(ref, kept)
     if plan.missing:
-        check_space(plan, settings)
-        gate(plan, client)
-    moved = carry_out(plan, settings, client, progress)
+        check_space(plan, settings, door.follower.at_once)
+        door.gate(plan, client)
+    moved = carry_out(plan, settings, client, progress, door.follower)
     files = tuple(file.path for file in plan.files)
     return Fetched(
         ref=ref,
@@ -122,9 +133,9 @@ def _from_cache(ref: ModelRef, kept: Snapshot) -> Fetched:
 
 
 def _entrance(folder: Path, files: tuple[str, ...]) -> Path:
-    """What to open: the only GGUF of a selection, since the folder may hold others; else the folder."""
-    gguf = [name for name in files if name.lower().endswith(".gguf")]
-    return folder / gguf[0] if len(gguf) == 1 else folder
+    """What to open: the only GGUF or graph of a selection, since the folder may hold others; else the folder."""
+    single = [name for name in files if name.lower().endswith((".gguf", ".onnx"))]
+    return folder / single[0] if len(single) == 1 else folder
 
 
 def _local(ref: ModelRef) -> Fetched:

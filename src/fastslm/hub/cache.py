@@ -214,6 +214,29 @@ def remove_snapshot(layout: RepoLayout, commit: str) -> int:
     return freed
 
 
+def drop_file(layout: RepoLayout, commit: str, path: str) -> int:
+    """Take one file out of a snapshot, for whoever holds the lock of the folder, with its blob unless another path or
+    snapshot shows it too; returns the bytes freed.
+
+    Raises:
+        FileSystemError: something could not be deleted.
+    """
+    pointer = layout.pointer(commit, path)
+    with file_errors("remove", pointer):
+        if not pointer.is_symlink():
+            freed = pointer.stat().st_size if pointer.exists() else 0
+            pointer.unlink(missing_ok=True)
+            return freed
+        blob = Path(os.path.normpath(pointer.parent / os.readlink(pointer)))  # noqa: PTH115
+        pointer.unlink()
+        used = set().union(*map(_linked_blobs, (layout.folder / "snapshots").glob("*")))
+        if blob.parent != layout.folder / "blobs" or blob in used or not blob.exists():
+            return 0
+        freed = blob.stat().st_size
+        blob.unlink()
+    return freed
+
+
 def _other_snapshots(snapshot: Path) -> list[Path]:
     return [folder for folder in snapshot.parent.glob("*") if folder != snapshot]
 

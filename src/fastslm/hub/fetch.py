@@ -10,13 +10,20 @@ from fastslm.config import Settings
 from fastslm.errors import ChecksumMismatch, DiskFull, FileSystemError, SizeMismatch
 from fastslm.hub import cache
 from fastslm.hub.client import HubClient
+from fastslm.hub.follow import Follower, Nobody
 from fastslm.hub.layout import RepoLayout
 from fastslm.hub.plan import DownloadPlan, PlannedFile, check_space, with_presence
 from fastslm.hub.transfer import Arrival, Job, Link, Moved, transfer
 from fastslm.progress import Progress, ProgressCallback, silent
 
 
-def carry_out(plan: DownloadPlan, settings: Settings, client: HubClient, progress: ProgressCallback) -> Moved:
+def carry_out(
+    plan: DownloadPlan,
+    settings: Settings,
+    client: HubClient,
+    progress: ProgressCallback,
+    follower: Follower | None = None,
+) -> Moved:
     """Make every file of the plan present in the cache, verified, under the plan's commit and revision.
 
     Raises:
@@ -29,16 +36,37 @@ def carry_out(plan: DownloadPlan, settings: Settings, client: HubClient, progres
         with suppress(FileSystemError, DiskFull):  # a cache that is only read may lack our notes
             _remember(plan, layout)
         return Moved()
-    check_space(plan, settings)
+    follower = follower or Nobody()
+    check_space(plan, settings, follower.at_once)
     cache.prepare(layout)
     symlinks = settings.use_symlinks and cache.symlinks_work(layout.partials)
     large = sorted(layout.lock(file.digest) for file in plan.missing if file.algorithm == "sha256")
     with cache.locked([layout.own_lock, *large], _waiting(plan, progress)):
         work = _Work(with_presence(plan, layout), layout, client, symlinks)
         work.link_what_is_here()
-        moved = transfer([work.job(file) for file in work.plan.missing], settings, progress)
+        follower.begin(work.plan, client)
+        moved = _in_batches(work, follower, settings, progress)
         _remember(plan, layout)
     return moved
+
+
+def _in_batches(work: _Work, follower: Follower, settings: Settings, progress: ProgressCallback) -> Moved:
+    """Move what is missing, a batch of the follower's after another, and tell it of every file."""
+    moved, total, done = Moved(), sum(file.size for file in work.plan.missing), 0
+    for batch in follower.batches(work.plan.missing):
+        jobs = [work.followed(file, follower) for file in batch]
+        moved += transfer(jobs, settings, _shifted(progress, done, total))
+        done += sum(file.size for file in batch)
+    return moved
+
+
+def _shifted(progress: ProgressCallback, done: int, total: int) -> ProgressCallback:
+    """A callback for one batch that tells of all of them."""
+
+    def report(now: Progress) -> None:
+        progress(replace(now, done=now.done + done, total=total) if now.unit == "B" else now)
+
+    return report
 
 
 def carry_out_file(plan: DownloadPlan, settings: Settings, client: HubClient, watch: Callable[[Arrival], None]) -> None:
@@ -96,6 +124,16 @@ class _Work:
             publish=lambda _: self._publish(file.digest),
             mirrors=tuple(Link(*found) for found in self.client.mirrored(self.plan.repo, self.plan.commit, file.path)),
         )
+
+    def followed(self, file: PlannedFile, follower: Follower) -> Job:
+        """The job of a file, of which somebody wants to know."""
+        job = self.job(file)
+
+        def publish(digest: str) -> None:
+            job.publish(digest)
+            follower.verified(file)
+
+        return replace(job, publish=publish, watch=lambda arrival: follower.arrived(file, arrival))
 
     def _locate(self, file: PlannedFile) -> Link:
         """Where the file's bytes are now; they must still be the bytes that were planned."""

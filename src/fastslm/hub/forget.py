@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastslm.config import Settings
-from fastslm.hub.cache import remove_snapshot
+from fastslm.hub.cache import drop_file, locked, remove_snapshot
 from fastslm.hub.disk.imports import read_import
+from fastslm.hub.follow import WEIGHTS
 from fastslm.hub.layout import RepoLayout, file_errors, known_commit
 from fastslm.hub.refs import ModelRef
 
@@ -23,6 +25,17 @@ def kept_snapshot(ref: ModelRef, settings: Settings) -> tuple[Path, str] | None:
     commit = known_commit(layout, ref.revision) if ref.kind == "hub" else None
     found = commit is not None and layout.snapshot(commit).is_dir()
     return (layout.snapshot(commit), commit) if commit is not None and found else None
+
+
+def forget_weights(repo: str, commit: str, files: Sequence[str], settings: Settings) -> int:
+    """Delete the weights among these files of a snapshot and return the bytes freed; its texts are kept.
+
+    Raises:
+        FileSystemError: something could not be deleted.
+    """
+    layout = RepoLayout(settings.hub_cache, repo)
+    with locked([layout.own_lock], waiting=lambda: None):
+        return sum(drop_file(layout, commit, path) for path in files if path.lower().endswith(WEIGHTS))
 
 
 def forget(ref: ModelRef, source: Path, commit: str, settings: Settings) -> int:

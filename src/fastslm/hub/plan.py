@@ -96,16 +96,18 @@ def with_presence(plan: DownloadPlan, layout: RepoLayout) -> DownloadPlan:
     return replace(plan, files=tuple(_look(file, plan.commit, layout) for file in plan.files))
 
 
-def check_space(plan: DownloadPlan, settings: Settings) -> None:
+def check_space(plan: DownloadPlan, settings: Settings, at_once: int = 0) -> None:
     """Refuse a download that the disk cannot hold; room that partial files already take is counted as there.
+
+    Args:
+        at_once: how many files are on disk at the same time, the largest ones in the worst case; 0 for all.
 
     Raises:
         DiskFull: with ``needed`` and ``available`` in bytes.
     """
     layout = RepoLayout(settings.hub_cache, plan.repo)
-    taken = sum(_allocated(layout.partial(file.digest)) for file in plan.missing)
-    needed = sum(file.size for file in plan.missing) - taken
-    require_space(settings.hub_cache, needed)
+    sizes = sorted((file.size - _allocated(layout.partial(file.digest)) for file in plan.missing), reverse=True)
+    require_space(settings.hub_cache, sum(sizes[:at_once] if at_once else sizes))
 
 
 def require_space(folder: Path, needed: int) -> None:

@@ -55,11 +55,14 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user asked for: patterns as in the shell (``*.json``, ``onnx/``), or one ``file``."""
+    """What the user asked for: patterns as in the shell (``*.json``, ``onnx/``), or one ``file``; and the
+    ``precision`` of a ready-made graph.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     file: str = ""
+    precision: str = "auto"
 
 
 def select_files(paths: Sequence[str], wishes: Wishes) -> tuple[str, ...]:
@@ -68,13 +71,14 @@ def select_files(paths: Sequence[str], wishes: Wishes) -> tuple[str, ...]:
     Raises:
         FileMissing: nothing fits; the message names files that are there.
         UnsupportedModel: the only weights are pickled, split over GGUF parts, or an adapter.
+        UsageError: the only weights are ready-made graphs in other precisions.
     """
     if wishes.include:
         chosen = {path for path in paths if _matches(path, wishes.include)}
     elif wishes.file:
         chosen = _one_file(paths, wishes.file)
     else:
-        chosen = {path for path in paths if _is_text(path)} | _weights(paths)
+        chosen = {path for path in paths if _is_text(path)} | _weights(paths, wishes.precision)
     chosen -= {path for path in chosen if _matches(path, wishes.exclude)}
     if not chosen:
         raise _nothing_fits(paths)
@@ -97,9 +101,9 @@ def _one_file(paths: Sequence[str], file: str) -> set[str]:
     return {file} | {path for path in paths if _is_text(path)}
 
 
-def _weights(paths: Sequence[str]) -> set[str]:
+def _weights(paths: Sequence[str], precision: str) -> set[str]:
     top = {path for path in paths if "/" not in path}
-    return _safetensors(top) or _gguf(paths) or _pickled(top) or one_graph(paths) or _no_weights(paths)
+    return _safetensors(top) or _gguf(paths) or _pickled(top) or one_graph(paths, precision) or _no_weights(paths)
 
 
 def _safetensors(top: set[str]) -> set[str]:

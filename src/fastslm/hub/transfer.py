@@ -122,6 +122,11 @@ class Moved:
     resumed_bytes: int = 0
     dropped_sources: tuple[str, ...] = ()
 
+    def __add__(self, other: Moved) -> Moved:
+        """Both, one after the other."""
+        dropped = tuple(dict.fromkeys(self.dropped_sources + other.dropped_sources))
+        return Moved(self.wire_bytes + other.wire_bytes, self.resumed_bytes + other.resumed_bytes, dropped)
+
 
 @dataclass
 class _Run:

@@ -53,11 +53,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What is to be downloaded: all of it, what is here already, and room needed beside it for unpacking."""
+    """What is to be downloaded: all of it, what is here already, room needed beside it for unpacking, and what of it
+    is removed again before the rest is there.
+    """
 
     total_bytes: int
     cached_bytes: int
     scratch_bytes: int = 0
+    passing_bytes: int = 0
 
     @property
     def missing_bytes(self) -> int:
@@ -137,7 +140,7 @@ class Plan:
             raise self._too_large()
 
     def _check_disk(self) -> None:
-        here, made = self.traffic.missing_bytes, self._converted_bytes
+        here, made = self.traffic.missing_bytes - self.traffic.passing_bytes, self._converted_bytes
         machine = self.machine
         needs = [
             (here + max(self.traffic.scratch_bytes, made if machine.same_disk else 0), machine.download_disk_bytes)

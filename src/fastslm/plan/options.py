@@ -10,9 +10,13 @@ from fastslm.hub import Wishes
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """What is planned for: a precision, a context (None for the model's own), the files to choose, and a target."""
+    """What is planned for: a precision, a context (None for the model's own), the files to choose, and a target.
+
+    ``at_once`` is the most files of weights that will be on disk at the same time, 0 for all.
+    """
 
     precision: Precision = "auto"
     context_length: int | None = None
     wishes: Wishes = field(default_factory=Wishes)
     target: Target = "auto"
+    at_once: int = 0

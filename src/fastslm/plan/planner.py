@@ -61,6 +61,9 @@ def plan_download(
     """The same for a repository that is about to be downloaded. Raises as ``plan``."""
     with tempfile.TemporaryDirectory(prefix="fastslm-plan-") as scratch:
         seen = glance_at_plan(download, settings, client, Path(scratch))
+        if options.at_once:
+            sizes = sorted((file.size for file in download.missing), reverse=True)
+            seen = replace(seen, passing_bytes=sum(sizes[options.at_once :]))
         return plan_outline(ref, seen, _outline(seen, Path(scratch)), settings, options)
 
 
@@ -73,7 +76,7 @@ def plan_outline(ref: ModelRef, seen: Glance, outline: Outline, settings: Settin
         raise UsageError(message, name="precision", value=options.precision, allowed=tuple(prints))
     default = "exact" if "exact" in prints else default_precision(outline.config.get("model_type"))
     chosen = options.precision if options.precision != "auto" else default
-    traffic = Traffic(seen.total_bytes, seen.cached_bytes, seen.scratch_bytes)
+    traffic = Traffic(seen.total_bytes, seen.cached_bytes, seen.scratch_bytes, seen.passing_bytes)
     tokenizer = seen.tokenizer_bytes or TOKENIZER_BYTES_PER_TOKEN * _vocabulary(outline)
     bare = _Bare(ref.name, seen.commit, traffic, chosen, tokenizer, _parameters(outline))
     return _assemble(bare, prints, settings, options)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastslm.errors import FormatError
 from fastslm.export.families import family_of
 from fastslm.export.hparams import Hparams
-from fastslm.formats.source import Outline, TensorInfo
+from fastslm.formats.source import Extent, Outline, TensorInfo
 
 
 def described(config: Mapping[str, Any], *, matrices: str, embedding: str) -> Outline:
@@ -51,3 +51,7 @@ class _Described:
     def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
         """Always raises FormatError."""
         raise FormatError(f"tensor `{name}` is not on this machine", subject=name)
+
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """Nowhere yet."""
+        return ()

@@ -38,6 +38,7 @@ class Entry:
         snapshot: path of the source files, once they are downloaded.
         folder: path of the converted model. It stays set while a newer pull runs or fails, so that the model
             remains usable.
+        discarded: when the weights of the source were removed because nobody wanted to keep them.
         size_bytes: of the converted folder, or of the source before that.
         stage, cause, failed_at: of the last failure.
         pid: process that is working on it.
@@ -51,6 +52,7 @@ class Entry:
     revision: str = ""
     commit: str = ""
     snapshot: str = ""
+    discarded: str = ""
     folder: str = ""
     size_bytes: int = 0
     stage: str = ""

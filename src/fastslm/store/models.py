@@ -40,6 +40,11 @@ def _safe(text: str) -> str:
     return f"{readable or 'model'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
+def lock_path(folder: Path) -> Path:
+    """What is locked by whoever changes a model folder."""
+    return folder.parent.parent / ".locks" / f"{folder.parent.name}--{folder.name}.lock"
+
+
 @contextlib.contextmanager
 def exclusive(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold the lock of a model folder's place; ``waiting`` is called while another thread or process holds it.
@@ -49,8 +54,8 @@ def exclusive(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    file = folder.parent.parent / ".locks" / f"{folder.parent.name}--{folder.name}.lock"
-    lock = FileLock(file)
+    file = lock_path(folder)
+    lock = FileLock(file, thread_local=False)  # a download's helper may take it for the download
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         while not lock.is_locked:

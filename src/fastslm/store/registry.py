@@ -22,7 +22,7 @@ from fastslm.store.entry import NEXT_STATES, Entry
 VERSION = 1
 LOCK_TIMEOUT_S = 10.0
 MAX_FILE_BYTES = 64 << 20
-_ADVANCEABLE = frozenset({"revision", "commit", "snapshot", "folder", "size_bytes", "resolved_precision"})
+_ADVANCEABLE = frozenset({"revision", "commit", "snapshot", "folder", "size_bytes", "resolved_precision", "discarded"})
 
 Entries = dict[str, Entry]
 
@@ -60,7 +60,7 @@ class Registry:
         """Start (again) to pull a model: ``downloading``. What is already there stays usable. Raises StoreError."""
 
         def start(entries: Entries) -> Entry:
-            before = entries.get(f"{name}#{precision}") or Entry(name, precision, "downloading", created=_now())
+            before = entries.get(f"{name}#{precision}") or Entry(name, precision, "downloading", created=now())
             return replace(before, state="downloading", revision=revision, stage="", cause="", failed_at="")
 
         return self._put(start)
@@ -72,7 +72,7 @@ class Registry:
             entry: what ``begin`` or an earlier ``advance`` returned, or ``get`` found.
             state: one that may follow ``entry.state``.
             facts: new values of ``commit``, ``snapshot``, ``folder``, ``size_bytes``, ``resolved_precision``,
-                ``revision``.
+                ``revision``, ``discarded``.
 
         Raises:
             StoreError: the state may not follow, the fact is not one of these, or the file cannot be changed.
@@ -96,7 +96,7 @@ class Registry:
         def record(entries: Entries) -> Entry:
             folder = entries.get(entry.key, entry).folder or entry.folder
             state = "ready" if folder else "failed"
-            return replace(entry, state=state, folder=folder, stage=stage, cause=cause, failed_at=_now())
+            return replace(entry, state=state, folder=folder, stage=stage, cause=cause, failed_at=now())
 
         return self._put(record)
 
@@ -115,7 +115,7 @@ class Registry:
         """
 
         def twin(entries: Entries) -> Entry:
-            fresh = replace(entry, name=name, created=_now())
+            fresh = replace(entry, name=name, created=now())
             if fresh.key in entries:
                 raise StoreError(f"`{fresh.key}` is taken", path=str(self.path))
             return fresh
@@ -129,7 +129,7 @@ class Registry:
 
     def _put(self, change: Callable[[Entries], Entry]) -> Entry:
         with self._changing() as entries:
-            entry = replace(change(entries), pid=getpid(), updated=_now())
+            entry = replace(change(entries), pid=getpid(), updated=now())
             try:
                 entries[entry.key] = Entry.from_json(entry.to_json())
             except ValueError as error:  # would make the whole file unreadable
@@ -215,5 +215,6 @@ def _parse(data: bytes) -> Entries:
     return entries
 
 
-def _now() -> str:
+def now() -> str:
+    """UTC time, as entries have it."""
     return datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -10,6 +10,7 @@ from fastslm.errors import FastSLMError, ModelNotFound, StoreError
 from fastslm.hub import ModelRef, cache
 from fastslm.hub.disk.partials import Partial, partials
 from fastslm.hub.layout import file_errors
+from fastslm.store import staging
 from fastslm.store.cancel import asking
 from fastslm.store.entry import Entry
 from fastslm.store.registry import Registry
@@ -55,6 +56,7 @@ def cancel(ref: ModelRef, settings: Settings, *, keep: bool = False, patience_s:
         return GivenUp(len(running), 0, size)
     for each in left:
         _remove(each)
+    size += staging.drop(settings.models_dir, ref.name)
     for entry in _unfinished(registry, ref.name):
         registry.drop_work(entry)
     return GivenUp(len(running), size, 0)

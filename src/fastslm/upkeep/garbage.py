@@ -20,7 +20,8 @@ from fastslm.hub import cache
 from fastslm.hub.disk.inventory import blobs, pointers, repositories, target
 from fastslm.hub.disk.partials import partials
 from fastslm.hub.layout import RepoLayout, file_errors
-from fastslm.store import models
+from fastslm.hub.look import outline
+from fastslm.store import models, staging
 from fastslm.store.atomic import process_is_alive
 from fastslm.store.manifest import MANIFEST_NAME
 from fastslm.store.registry import Registry
@@ -52,6 +53,7 @@ def collect(settings: Settings, *, with_partials: bool = False) -> tuple[Item, .
     found = [*_leftovers(settings), *_unknown_conversions(settings)]
     for layout in repositories(settings.hub_cache):
         found += [*_orphans(layout), *_scratch(layout)]
+    found += [*_stagings(settings, unfinished=with_partials), *_outlines(settings)]
     if with_partials:
         found += _partials(settings)
     return tuple(sorted(found, key=lambda item: item.path))
@@ -116,6 +118,24 @@ def _unknown_conversions(settings: Settings) -> Iterator[Item]:
     for folder in settings.models_dir.glob("[!.]*/[!.]*"):
         if folder.is_dir() and folder.resolve() not in known and _is_old(folder / MANIFEST_NAME, folder):
             yield Item(folder, models.size_bytes(folder), "no registered model uses it")
+
+
+def _stagings(settings: Settings, *, unfinished: bool) -> Iterator[Item]:
+    """Conversions that did not end and that nobody will go on with; with ``unfinished`` also the others."""
+    entries = Registry(settings.registry_file).list()
+    waiting = {each.name for each in entries if each.at_work or each.resumable or each.stage == "conversion"}
+    for folder in staging.stagings(settings.models_dir):
+        is_awaited = staging.subject_of(folder).get("name") in waiting
+        if _is_old(folder / staging.LEDGER, folder) and (unfinished or not is_awaited):
+            lock = models.lock_path(staging.place_of(folder))
+            yield Item(folder, models.size_bytes(folder), "left by an interrupted conversion", lock=lock)
+
+
+def _outlines(settings: Settings) -> Iterator[Item]:
+    """Headers of models that are not being converted any more."""
+    for folder in settings.models_dir.glob(f"*/.*{outline.SUFFIX}"):
+        if folder.is_dir() and _is_old(folder) and not any(folder.parent.glob(f".*{staging.SUFFIX}")):
+            yield Item(folder, models.size_bytes(folder), "left by an interrupted conversion")
 
 
 def _orphans(layout: RepoLayout) -> Iterator[Item]:

@@ -87,7 +87,7 @@ def test_a_calibrated_model_says_more_nearly_the_same(
 
 
 def test_without_a_wish_a_text_of_ours_does_it(settings: Settings, tmp_path: Path) -> None:
-    """Where that is cheap, and not when nothing is to be done beside the conversion; never the text of the comparison."""
+    """Where that is cheap, and not when nothing is to be done beside the conversion; not the comparison's text."""
     source = float_model(tmp_path / "source", uneven=True)
     lost = {}
     for quality in ("auto", "never"):

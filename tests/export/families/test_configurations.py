@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastslm.errors import FormatError, UnsupportedModel
-from fastslm.export.decoder.shape import DecoderShape
+from fastslm.export.decoder.shape import DecoderShape, Mixture
 from fastslm.export.families import FAMILIES, family_of
 from fastslm.export.hparams import Hparams
 from fastslm.export.options import MAX_CONTEXT
@@ -139,6 +139,13 @@ def test_files_without_the_outer_module_are_taken(variant: str, prefix: str) -> 
         ("gemma2", {"hidden_activation": "swiglu"}, "`hidden_activation` is `swiglu`"),
         ("phi", {"partial_rotary_factor": 0.19}, "`partial_rotary_factor` is `0.19`"),
         ("qwen3", {"head_dim": 4096}, "`head_dim` is `4096`"),
+        ("mixtral", {"num_experts_per_tok": 5}, "`num_experts_per_tok` is `5`, expected at most 4"),
+        ("mixtral", {"num_local_experts": 20000}, "`num_experts` is `20000`, expected at most 32768 in all 2 layers"),
+        ("qwen3_moe", {"mlp_only_layers": 1}, "`mlp_only_layers` is `1`, expected a list of layers"),
+        ("qwen2_moe", {"qkv_bias": False}, "`qkv_bias` is `False`"),
+        ("qwen2_moe", {"hidden_act": "swiglu"}, "`hidden_act` is `swiglu`"),
+        ("qwen3", {"model_type": "gpt_oss"}, "`model_type` `gpt_oss` is not supported: its experts have biases"),
+        ("qwen3", {"model_type": "lfm2"}, "`model_type` `lfm2` is not supported: its short convolutions"),
     ],
 )
 def test_what_a_family_does_not_do_is_named(variant: str, changes: dict[str, Any], words: str) -> None:
@@ -157,6 +164,13 @@ def test_no_number_makes_reading_endless(variant: str) -> None:
             for bad in (2**31 - 1, 2**31 - 8, -1, 0, "4", [4], None):
                 with suppress(FormatError, UnsupportedModel):
                     read({**config, key: bad})
+
+
+def test_experts_are_in_the_layers_that_have_them() -> None:
+    """Every second layer with a step of two, counted from one, and in none that is named as dense."""
+    changes = {"num_hidden_layers": 5, "decoder_sparse_step": 2, "mlp_only_layers": [3]}
+    blocks = read(changed("qwen3_moe", **changes)).blocks
+    assert [isinstance(block.feed_forward, Mixture) for block in blocks] == [False, True, False, False, False]
 
 
 def test_all_families_are_in_the_table() -> None:

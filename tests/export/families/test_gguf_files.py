@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.export.convert import convert
 from fastslm.export.families import FAMILIES
 from fastslm.export.options import ConvertOptions
 from fastslm.formats import open_model
-from fastslm.formats.gguf.names import ARCHITECTURES
+from fastslm.formats.gguf.names import ARCHITECTURES, MIXTURES
 from support.decoder import all_logits
 from support.family_gguf import ARCHITECTURES as WRITTEN
 from support.family_gguf import UNSAID, write_family_gguf
@@ -35,8 +36,8 @@ def folder_logits(variant: str, tmp_path: Path) -> tuple[np.ndarray, np.ndarray]
 
 def test_every_architecture_is_written_here() -> None:
     """What the README's table lists is tested."""
-    assert set(WRITTEN.values()) == set(ARCHITECTURES)
-    assert {arch.model_type for arch in ARCHITECTURES.values()} <= set(FAMILIES)
+    assert set(WRITTEN.values()) == {*ARCHITECTURES, *MIXTURES}
+    assert {arch.model_type for arch in [*ARCHITECTURES.values(), *MIXTURES.values()]} <= set(FAMILIES)
 
 
 @pytest.mark.parametrize("variant", WRITTEN)
@@ -45,6 +46,36 @@ def test_a_gguf_file_gives_what_the_folder_gives(variant: str, tmp_path: Path) -
     prompt, expected = folder_logits(variant, tmp_path)
     found = logits(write_family_gguf(variant, tmp_path), tmp_path / "found", prompt, "fp32")
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"expert_count": 5}, FormatError, r"tensor `model.layers.0.mlp.gate.weight` has shape `\[4, 32\]`"),
+        ({"expert_count": 3}, FormatError, r"tensor `model.layers.0.mlp.gate.weight` has shape `\[4, 32\]`"),
+        ({"expert_count": 1 << 31}, FormatError, "`qwen3moe.expert_count` is `2147483648`"),
+        ({"expert_used_count": 5}, UnsupportedModel, "`num_experts_per_tok` is `5`, expected at most 4"),
+        ({"expert_used_count": 0}, FormatError, "`qwen3moe.expert_used_count` is `0`"),
+        ({"expert_feed_forward_length": 64}, FormatError, r"experts.0.gate_proj.weight` has shape `\[32, 32\]`"),
+    ],
+)
+def test_experts_that_are_not_what_the_header_says_are_refused(
+    changes: dict[str, int], error: type[Exception], words: str, tmp_path: Path
+) -> None:
+    """In one sentence, before anything is written."""
+    path, target = write_family_gguf("qwen3_moe", tmp_path, changes=changes), tmp_path / "out"
+    target.mkdir()
+    with pytest.raises(error, match=words):
+        convert(open_model(path), target, ConvertOptions("tiny", "0" * 12, "fp32"))
+    assert not list(target.iterdir())
+
+
+@pytest.mark.parametrize("missing", ["expert_feed_forward_length", "expert_shared_feed_forward_length"])
+def test_widths_that_older_files_leave_out_are_worked_out(missing: str, tmp_path: Path) -> None:
+    """As llama.cpp does: the width of an expert from that of all that are chosen, that of the shared one as it is."""
+    path = write_family_gguf("qwen2_moe", tmp_path, changes={missing: None})
+    assert open_model(path).config["moe_intermediate_size"] == 32
+    assert open_model(path).config["shared_expert_intermediate_size"] == 64
 
 
 @pytest.mark.parametrize("variant", WRITTEN)

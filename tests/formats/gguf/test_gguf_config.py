@@ -154,8 +154,11 @@ def test_values_that_cannot_be_are_refused_by_name(tmp_path, extra, message):
     ("extra", "message"),
     [
         ({"general.architecture": "mamba"}, "architecture `mamba` is not supported, expected one of `llama`"),
-        ({"llama.expert_count": 8}, "mixture of experts"),
-        ({"llama.expert_count": [0, 8]}, "mixture of experts"),
+        (
+            {"general.architecture": "granite", "granite.expert_count": 8},
+            "is a mixture of experts of architecture `granite`, which is not supported",
+        ),
+        ({"llama.expert_count": [4, 8]}, "`llama.expert_count` differs from layer to layer"),
         ({"general.type": "adapter"}, "holds a part of type `adapter`, expected a model"),
         ({"llama.rope.scaling.type": "longrope"}, "rope scaling `longrope`"),
         ({"llama.rope.dimension_count": 8}, "rotates 8 of 16 dimensions"),
@@ -183,6 +186,7 @@ def test_equal_values_for_every_layer_count_as_one(tmp_path):
         ("llama", "blk.12.ffn_norm.weight", "model.layers.12.post_attention_layernorm.weight"),
         ("qwen2", "blk.3.attn_k.bias", "model.layers.3.self_attn.k_proj.bias"),
         ("qwen3", "blk.3.attn_k_norm.weight", "model.layers.3.self_attn.k_norm.weight"),
+        ("qwen3moe", "blk.3.ffn_up_exps.weight", "model.layers.3.mlp.experts.*.up_proj.weight"),
     ],
 )
 def test_tensor_names_are_translated(arch, name, expected):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastslm import _native
 from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.export.convert import convert
 from fastslm.export.encoding import INT4, choose_encoding, encode_rows
+from fastslm.export.matrices import MatrixWriter
+from fastslm.export.native.packing import store_packed
 from fastslm.export.options import ConvertOptions
+from fastslm.export.weights import WeightsFile
 from fastslm.formats import open_model
 from fastslm.formats.prequantized.settings import Settings, plain, read_settings
 from fastslm.formats.prequantized.tensors import PrequantizedTensors
@@ -25,17 +31,25 @@ from support.golden import golden_model
 from support.tiny_files import write_safetensors
 
 METHODS = ["gptq", "gptq_v2", "awq"]
+SORTED = "act-order"
 LINEAR = ("_proj.weight",)
 
 
-def settings_of(method: str, group_size: int) -> Settings:
-    return Settings("awq" if method == "awq" else "gptq", group_size, int(method == "gptq"))
+def settings_of(method: str, group_size: int, *, sorts_inputs: bool = False) -> Settings:
+    return Settings("awq" if method == "awq" else "gptq", group_size, int(method == "gptq"), sorts_inputs)
 
 
 def config_of(method: str, group_size: int) -> dict[str, Any]:
     if method == "awq":
         return {"quant_method": "awq", "bits": 4, "group_size": group_size, "version": "gemm", "zero_point": True}
-    return {"quant_method": "gptq", "bits": 4, "group_size": group_size, "desc_act": False, "checkpoint_format": method}
+    version = "gptq" if method == SORTED else method
+    return {
+        "quant_method": "gptq",
+        "bits": 4,
+        "group_size": group_size,
+        "desc_act": method == SORTED,
+        "checkpoint_format": version,
+    }
 
 
 def numbers(outputs: int, inputs: int, group_size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -52,7 +66,7 @@ def module(method: str, codes: np.ndarray, zeros: np.ndarray, scales: np.ndarray
     if method == "awq":
         qweight, qzeros = pack_awq(codes, zeros)
     else:
-        qweight, qzeros = pack_gptq(codes, zeros, added=int(method == "gptq"))
+        qweight, qzeros = pack_gptq(codes, zeros, added=int(method != "gptq_v2"))
     return {"qweight": ("I32", qweight), "qzeros": ("I32", qzeros), "scales": ("F16", np.ascontiguousarray(scales.T))}
 
 
@@ -66,7 +80,7 @@ def test_every_weight_is_kept_bit_for_bit(method: str, group_size: int, inputs: 
     """Read as floats, and as the codes, scales and zero points of the converted file."""
     per_group = inputs if group_size < 0 else group_size
     codes, zeros, scales = numbers(16, inputs, per_group)
-    expected = dequantized(codes, zeros, scales, per_group)
+    expected = dequantized(codes, zeros, scales, np.arange(inputs) // per_group)
     path = tmp_path / "model.safetensors"
     write_safetensors(path, named("x", module(method, codes, zeros, scales)))
     source = PrequantizedTensors(SafetensorsFile(path), settings_of(method, group_size))
@@ -80,6 +94,21 @@ def test_every_weight_is_kept_bit_for_bit(method: str, group_size: int, inputs: 
     points = np.stack([kept_zeros & 15, kept_zeros >> 4], axis=-1).reshape(11, -1)[:, : inputs // 32]
     blocks = values.reshape(11, -1, 32).astype(np.float32) - points[..., None].astype(np.float32)
     np.testing.assert_array_equal((blocks * kept_scales[..., None]).reshape(11, inputs), expected[5:])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_our_operators_get_the_same_numbers(method: str, tmp_path: Path) -> None:
+    """Zero points included: a packed unit holds them as whole numbers."""
+    codes, zeros, scales = numbers(40, 128, 64)
+    parts = {name: value for name, (_, value) in named("x", module(method, codes, zeros, scales)).items()}
+    source = PrequantizedTensors(Memory(parts), settings_of(method, 64))
+    with WeightsFile(tmp_path / "data") as weights, ThreadPoolExecutor(1) as pool:
+        stored = store_packed(MatrixWriter(source, weights, "exact", pool, lambda name: None), "x.weight")
+    packed = np.fromfile(tmp_path / "data", np.uint8)[stored.region.offset :][: stored.region.size_bytes]
+    kept = _native.unpack_linear(packed, (40, 128), bits=4, group=32, has_offsets=True)
+    scale, shift = (np.repeat(each, 32, axis=1) for each in kept[1:])
+    assert stored.attributes["offsets"] == 2
+    np.testing.assert_array_equal(scale * (kept[0] + shift), dequantized(codes, zeros, scales, np.arange(128) // 64))
 
 
 @given(st.sampled_from(METHODS), st.integers(0, 99), st.integers(0, 24), st.integers(0, 24))
@@ -119,6 +148,12 @@ class Memory:
         return self.arrays[name]
 
 
+def groups_of(name: str, inputs: int) -> np.ndarray:
+    """Mixed groups: in the first layer the same for all that read the same inputs, in the others not even that."""
+    seed = inputs if ".layers.0." in name else zlib.crc32(name.encode())
+    return np.random.default_rng(seed).permutation(np.arange(inputs) // 32)
+
+
 def packed_model(folder: Path, method: str) -> tuple[Path, Path]:
     """A tiny Llama with packed matrices, and the same with the floats that these stand for."""
     golden = golden_model("untied", folder / "packed")
@@ -135,11 +170,10 @@ def packed_model(folder: Path, method: str) -> tuple[Path, Path]:
         stem = name.removesuffix(".weight")
         packed |= named(stem, module(method, codes, zeros, scales))
         packed[f"{stem}.bias"] = ("F16", np.zeros(shape[0], np.float16))
-        floats[name] = ("F32", dequantized(codes, zeros, scales, 32))
-    if method != "awq":
-        for name in [each for each in packed if each.endswith(".qweight")]:
-            inputs = packed[name][1].shape[0] * 8
-            packed[name.replace("qweight", "g_idx")] = ("I32", (np.arange(inputs) // 32).astype(np.int32))
+        groups = groups_of(name, shape[1]) if method == SORTED else np.arange(shape[1]) // 32
+        floats[name] = ("F32", dequantized(codes, zeros, scales, groups))
+        if method != "awq":
+            packed[f"{stem}.g_idx"] = ("I32", groups.astype(np.int32))
     for shard in [*folder.glob("*/*.safetensors"), *folder.glob("*/*.index.json")]:
         shard.unlink()
     for place, tensors in (("packed", packed), ("floats", floats)):
@@ -150,30 +184,51 @@ def packed_model(folder: Path, method: str) -> tuple[Path, Path]:
     return folder / "packed", folder / "floats"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_whole_model_gives_the_logits_of_its_floats(method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["native", "portable"])
+@pytest.mark.parametrize("method", [*METHODS, SORTED])
+def test_a_whole_model_gives_the_logits_of_its_floats(method: str, target: Any, tmp_path: Path) -> None:
     """Converted as it is (`auto` is `exact`), and to floats; biases of zeros that AutoGPTQ adds do no harm."""
     packed, floats = packed_model(tmp_path, method)
     results = {}
     for name, source, precision in (("floats", floats, "fp32"), ("read", packed, "fp32"), ("exact", packed, "auto")):
-        target = tmp_path / f"to-{name}"
-        target.mkdir()
-        manifest = convert(open_model(source), target, ConvertOptions("tiny", "0", precision))
-        results[name] = all_logits(target, np.arange(3, 15))
+        folder = tmp_path / f"to-{name}"
+        folder.mkdir()
+        manifest = convert(open_model(source), folder, ConvertOptions("tiny", "0", precision, target=target))
+        results[name] = all_logits(folder, np.arange(3, 15))
     assert manifest.precision == "exact"
-    np.testing.assert_array_equal(results["read"], results["floats"])
+    bound = 1e-4 if method == SORTED else 0  # whose sums run in another order
+    np.testing.assert_allclose(results["read"], results["floats"], rtol=0, atol=bound)
     error = results["exact"] - results["floats"]  # activations of 8 bits, and an embedding of 8 bits
     assert np.sqrt((error**2).mean()) < 0.15 * results["floats"].std()
 
 
-def test_groups_that_are_mixed_are_refused(tmp_path: Path) -> None:
-    """Act-order by the tensor, whatever the configuration says."""
+def test_mixed_groups_become_neighbours() -> None:
+    """Columns are sorted by group, and keep every number."""
     codes, zeros, scales = numbers(8, 64, 32)
     parts = {name: value for name, (_, value) in named("x", module("gptq", codes, zeros, scales)).items()}
     parts["x.g_idx"] = np.array([1, *([0] * 31), *([1] * 31), 0], np.int32)
-    source = PrequantizedTensors(Memory(parts), settings_of("gptq", 32))
-    with pytest.raises(UnsupportedModel, match=r"`x\.g_idx` mixes the groups \(act-order\)"):
-        source.blocks("x.weight")
+    source = PrequantizedTensors(Memory(parts), settings_of("gptq", 32, sorts_inputs=True))
+    order = source.info("x.weight").column_order
+    assert order == (*range(1, 32), 63, 0, *range(32, 63))
+    expected = dequantized(codes, zeros, scales, parts["x.g_idx"])
+    np.testing.assert_array_equal(source.read("x.weight"), expected[:, order])
+
+
+@pytest.mark.parametrize(
+    ("groups", "sorts_inputs", "error"),
+    [
+        ([0] * 33 + [1] * 31, True, FormatError),
+        ([0] * 32 + [2] * 32, True, FormatError),
+        ([-1] + [0] * 31 + [1] * 32, True, FormatError),
+        ([1] + [0] * 31 + [1] * 31 + [0], False, UnsupportedModel),
+    ],
+)
+def test_groups_of_other_sizes_are_refused(groups: list[int], sorts_inputs: bool, error: type[Exception]) -> None:
+    """And mixed ones of which the configuration says nothing."""
+    parts = {name: value for name, (_, value) in named("x", module("gptq", *numbers(8, 64, 32))).items()}
+    parts["x.g_idx"] = np.array(groups, np.int32)
+    with pytest.raises(error, match=r"`x\.g_idx`"):
+        PrequantizedTensors(Memory(parts), settings_of("gptq", 32, sorts_inputs=sorts_inputs)).blocks("x.weight")
 
 
 def test_a_zero_point_of_16_is_refused() -> None:
@@ -213,7 +268,7 @@ def test_modules_that_do_not_fit_are_named(changes: dict[str, np.ndarray | None]
         ({"bits": 8}, "`quantization_config.bits` is `8`, expected 4"),
         ({"group_size": 16}, "`quantization_config.group_size` is `16`"),
         ({"group_size": "x"}, "`group_size` is string"),
-        ({"desc_act": True}, "`quantization_config.desc_act` is `True`, expected False"),
+        ({"desc_act": "often"}, "`quantization_config.desc_act` is `'often'`, expected False or True"),
         ({"checkpoint_format": "marlin"}, "`quantization_config.checkpoint_format` is `'marlin'`"),
         ({"bits": [4]}, "`quantization_config.bits` is"),
         ({"quant_method": "awq", "version": "gemv"}, "`quantization_config.version` is `'gemv'`"),

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from fastslm import machine
 from fastslm.engine.quality.options import Checks
 from fastslm.errors import ConversionFailed, DiskFull, UsageError
+from fastslm.export.filling import Course
 from fastslm.export.options import SEARCHED, Calibration, ConvertOptions, Precision
 from fastslm.export.prepare import Work
 from fastslm.fidelity import Fidelity
@@ -72,9 +73,14 @@ MEMORY_SHARE, DISK_SHARE = 2.5, 2.0
 
 
 def write_checked(
-    work: Work, folder: Path, checks: Checks, progress: ProgressCallback, notice: Notice
+    work: Work,
+    folder: Path,
+    checks: Checks,
+    progress: ProgressCallback,
+    notice: Notice,
+    course: Course | None = None,
 ) -> ModelManifest:
-    """Write a model into an existing, empty folder, and its figures into the manifest.
+    """Write a model into an existing folder, and its figures into the manifest.
 
     Raises:
         ConversionFailed: the result is out of bounds (stage ``quality``); or as the conversion itself.
@@ -82,8 +88,9 @@ def write_checked(
         GenerationFailed: a graph does not run.
     """
     check_wishes(work, checks)
-    work = _calibrated(work, folder, checks, progress)
-    manifest = work.write(folder, progress)
+    if checks.calibration is not None and work.source is not None:
+        work = _calibrated(work, work.source, folder, checks, progress)
+    manifest = work.write(folder, progress, course)
     if work.source is None or not _is_wanted(work.source, work.precision, folder, checks):
         return manifest
     progress(Progress("converting", 0, 1, "texts", "quality"))
@@ -153,20 +160,24 @@ def calibrate(
         return read_statistics(observed, text, threads=machine.inspect().threads, progress=progress)
 
 
-def _calibrated(work: Work, folder: Path, checks: Checks, progress: ProgressCallback) -> Work:
-    """With what the wanted text shows, or without a wish, where that is cheap, a text of ours.
+def guided(work: Work, folder: Path, checks: Checks) -> Checks:
+    """The checks with a text of ours to calibrate on, where none is wished and it is cheap; ``folder`` tells the disk.
 
-    It shares nothing with the text that the result is compared on. Where ours cannot be used there is no calibration.
+    It shares nothing with the text that the result is compared on.
     """
-    if work.source is None or work.precision not in SEARCHED:
-        return work
-    text = checks.calibration
-    if text is None and not _is_wanted(work.source, work.precision, folder, checks):
-        return work
+    if work.source is None or work.precision not in SEARCHED or checks.calibration is not None:
+        return checks
+    if not _is_wanted(work.source, work.precision, folder, checks):
+        return checks
+    return replace(checks, calibration=_shipped("calibration.txt"), calibration_is_ours=True)
+
+
+def _calibrated(work: Work, source: ModelSource, folder: Path, checks: Checks, progress: ProgressCallback) -> Work:
+    """With what the text shows; a text of ours that cannot be used is left out."""
     try:
-        found = calibrate(work.source, folder, work.options, text or _shipped("calibration.txt"), progress)
-    except (DiskFull, UsageError):  # UsageError: of a strange tokenizer, our text has too few tokens
-        if text is not None:
+        found = calibrate(source, folder, work.options, checks.calibration or "", progress)
+    except (DiskFull, UsageError):  # UsageError: with a strange tokenizer our text has too few tokens
+        if not checks.calibration_is_ours:
             raise
         return work
     return replace(work, options=replace(work.options, calibration=found))

@@ -76,11 +76,11 @@ class AttentionBuilder:
 
     def _packed(self, attention: Attention) -> tuple[Linear, ...]:
         """Three layers become one if they are encoded alike and their results need not be told apart."""
-        inputs, encoding = attention.inputs, self.layers.matrices.encoding
-        encodings = {encoding(weight.key) for each in inputs for weight in each.weights}
+        inputs, kind = attention.inputs, self.layers.matrices.kind
+        kinds = {kind(weight.key) for each in inputs for weight in each.weights}
         biased = {bool(each.biases) for each in inputs}
         is_normed = bool(attention.query_norm or attention.key_norm) and not self.norms_inside(attention)
-        if len(encodings) > 1 or len(biased) > 1 or is_normed:
+        if len(kinds) > 1 or len(biased) > 1 or is_normed:
             return inputs
         weights = tuple(weight for each in inputs for weight in each.weights)
         return (Linear(weights, tuple(bias for each in inputs for bias in each.biases)),)

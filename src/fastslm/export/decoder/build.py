@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from fastslm.export.decoder.attention import AttentionBuilder, add_norm_weights, add_tables
-from fastslm.export.decoder.shape import Block, DecoderShape, Embedding, FeedForward, Head, Norm
+from fastslm.export.decoder.feed_forward import add_feed_forward, add_mixture
+from fastslm.export.decoder.shape import Block, DecoderShape, Embedding, Head, Mixture, Norm
 from fastslm.export.decoder.tensors import ArrangedTensors
 from fastslm.export.encoder.shape import EncoderShape
 from fastslm.export.graph import Graph
@@ -25,13 +26,14 @@ def wanted_tensors(shape: DecoderShape | EncoderShape) -> Iterator[WantedTensor]
 
 @dataclass(frozen=True)
 class Operators:
-    """What a graph is made of: the builders of its layers and of its attention.
+    """What a graph is made of: the builders of its layers, of its attention and of its mixtures of experts.
 
     ``for_others`` adds what other programs need to run it, see ``interchange``.
     """
 
     layers: type[Layers]
     attention: type[AttentionBuilder]
+    mixture: Callable[[Layers, Mixture, str], str] = add_mixture
     for_others: bool = False
 
 
@@ -44,7 +46,8 @@ def build(shape: DecoderShape, graph: Graph, matrices: MatrixWriter, operators: 
     matrix = layers.store(shape.embedding.weight.key, is_embedding=True)
     stream = Residual(layers, _embed(shape.embedding, layers, matrix, ids))
     for index, block in enumerate(shape.blocks):
-        _add_block(block, index, attention, stream, is_last=index == shape.num_layers - 1)
+        x = _add_attention(block, index, attention, stream, is_last=index == shape.num_layers - 1)
+        stream.add(_scaled_norm(block, block.after_feed_forward, layers, _fed(block, operators, layers, x)))
     _add_head(shape.head, layers, matrix, stream.normed(shape.final_norm))
 
 
@@ -94,8 +97,12 @@ def _embed(embedding: Embedding, layers: Layers, matrix: StoredMatrix, ids: str)
     return x
 
 
-def _add_block(block: Block, index: int, attention: AttentionBuilder, stream: Residual, *, is_last: bool) -> None:
-    """One layer. In the last one only the rows whose logits are wanted go past the attention."""
+def _add_attention(block: Block, index: int, attention: AttentionBuilder, stream: Residual, *, is_last: bool) -> str:
+    """The first half of a layer. In the last one only the rows whose logits are wanted go past the attention.
+
+    Returns:
+        What goes into the second half.
+    """
     layers, x = attention.layers, stream.normed(block.before_attention)
     beside = ""
     if block.parallel:
@@ -106,22 +113,19 @@ def _add_block(block: Block, index: int, attention: AttentionBuilder, stream: Re
         stream.keep_logit_rows()
     x = layers.project(block.attention.output, x)
     stream.add(_scaled_norm(block, block.after_attention, layers, x))
-    x = _feed_forward(block.feed_forward, layers, beside or stream.normed(block.before_feed_forward))
-    stream.add(_scaled_norm(block, block.after_feed_forward, layers, x))
+    return beside or stream.normed(block.before_feed_forward)
+
+
+def _fed(block: Block, operators: Operators, layers: Layers, x: str) -> str:
+    """The second half."""
+    parts = block.feed_forward
+    return operators.mixture(layers, parts, x) if isinstance(parts, Mixture) else add_feed_forward(layers, parts, x)
 
 
 def _scaled_norm(block: Block, norm: Norm | None, layers: Layers, x: str) -> str:
     """What a part of a layer adds to the hidden state."""
     normed = layers.norm(norm.name, x, add_norm_weights(layers, norm)) if norm else x
     return layers.times(normed, block.residual_scale)
-
-
-def _feed_forward(parts: FeedForward, layers: Layers, x: str) -> str:
-    if parts.gate is None:
-        inner = layers.activation(parts.activation, layers.project(parts.up, x))
-    else:
-        inner = layers.gated(parts.activation, parts.gate, parts.up, x)
-    return layers.project(parts.down, inner)
 
 
 def _add_head(head: Head, layers: Layers, embedding: StoredMatrix, x: str) -> None:

@@ -131,6 +131,37 @@ class FeedForward:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """Many feed-forward layers, the experts, of which each token goes to a few; their results are added by shares.
+
+    Attributes:
+        router: gives every expert a score, of which a softmax makes shares.
+        experts: alike in everything but their numbers.
+        chosen: experts of one token, those with the best scores.
+        normalised: whether the shares of the chosen ones are made to add up to one.
+        shared: another layer that every token goes to, or None.
+        shared_gate: gives its share before the logistic function; None for all of it.
+    """
+
+    router: Linear
+    experts: tuple[FeedForward, ...]
+    chosen: int
+    normalised: bool = True
+    shared: FeedForward | None = None
+    shared_gate: Linear | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of its result in the graph."""
+        return f"{self.router.name}/experts"
+
+    def tensors(self) -> Iterator[Tensor]:
+        """What it reads."""
+        for part in (self.router, *self.experts, self.shared, self.shared_gate):
+            yield from part.tensors() if part else ()
+
+
+@dataclass(frozen=True)
 class Block:
     """One layer. Norms that a family does not have are None.
 
@@ -141,7 +172,7 @@ class Block:
     """
 
     attention: Attention
-    feed_forward: FeedForward
+    feed_forward: FeedForward | Mixture
     before_attention: Norm | None = None
     after_attention: Norm | None = None
     before_feed_forward: Norm | None = None
@@ -239,6 +270,11 @@ class DecoderShape:
     def with_attention(self, change: Callable[[int, Attention], Attention]) -> DecoderShape:
         """The same decoder with the attention of every layer changed; ``change`` is told the layer's number."""
         changed = (replace(block, attention=change(i, block.attention)) for i, block in enumerate(self.blocks))
+        return replace(self, blocks=tuple(changed))
+
+    def with_feed_forward(self, change: Callable[[int], FeedForward | Mixture]) -> DecoderShape:
+        """The same decoder with another feed-forward part in every layer; ``change`` is told the layer's number."""
+        changed = (replace(block, feed_forward=change(i)) for i, block in enumerate(self.blocks))
         return replace(self, blocks=tuple(changed))
 
     def tensors(self) -> Iterator[Tensor]:

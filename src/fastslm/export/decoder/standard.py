@@ -13,6 +13,7 @@ from fastslm.export.decoder.shape import (
     FeedForward,
     Head,
     Linear,
+    Mixture,
     Norm,
 )
 from fastslm.export.decoder.tensors import Run, Tensor
@@ -31,7 +32,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 HEAD = "lm_head"
 FULL, SLIDING = "full_attention", "sliding_attention"
-MAX_LAYERS, MAX_HEADS, MAX_HEAD_DIM = 512, 512, 1024
+MAX_LAYERS, MAX_HEADS, MAX_HEAD_DIM, MAX_EXPERTS = 512, 512, 1024, 32768
 """Far above every model there is; what a configuration may make us enumerate before its tensors are looked at."""
 
 
@@ -167,10 +168,42 @@ def separate_attention(
     return Attention(shape, inputs, linear(f"{prefix}.{output}", hidden, shape.query_rows, bias=output in biased))
 
 
-def gated(prefix: str, sizes: Sizes, activation: Activation, *, bias: bool = False) -> FeedForward:
-    """A gated feed-forward layer with Llama's names."""
-    gate, up = (linear(f"{prefix}.{part}", sizes.inner, sizes.hidden, bias=bias) for part in ("gate_proj", "up_proj"))
-    return FeedForward(up, linear(f"{prefix}.down_proj", sizes.hidden, sizes.inner, bias=bias), activation, gate)
+@dataclass(frozen=True)
+class ExpertNames:
+    """Modules of a gated feed-forward layer."""
+
+    gate: str = "gate_proj"
+    up: str = "up_proj"
+    down: str = "down_proj"
+
+
+LLAMA_NAMES = ExpertNames()
+
+
+def gated(
+    prefix: str, sizes: Sizes, activation: Activation, *, names: ExpertNames = LLAMA_NAMES, bias: bool = False
+) -> FeedForward:
+    """A gated feed-forward layer."""
+    gate, up = (linear(f"{prefix}.{part}", sizes.inner, sizes.hidden, bias=bias) for part in (names.gate, names.up))
+    return FeedForward(up, linear(f"{prefix}.{names.down}", sizes.hidden, sizes.inner, bias=bias), activation, gate)
+
+
+def read_experts(config: Hparams, prefix: str, sizes: Sizes, count: int, names: ExpertNames = LLAMA_NAMES) -> Mixture:
+    """A router and ``count`` gated experts of width ``sizes.inner``, none of them with biases.
+
+    Raises:
+        FormatError: a value is missing or has no meaning.
+        UnsupportedModel: more experts than any model has, or more for a token than there are.
+    """
+    chosen, activation = config.count("num_experts_per_tok"), read_activation(config, "hidden_act", "silu")
+    if count * sizes.layers > MAX_EXPERTS:
+        raise unsupported("num_experts", count, f"at most {MAX_EXPERTS} in all {sizes.layers} layers")
+    if chosen > count:
+        raise unsupported("num_experts_per_tok", chosen, f"at most {count}")
+    router = linear(f"{prefix}.gate", count, sizes.hidden)
+    experts = (gated(f"{prefix}.experts.{i}", sizes, activation, names=names) for i in range(count))
+    normalised = config.flag("norm_topk_prob", default=config.get("model_type") == "mixtral")
+    return Mixture(router, tuple(experts), chosen, normalised)
 
 
 def embedding(name: str, sizes: Sizes, *, scale: float = 1.0) -> Embedding:

@@ -12,7 +12,8 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from fastslm.formats.source import TensorInfo, TensorSource
+from fastslm.errors import UnsupportedModel
+from fastslm.formats.source import Extent, TensorInfo, TensorSource
 
 Floats = npt.NDArray[np.float32]
 Run = tuple[int, int]
@@ -83,8 +84,12 @@ class ArrangedTensors:
         tensor = self._arranged.get(name)
         if tensor is None:
             return self._source.info(name)
-        kind = self._source.info(tensor.name).dtype
-        return TensorInfo(name, "F32" if tensor.transposed or tensor.added else kind, tensor.wanted_shape)
+        found = self._source.info(tensor.name)
+        if tensor.transposed and found.column_order is not None:
+            message = f"tensor `{tensor.name}` sorts its inputs (act-order), but is used transposed"
+            raise UnsupportedModel(message, feature="act-order")
+        kind = "F32" if tensor.transposed or tensor.added else found.dtype
+        return TensorInfo(name, kind, tensor.wanted_shape, found.column_order)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Floats:
         """Rows as float32, see ``TensorSource``."""
@@ -101,6 +106,11 @@ class ArrangedTensors:
         if tensor is None:
             return self._source.blocks(name, start, stop)
         return np.concatenate([self._source.blocks(tensor.name, *run) for run in _wanted_runs(tensor, start, stop)])
+
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """See ``TensorSource``."""
+        tensor = self._arranged.get(name)
+        return self._source.extents(name if tensor is None else tensor.name)
 
     def _plain_rows(self, tensor: Tensor, start: int, stop: int) -> Floats:
         if not tensor.transposed:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from fastslm.errors import UnsupportedModel
 from fastslm.export.decoder import build as decoder
 from fastslm.export.decoder.build import Operators
 from fastslm.export.decoder.shape import DecoderShape
@@ -21,11 +22,13 @@ from fastslm.export.families.decoders import (
     granite,
     llama,
     mistral,
+    mixtral,
     olmo,
     opt,
     phi,
     phi3,
     qwen,
+    qwen_moe,
     smollm3,
     stablelm,
     starcoder2,
@@ -72,8 +75,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "llama": Family("Llama 2, 3, 3.1 and 3.2, TinyLlama, SmolLM, SmolLM2, Falcon3", llama.read_shape),
         "mistral": Family("Mistral 7B", mistral.read_shape),
+        "mixtral": Family("Mixtral 8x7B and 8x22B", mixtral.read_shape),
         "qwen2": Family("Qwen2, Qwen2.5, DeepSeek-R1-Distill-Qwen", qwen.read_shape2),
         "qwen3": Family("Qwen3", qwen.read_shape3),
+        "qwen2_moe": Family("Qwen1.5-MoE, Qwen2-MoE", qwen_moe.read_shape2),
+        "qwen3_moe": Family("Qwen3-MoE", qwen_moe.read_shape3),
         "phi3": Family("Phi-3, Phi-3.5, Phi-4 and Phi-4-mini", phi3.read_shape),
         "gemma": Family("Gemma 1, CodeGemma", gemma.read_shape1),
         "gemma2": Family("Gemma 2", gemma.read_shape2),
@@ -108,6 +114,16 @@ ENCODERS: Mapping[str, Family] = MappingProxyType(
 """Models that turn a text into a vector or into scores."""
 
 
+NOT_YET: Mapping[str, str] = MappingProxyType(
+    {
+        "gpt_oss": "its experts have biases, a clamped activation and MXFP4 weights",
+        "lfm2": "its short convolutions have a state that the KV cache does not hold",
+        "lfm2_moe": "its short convolutions have a state that the KV cache does not hold",
+    }
+)
+"""Decoders that people ask for and that we do not write: what keeps us from it."""
+
+
 def default_precision(model_type: object) -> Literal["int4", "int8"]:
     """What plain floats become unless told otherwise.
 
@@ -122,10 +138,12 @@ def family_of(config: Hparams) -> Family:
     Raises:
         UnsupportedModel: none of ours, or the weights are quantised in a way that we do not read.
     """
+    kind = config.get("model_type")
+    if isinstance(kind, str) and kind in NOT_YET:
+        raise UnsupportedModel(f"`model_type` `{kind}` is not supported: {NOT_YET[kind]}", feature=f"model_type={kind}")
     if config.get("quantization_config") is not None:
         method = config.section("quantization_config").get("quant_method", "unknown")
         raise unsupported("quantization_config.quant_method", method, "a model with plain or GGUF weights")
-    kind = config.get("model_type")
     known = {**FAMILIES, **ENCODERS}
     if not isinstance(kind, str) or kind not in known:
         raise unsupported("model_type", kind, *known)

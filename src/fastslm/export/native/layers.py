@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastslm.export.decoder.shape import Activation, Linear
+from fastslm.export.graph import Graph
 from fastslm.export.layers import Layers, NormWeights
 from fastslm.export.matrices import StoredMatrix
 from fastslm.export.native.packing import BLOCK_ROWS, PackedMatrix, store_interleaved, store_packed
@@ -45,7 +46,7 @@ class NativeLayers(Layers):
         """See ``Layers``."""
         if not isinstance(stored, PackedMatrix):
             return super().embed(name, stored, ids)
-        operands = [ids, self._units(stored)]
+        operands = [ids, packed_units(self.graph, stored)]
         return self.graph.node("QEmbedding", operands, f"{name}/out", domain=DOMAIN, **stored.attributes)
 
     def linear(self, name: str, stored: StoredMatrix, x: str, bias: str = "") -> str:
@@ -53,8 +54,8 @@ class NativeLayers(Layers):
         if not isinstance(stored, PackedMatrix):
             return super().linear(name, stored, x, bias)
         passes = PASSES if stored.encoding.bits == 8 and self.follows_tokens else 1
-        options = stored.attributes | {"passes": passes}
-        return self.graph.node("QLinear", [x, self._units(stored), bias], name, domain=DOMAIN, **options)
+        operands = [self.in_column_order(stored.name, x), packed_units(self.graph, stored), bias]
+        return self.graph.node("QLinear", operands, name, domain=DOMAIN, **stored.attributes, passes=passes)
 
     def gated(self, kind: Activation, gate: Linear, up: Linear, x: str) -> str:
         """See ``Layers``."""
@@ -63,7 +64,8 @@ class NativeLayers(Layers):
         gates, values = gate.weights[0].key, up.weights[0].key
         stored = store_interleaved(self.matrices, gates, values)
         options = {"activation": GATES[kind], "width": self.matrices.source.info(gates).shape[0]}
-        operands = [x, self._units(stored), self._interleaved_bias(gate, up)]
+        x = self.in_column_order(gates, x)
+        operands = [x, packed_units(self.graph, stored), self._interleaved_bias(gate, up)]
         return self.graph.node("QGateUp", operands, f"{up.name}/gated", domain=DOMAIN, **stored.attributes, **options)
 
     def norm(self, name: str, x: str, weights: NormWeights) -> str:
@@ -83,12 +85,9 @@ class NativeLayers(Layers):
 
     def _are_alike(self, gate: Linear, up: Linear) -> bool:
         """Whether two layers can be one operator."""
-        encodings = {self.matrices.encoding(weight.key) for each in (gate, up) for weight in each.weights}
+        kinds = {self.matrices.kind(weight.key) for each in (gate, up) for weight in each.weights}
         is_simple = len(gate.weights) == len(up.weights) == 1 and len(gate.biases) == len(up.biases)
-        return is_simple and len(encodings) == 1 and encodings.pop().is_quantized
-
-    def _units(self, stored: PackedMatrix) -> str:
-        return self.graph.external(f"{stored.name}/packed", np.uint8, [stored.region.size_bytes], stored.region)
+        return is_simple and len(kinds) == 1 and kinds.pop()[0].is_quantized
 
     def _interleaved_bias(self, gate: Linear, up: Linear) -> str:
         """Both biases, block by block in turn, as the rows of the matrix lie."""
@@ -96,6 +95,11 @@ class NativeLayers(Layers):
             return ""
         parts = [_in_blocks(self.matrices.vector(*(bias.key for bias in each.biases))) for each in (gate, up)]
         return self.graph.weight(f"{up.name}/gate+up.bias", np.stack(parts, axis=1).reshape(-1))
+
+
+def packed_units(graph: Graph, stored: PackedMatrix) -> str:
+    """The units of a packed matrix, or of several that lie one after the other, as an initializer."""
+    return graph.external(f"{stored.name}/packed", np.uint8, [stored.region.size_bytes], stored.region)
 
 
 def _in_blocks(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

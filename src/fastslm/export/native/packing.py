@@ -1,13 +1,15 @@
 """Matrices for our own operators: encoded rows laid out in packed units, as ``_native.pack_linear`` does it.
 
 Law: chunks start at multiples of 32 rows, so that each is a run of whole blocks; memory stays bounded as in
-``matrices``. Zero points and the minima of Q4_1 become float16 offsets: weight = scale * code + offset.
+``matrices``. The minima of Q4_1 are float16 offsets, weight = scale * code + offset; zero points are offsets that count
+in scales, weight = scale * (code + offset). Both keep every number of the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,13 +18,16 @@ import numpy.typing as npt
 from fastslm import _native, ops
 from fastslm.errors import ConversionFailed
 from fastslm.export.encoding import IMPORTED, INT4, INT4_OFFSETS, Encoding, Planes, encode_rows
-from fastslm.export.matrices import CHUNK_WEIGHTS, MatrixWriter, StoredMatrix
+from fastslm.export.matrices import CHUNK_WEIGHTS, Filling, MatrixWriter, StoredMatrix, common_order
 from fastslm.export.quantize import BLOCK, Bytes, Floats
 from fastslm.export.weights import Region
 from fastslm.formats.source import TensorInfo
 
 BLOCK_ROWS = 32
 """Rows of one packed block."""
+
+SCALED = 2
+"""Value of the operators' attribute ``offsets`` for those that count in scales."""
 
 LARGEST_SCALE = 65504
 """Largest number of float16, as which scales and offsets are stored."""
@@ -50,7 +55,7 @@ class PackedMatrix(StoredMatrix):
             "N": self.rows,
             "bits": self.encoding.bits,
             "group_size": BLOCK,
-            "offsets": int(self.has_offsets),
+            "offsets": SCALED if self.encoding.has_zeros else int(self.encoding.has_offsets),
             "layout": ops.layout_version(),
         }
 
@@ -60,8 +65,10 @@ def store_packed(writer: MatrixWriter, *names: str, is_embedding: bool = False) 
 
     Raises:
         ConversionFailed: a tensor holds NaN or infinity, or needs a scale beyond float16.
+        UnsupportedModel: they want their inputs in different orders.
     """
     infos = [writer.source.info(name) for name in names]
+    common_order(infos)
     encoding = _packed_encoding(writer.encoding(names[0], is_embedding=is_embedding), infos)
     rows, columns = sum(info.shape[0] for info in infos), infos[0].shape[1]
     region = writer.weights.reserve(_block_bytes(encoding, columns) * -(-rows // BLOCK_ROWS))
@@ -81,6 +88,29 @@ def store_interleaved(writer: MatrixWriter, first: str, second: str) -> PackedMa
     region = writer.weights.reserve(_block_bytes(encoding, columns) * blocks)
     _write(writer, [[info] for info in infos], encoding, region)
     return PackedMatrix(first, encoding, blocks * BLOCK_ROWS, columns, (region,))
+
+
+def store_stacked(writer: MatrixWriter, stack: Sequence[Sequence[str]]) -> PackedMatrix:
+    """Write matrices of the same shape and encoding one after the other, one at a time.
+
+    Args:
+        stack: the tensor of each matrix, or the two whose blocks alternate in it.
+
+    Returns:
+        The first matrix, whose region holds all of them.
+
+    Raises:
+        ConversionFailed: as ``store_packed``.
+    """
+    infos = [[writer.source.info(name) for name in names] for names in stack]
+    encoding = _packed_encoding(writer.encoding(stack[0][0]), [info for turns in infos for info in turns])
+    (rows, columns), together = infos[0][0].shape, len(stack[0])
+    blocks = together * -(-rows // BLOCK_ROWS)
+    size = _block_bytes(encoding, columns) * blocks
+    region = writer.weights.reserve(size * len(stack))
+    for index, turns in enumerate(infos):
+        _write(writer, [[info] for info in turns], encoding, Region(region.offset + index * size, size))
+    return PackedMatrix(stack[0][0], encoding, rows if together == 1 else blocks * BLOCK_ROWS, columns, (region,))
 
 
 def _packed_encoding(encoding: Encoding, infos: Sequence[TensorInfo]) -> Encoding:
@@ -109,9 +139,8 @@ def _write(writer: MatrixWriter, turns: Sequence[Sequence[TensorInfo]], encoding
         start = chunk.start // BLOCK_ROWS * len(turns) * size
         writer.weights.write(region, start, np.stack(packed, axis=1))
 
-    writer.spread(write, _chunks(rows, columns))
-    for info in (info for infos in turns for info in infos):
-        writer.report(info.name)
+    names = tuple(info.name for infos in turns for info in infos)
+    writer.fill(Filling(names, (region,), lambda: (partial(write, chunk) for chunk in _chunks(rows, columns))))
 
 
 def _chunks(rows: int, columns: int) -> Iterator[slice]:
@@ -148,7 +177,7 @@ def _plain(planes: Planes, encoding: Encoding) -> tuple[Bytes, Floats, Floats]:
         return codes, scales, _half(planes[2] - np.float32(8) * scales)
     if encoding.has_zeros:
         zeros = _unpack4(np.asarray(planes[2], np.uint8))[:, : scales.shape[1]]
-        return codes, scales, -zeros.astype(np.float32) * scales
+        return codes, scales, -zeros.astype(np.float32)
     return codes, scales, np.empty(0, np.float32)
 
 

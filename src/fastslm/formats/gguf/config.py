@@ -16,9 +16,10 @@ from fastslm.formats.checked_json import quoted
 from fastslm.formats.gguf.families import family_values
 from fastslm.formats.gguf.header import GgufHeader, GgufTensor
 from fastslm.formats.gguf.metadata import Metadata
-from fastslm.formats.gguf.names import LONG_FACTORS_NAMES, ROPE_FACTORS_NAME, Architecture, architecture
+from fastslm.formats.gguf.names import LONG_FACTORS_NAMES, MIXTURES, ROPE_FACTORS_NAME, Architecture, architecture
 
 DEFAULT_ROPE_THETA = 10000.0
+EXPERT_COUNT = "{arch}.expert_count"
 
 
 def build_config(header: GgufHeader, tensors: Mapping[str, GgufTensor]) -> dict[str, Any]:
@@ -32,8 +33,7 @@ def build_config(header: GgufHeader, tensors: Mapping[str, GgufTensor]) -> dict[
     kind = data.text("general.type", "model")
     if kind != "model":
         raise UnsupportedModel(f"`{data.subject}` holds a part of type {quoted(kind)}, expected a model", feature=kind)
-    arch = architecture(data.arch)
-    _refuse_experts(data)
+    arch = read_architecture(data)
     config: dict[str, Any] = {"model_type": arch.model_type, **arch.fixed, **_sizes(data)}
     config["vocab_size"] = _vocab_size(tensors, config["hidden_size"])
     kind_of_norm = "layer_norm_rms_epsilon" if arch.epsilon == "rms_norm_eps" else "layer_norm_epsilon"
@@ -74,10 +74,21 @@ def _sizes(data: Metadata) -> dict[str, int]:
     }
 
 
-def _refuse_experts(data: Metadata) -> None:
-    experts = data.header.metadata.get(f"{data.arch}.expert_count", 0)
-    if type(experts) is not int or experts != 0:
-        raise UnsupportedModel(f"`{data.subject}` is a mixture of experts, which is not supported", feature="experts")
+def read_architecture(data: Metadata) -> Architecture:
+    """The architecture of a file.
+
+    Raises:
+        FormatError: the number of experts is not one.
+        UnsupportedModel: it is none that we know, or has experts where we know none.
+    """
+    has_experts = data.has(EXPERT_COUNT) and not data.is_zero(EXPERT_COUNT)
+    if has_experts:
+        data.count(EXPERT_COUNT)
+    arch = architecture(data.arch, has_experts=has_experts)
+    if has_experts and arch not in MIXTURES.values():
+        message = f"`{data.subject}` is a mixture of experts of architecture `{data.arch}`, which is not supported"
+        raise UnsupportedModel(message, feature="experts")
+    return arch
 
 
 def _vocab_size(tensors: Mapping[str, GgufTensor], hidden: int) -> int:

@@ -30,6 +30,13 @@ NUMBERS: Mapping[str, Mapping[str, str]] = {
 }
 """Per ``model_type``: metadata key without the architecture, and the configuration's name for it."""
 
+EXPERTS: Mapping[str, str] = {
+    "mixtral": "num_local_experts",
+    "qwen2_moe": "num_experts",
+    "qwen3_moe": "num_experts",
+}
+"""Models with experts: the configuration's name for their number."""
+
 FLAGS: Mapping[str, str] = {"gpt_neox": "use_parallel_residual", "stablelm": "use_parallel_residual"}
 
 SCALED_BY_WIDTH = {"gemma2": 46, "gemma3_text": 62}
@@ -43,6 +50,8 @@ def family_values(data: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
     for key, name in NUMBERS.get(kind, {}).items():
         if data.has(f"{{arch}}.{key}"):
             found[name] = data.number(f"{{arch}}.{key}")
+    if kind in EXPERTS:
+        found |= _expert_values(data, EXPERTS[kind], config["intermediate_size"])
     if kind in FLAGS:
         found[FLAGS[kind]] = data.flag(f"{{arch}}.{FLAGS[kind]}", default=kind == "gpt_neox")
     if kind in SCALED_BY_WIDTH:
@@ -50,3 +59,14 @@ def family_values(data: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
         width = config["hidden_size"] / config["num_attention_heads"] if is_largest else config["head_dim"]
         found["query_pre_attn_scalar"] = width
     return found
+
+
+def _expert_values(data: Metadata, name: str, inner: int) -> dict[str, int]:
+    """Numbers of experts and their widths, which older files leave to be worked out; Mixtral ignores the widths."""
+    chosen = data.count("{arch}.expert_used_count")
+    return {
+        name: data.count("{arch}.expert_count"),
+        "num_experts_per_tok": chosen,
+        "moe_intermediate_size": data.count("{arch}.expert_feed_forward_length", max(1, inner // chosen)),
+        "shared_expert_intermediate_size": data.count("{arch}.expert_shared_feed_forward_length", inner),
+    }

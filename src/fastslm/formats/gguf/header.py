@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fastslm.errors import FormatError
 from fastslm.formats.checked_json import shorten
-from fastslm.formats.mapping import map_file
+from fastslm.formats.mapping import ModelFile, Opener
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -77,12 +77,12 @@ class _Value:
 
 
 class GgufHeader:
-    """Metadata (a mapping of key to decoded value) and tensors of one file, which stays mapped as ``data``.
+    """Metadata (a mapping of key to decoded value) and tensors of one ``file``, which stays mapped.
 
     ``header_bytes`` is where the directory of tensors ends; nothing behind it was looked at.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, opener: Opener = ModelFile) -> None:
         """Map and check a file.
 
         Raises:
@@ -90,7 +90,8 @@ class GgufHeader:
             FormatError: it is not GGUF, of a version or byte order that is not read, truncated or damaged.
         """
         self.path = path
-        self.data: npt.NDArray[np.uint8] = map_file(path)
+        self.file = opener(path)
+        self.data = self.file.outline
         cursor = _Cursor(self.data, str(path))
         tensors, values = _preamble(cursor)
         self._values = _metadata(cursor, values)

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fastslm.errors import FormatError, UnsupportedModel
 from fastslm.formats.checked_json import shorten
-from fastslm.formats.gguf.config import build_config
+from fastslm.formats.gguf.config import build_config, read_architecture
 from fastslm.formats.gguf.header import GgufHeader, GgufTensor
 from fastslm.formats.gguf.metadata import Metadata
-from fastslm.formats.gguf.names import Architecture, architecture, hugging_face_name, is_ignored
+from fastslm.formats.gguf.names import Architecture, hugging_face_name, is_ignored
 from fastslm.formats.gguf.rows import InterleavedHeads, RowOrder, SortedHeads
 from fastslm.formats.gguf.tensors import GgufTensors, Placement, total_sizes
 from fastslm.formats.gguf.tokenizer import build_tokenizer
+from fastslm.formats.mapping import ModelFile, Opener
 from fastslm.formats.source import ModelSource
 
 SPLIT_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
-MAX_SPLITS = 1000
+MAX_SPLITS, MAX_EXPERTS, MAX_PLACED = 1000, 1024, 200_000
 
 
-def open_gguf(path: Path) -> ModelSource:
+def open_gguf(path: Path, opener: Opener = ModelFile) -> ModelSource:
     """Open a model from one file, or from any file of a split model.
 
     Raises:
@@ -30,7 +32,7 @@ def open_gguf(path: Path) -> ModelSource:
         FormatError: a file is truncated, damaged or hostile.
         UnsupportedModel: architecture, tokenizer or a feature is not supported.
     """
-    headers, config, tensors = _described(path)
+    headers, config, tensors = _described(path, opener)
     text = build_tokenizer(Metadata(headers[0]), config["vocab_size"])
     return ModelSource(
         config={**config, "bos_token_id": text.bos_token_id, "eos_token_id": list(text.eos_token_ids)},
@@ -47,16 +49,16 @@ def open_gguf(path: Path) -> ModelSource:
 
 def outline_gguf(path: Path) -> tuple[dict[str, Any], GgufTensors]:
     """Configuration and tensors without the tokenizer, which takes longest. Raises as ``open_gguf``."""
-    _, config, tensors = _described(path)
+    _, config, tensors = _described(path, ModelFile)
     return config, tensors
 
 
-def _described(path: Path) -> tuple[list[GgufHeader], dict[str, Any], GgufTensors]:
-    headers = [GgufHeader(part) for part in split_files(path)]
+def _described(path: Path, opener: Opener) -> tuple[list[GgufHeader], dict[str, Any], GgufTensors]:
+    headers = [GgufHeader(part, opener) for part in split_files(path)]
     _check_parts(headers)
     tensors = _all_tensors(headers)
     config = build_config(headers[0], {name: tensor for name, (_, tensor) in tensors.items()})
-    placements = _placements(tensors, architecture(Metadata(headers[0]).arch), config)
+    placements = _placements(tensors, read_architecture(Metadata(headers[0])), config)
     return headers, config, GgufTensors(placements)
 
 
@@ -104,10 +106,37 @@ def _placements(
             )
             raise FormatError(message, subject=name, expected=order.group_rows, found=tensor.shape[0])
         added = -1.0 if arch.shifted_norms and name.endswith("norm.weight") else 0.0
-        placed[hugging_face_name(arch, name)] = Placement(header, tensor, order, added)
+        translated = hugging_face_name(arch, name)
+        if "*" in translated:
+            placed |= {
+                translated.replace("*", str(index)): Placement(header, matrix)
+                for index, matrix in enumerate(_matrices(tensor))
+            }
+        else:
+            placed[translated] = Placement(header, _as_matrix(translated, tensor), order, added)
+        if len(placed) > MAX_PLACED:
+            raise FormatError(f"the model has more than {MAX_PLACED} matrices", subject=name, expected=MAX_PLACED)
     if not placed:
         raise UnsupportedModel("the model has no tensors", feature="tensors")
     return placed
+
+
+def _matrices(stacked: GgufTensor) -> Iterator[GgufTensor]:
+    """The matrices that lie in one tensor, one for each expert."""
+    if len(stacked.shape) != 3 or not 1 <= stacked.shape[0] <= MAX_EXPERTS:
+        expected = f"matrices of 1 to {MAX_EXPERTS} experts"
+        message = f"tensor `{stacked.name}` has shape `{list(stacked.shape)}`, expected {expected}"
+        raise FormatError(message, subject=stacked.name, found=stacked.shape)
+    count, *shape = stacked.shape
+    size = stacked.size_bytes // count
+    for index in range(count):
+        yield replace(stacked, shape=tuple(shape), offset=stacked.offset + index * size, size_bytes=size)
+
+
+def _as_matrix(name: str, tensor: GgufTensor) -> GgufTensor:
+    """A matrix of one row is stored as a vector."""
+    is_row = name.endswith("shared_expert_gate.weight") and len(tensor.shape) == 1
+    return replace(tensor, shape=(1, *tensor.shape)) if is_row else tensor
 
 
 def _row_order(name: str, arch: Architecture, config: Mapping[str, Any]) -> RowOrder | None:

@@ -95,6 +95,33 @@ _NEOX_TOP = {
     "output": "embed_out",
 }
 
+_EXPERTS = {
+    "ffn_gate_inp": "mlp.gate",
+    "ffn_gate_exps": "mlp.experts.*.gate_proj",
+    "ffn_up_exps": "mlp.experts.*.up_proj",
+    "ffn_down_exps": "mlp.experts.*.down_proj",
+}
+"""The matrices of all experts lie in one tensor; ``*`` in a module's name stands for the expert."""
+
+_MIXTRAL_LAYER = {
+    **_NORMS,
+    **_ATTENTION,
+    "ffn_gate_inp": "block_sparse_moe.gate",
+    "ffn_gate_exps": "block_sparse_moe.experts.*.w1",
+    "ffn_up_exps": "block_sparse_moe.experts.*.w3",
+    "ffn_down_exps": "block_sparse_moe.experts.*.w2",
+}
+
+_QWEN2_MOE_LAYER = {
+    **_NORMS,
+    **_ATTENTION,
+    **_EXPERTS,
+    "ffn_gate_inp_shexp": "mlp.shared_expert_gate",
+    "ffn_gate_shexp": "mlp.shared_expert.gate_proj",
+    "ffn_up_shexp": "mlp.shared_expert.up_proj",
+    "ffn_down_shexp": "mlp.shared_expert.down_proj",
+}
+
 _STARCODER2_LAYER = {**_NORMS, **_ATTENTION, "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
 
 
@@ -172,12 +199,23 @@ ARCHITECTURES = {
 }
 
 
-def architecture(name: str) -> Architecture:
+MIXTURES = {
+    "llama": Architecture("mixtral", _MIXTRAL_LAYER, interleaved_rope=True, fixed=_SILU),
+    "qwen2moe": Architecture("qwen2_moe", _QWEN2_MOE_LAYER, fixed={**_SILU, "norm_topk_prob": False}),
+    "qwen3moe": Architecture(
+        "qwen3_moe", {**_NORMS, **_ATTENTION, **_HEAD_NORMS, **_EXPERTS}, fixed={**_SILU, "norm_topk_prob": True}
+    ),
+}
+"""Those with experts, some of which have the name of one without."""
+
+
+def architecture(name: str, *, has_experts: bool = False) -> Architecture:
     """Look up an architecture. Raises UnsupportedModel naming it and those that are known."""
+    table = {**ARCHITECTURES, **MIXTURES} if has_experts else {**MIXTURES, **ARCHITECTURES}
     try:
-        return ARCHITECTURES[name]
+        return table[name]
     except KeyError:
-        known = ", ".join(f"`{known}`" for known in ARCHITECTURES)
+        known = ", ".join(f"`{known}`" for known in {**ARCHITECTURES, **MIXTURES})
         raise UnsupportedModel(
             f"GGUF architecture {quoted(name)} is not supported, expected one of {known}", feature=name
         ) from None
@@ -189,7 +227,11 @@ def is_ignored(gguf_name: str) -> bool:
 
 
 def hugging_face_name(arch: Architecture, gguf_name: str) -> str:
-    """Translate a tensor name. Raises UnsupportedModel when the architecture's table does not have it."""
+    """Translate a tensor name; ``*`` in the result stands for each expert.
+
+    Raises:
+        UnsupportedModel: the architecture's table does not have it.
+    """
     match = re.fullmatch(r"(?:blk\.(0|[1-9]\d{0,5})\.)?([a-z0-9_]+)\.(weight|bias)", gguf_name)
     if match:
         layer, part, kind = match.groups()

@@ -17,7 +17,7 @@ from fastslm.formats.floats import ITEM_TYPES, row_range, to_float32
 from fastslm.formats.gguf.header import GgufHeader, GgufTensor
 from fastslm.formats.gguf.rows import RowOrder
 from fastslm.formats.mapping import let_go
-from fastslm.formats.source import TensorInfo
+from fastslm.formats.source import Extent, TensorInfo
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,12 @@ class GgufTensors:
         size = _block_bytes(tensor.type_name)
         return raw.reshape(*raw.shape[:-1], tensor.row_bytes // size, size)
 
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """See ``TensorSource``."""
+        place = self._placement(name)
+        offset = place.tensor.offset
+        return (Extent(place.header.path, offset, offset + place.tensor.size_bytes),)
+
     def _placement(self, name: str) -> Placement:
         try:
             return self._placements[name]
@@ -91,7 +97,7 @@ class GgufTensors:
     def _rows(self, place: Placement, start: int, stop: int | None) -> npt.NDArray[np.uint8]:
         """A copy of the bytes of rows of the first dimension: ``[rows, ..., row bytes]``, or ``[rows, item bytes]``."""
         tensor = place.tensor
-        raw = place.header.data[tensor.offset : tensor.offset + tensor.size_bytes]
+        raw = place.header.file.part(tensor.offset, tensor.offset + tensor.size_bytes)
         if len(tensor.shape) > 1:
             raw = raw.reshape(*tensor.shape[:-1], -1)
         elif tensor.size_bytes % tensor.shape[0]:

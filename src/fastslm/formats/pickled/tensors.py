@@ -17,7 +17,7 @@ from fastslm.formats.mapping import let_go, map_file
 from fastslm.formats.pickled.container import ITEM_BYTES, read_container
 from fastslm.formats.pickled.machine import Strided
 from fastslm.formats.shards import ShardedTensors, open_indexed
-from fastslm.formats.source import TensorInfo
+from fastslm.formats.source import Extent, TensorInfo
 
 SINGLE = "pytorch_model.bin"
 INDEX = "pytorch_model.bin.index.json"
@@ -75,6 +75,11 @@ class PickledFile:
         result = to_float32(values[first:last], dtype)
         let_go(values[first:last])
         return result
+
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """The whole file: a tensor may be a view of any part of it."""
+        self._tensor(name)
+        return (Extent(self.path, 0, self.size_bytes),)
 
     def raw(self, name: str) -> npt.NDArray[Any]:
         """All elements where they lie in the file, of their own type. Raises FormatError."""

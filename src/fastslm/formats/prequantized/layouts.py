@@ -44,6 +44,13 @@ def gptq_codes(qweight: Words) -> Bytes:
     return np.ascontiguousarray(qweight.T).view("<u4").view(np.uint8)
 
 
+def in_column_order(codes: Bytes, order: npt.NDArray[np.int64]) -> Bytes:
+    """Codes [outputs, inputs / 2] with their inputs in another order."""
+    inputs = np.stack([codes & np.uint8(15), codes >> np.uint8(4)], axis=-1).reshape(len(codes), -1)[:, order]
+    packed: Bytes = inputs[:, 0::2] | (inputs[:, 1::2] << np.uint8(4))
+    return packed
+
+
 def awq_codes(qweight: Words) -> Bytes:
     """Codes of AWQ, one output of each word at a time."""
     inputs, words = qweight.shape

@@ -25,11 +25,13 @@ class Settings:
     Attributes:
         group_size: neighbouring weights of a row that share a scale; ``WHOLE_ROW`` for all.
         added: what the stored zero points lack.
+        sorts_inputs: groups may be of inputs that are no neighbours (act-order), ``x.g_idx`` says which.
     """
 
     method: Literal["gptq", "awq"]
     group_size: int
     added: int
+    sorts_inputs: bool = False
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings | None:
@@ -60,10 +62,11 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _gptq(found: Mapping[str, Any], size: int) -> Settings:
-    _demand(found, "desc_act", (False,), False)
+    _demand(found, "desc_act", (False, True), False)
     _demand(found, "pack_dtype", ("int32",), "int32")
     _demand(found, "checkpoint_format", ("gptq", "gptq_v2"), "gptq")
-    return Settings("gptq", size, 0 if found.get("checkpoint_format") == "gptq_v2" else 1)
+    added = 0 if found.get("checkpoint_format") == "gptq_v2" else 1
+    return Settings("gptq", size, added, sorts_inputs=bool(found.get("desc_act")))
 
 
 def _awq(found: Mapping[str, Any], size: int) -> Settings:

@@ -2,7 +2,8 @@
 
 ``x.qweight``, ``x.qzeros``, ``x.scales`` and ``x.g_idx`` become ``x.weight`` of type ``Q4Z``, [outputs, inputs]. A
 block of 32 weights has 21 bytes: the scale as float32, the zero point, then the codes, two in a byte, the even one in
-the low half.
+the low half. Groups of inputs that are no neighbours (act-order) become neighbours: the columns are sorted by group,
+and ``TensorInfo.column_order`` says which input each belongs to.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from fastslm.formats.prequantized.layouts import (
     Matrix,
     awq_codes,
     gptq_codes,
+    in_column_order,
     zero_points,
 )
 from fastslm.formats.prequantized.settings import BLOCK, WHOLE_ROW, Settings
-from fastslm.formats.source import TensorInfo, TensorSource
+from fastslm.formats.source import Extent, TensorInfo, TensorSource
 
 DTYPE = "Q4Z"
 CODES = ".qweight"
@@ -93,6 +95,13 @@ class PrequantizedTensors:
         packed = codes.reshape(*scales.shape[:2], BLOCK // 2)
         return np.concatenate([scales, zeros, packed], axis=-1)
 
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """See ``TensorSource``."""
+        if name not in self._infos:
+            return self._source.extents(name)
+        parts = (name.removesuffix(".weight") + part for part in PARTS)
+        return tuple(extent for part in parts if part in self._source for extent in self._source.extents(part))
+
     def _rows(self, name: str, start: int, stop: int | None) -> slice:
         return slice(*row_range(self._infos[name].shape[0], start, stop))
 
@@ -112,7 +121,7 @@ class PrequantizedTensors:
             return self._last[1]
 
     def _put_together(self, module: str) -> Matrix:
-        self._check_order(module)
+        self._check_neighbours(module)
         words, zeros = (self._source.raw(module + part).view("<u4") for part in (CODES, ".qzeros"))
         scales = np.ascontiguousarray(self._source.read(f"{module}.scales").T)
         if self._settings.method == "awq":
@@ -121,18 +130,36 @@ class PrequantizedTensors:
         if (points > 15).any():
             message = f"`{module}.qzeros` holds the zero point `16`, expected at most 15"
             raise UnsupportedModel(message, feature="zero point 16")
-        return Matrix(gptq_codes(words), scales, points)
+        order = self._infos[f"{module}.weight"].column_order
+        codes = gptq_codes(words)
+        return Matrix(codes if order is None else in_column_order(codes, np.array(order)), scales, points)
 
-    def _check_order(self, module: str) -> None:
-        """Groups of neighbours only: AutoGPTQ can also sort inputs by their weight and say which is in which group."""
+    def _check_neighbours(self, module: str) -> None:
+        """Where the configuration promises groups of neighbours."""
+        name, inputs = f"{module}.g_idx", self._infos[f"{module}.weight"].shape[1]
+        if self._settings.sorts_inputs or name not in self._source:
+            return
+        if not np.array_equal(self._source.raw(name), np.arange(inputs) // self._group_size(inputs)):
+            message = f"`{name}` mixes the groups, although the configuration says `desc_act: false`"
+            raise UnsupportedModel(message, feature="act-order")
+
+    def _column_order(self, module: str, inputs: int) -> tuple[int, ...] | None:
+        """Inputs sorted by their group, None where the groups are of neighbours as they lie."""
         name = f"{module}.g_idx"
         if name not in self._source:
-            return
-        inputs = self._infos[f"{module}.weight"].shape[1]
-        expected = np.arange(inputs) // self._group_size(inputs)
-        if not np.array_equal(self._source.raw(name), expected):
-            message = f"`{name}` mixes the groups (act-order), expected groups of neighbours"
-            raise UnsupportedModel(message, feature="act-order")
+            return None
+        self._require(name, (inputs,), self._source.info(name).shape)
+        if not self._settings.sorts_inputs:
+            return None
+        groups, size = self._source.raw(name), self._group_size(inputs)
+        neighbours = np.arange(inputs) // size
+        if np.array_equal(groups, neighbours):
+            return None
+        order = np.argsort(groups, kind="stable")
+        if not np.array_equal(groups[order], neighbours):
+            message = f"`{name}` does not put {size} inputs in each of {neighbours[-1] + 1} groups"
+            raise FormatError(message, subject=name, expected=size)
+        return tuple(order.tolist())
 
     def _info(self, module: str) -> TensorInfo:
         shape = self._words(f"{module}{CODES}")
@@ -145,9 +172,7 @@ class PrequantizedTensors:
         groups = -(-inputs // self._group_size(inputs))
         self._require(f"{module}.qzeros", (groups, outputs // PER_WORD), self._words(f"{module}.qzeros"))
         self._require(f"{module}.scales", (groups, outputs), self._source.info(f"{module}.scales").shape)
-        if f"{module}.g_idx" in self._source:
-            self._require(f"{module}.g_idx", (inputs,), self._source.info(f"{module}.g_idx").shape)
-        return TensorInfo(f"{module}.weight", DTYPE, (outputs, inputs))
+        return TensorInfo(f"{module}.weight", DTYPE, (outputs, inputs), self._column_order(module, inputs))
 
     def _words(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor of words. Raises FormatError."""

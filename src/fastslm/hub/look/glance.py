@@ -32,6 +32,7 @@ class Glance:
         total_bytes, cached_bytes: of the download, and how much of it is here.
         scratch_bytes: room that is needed beside the download for a while.
         tokenizer_bytes: size of ``tokenizer.json``, 0 when the model keeps its vocabulary elsewhere.
+        passing_bytes: of the download that are removed before the rest is there.
     """
 
     path: Path | None
@@ -40,6 +41,7 @@ class Glance:
     cached_bytes: int = 0
     scratch_bytes: int = 0
     tokenizer_bytes: int = 0
+    passing_bytes: int = 0
 
 
 def glance(ref: ModelRef, settings: Settings, wishes: Wishes, folder: Path) -> Glance:
