@@ -7,7 +7,8 @@ import zipfile
 from pathlib import PurePosixPath
 
 ALLOWED = {".py", ".pyi", ".json", ".typed", ".so", ".jinja"}
-TEXTS = {PurePosixPath("fastslm/engine/quality/text.txt")}  # what conversions are compared on
+QUALITY = PurePosixPath("fastslm/engine/quality")
+TEXTS = {QUALITY / "text.txt", QUALITY / "calibration.txt"}  # what conversions are compared on, and guided by
 COMPILED = ["_native", "libfastslm_ops"]
 
 

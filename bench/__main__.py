@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import convert, decompress, download, mirror, naive, overlap, sampling
+from bench import convert, decompress, download, mirror, naive, overlap, quality, sampling
 
 BENCHES = {
     "download": download,
@@ -19,6 +19,7 @@ BENCHES = {
     "convert": convert,
     "overlap": overlap,
     "sampling": sampling,
+    "quality": quality,
 }
 
 

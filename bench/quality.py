@@ -1,32 +1,56 @@
-"""What 4 bits cost a trained model, ours and llama.cpp's, by perplexity on text that it was not trained on.
+"""What a precision costs real weights, ours and llama.cpp's, by perplexity on text that was not trained on.
 
-``python -m bench.quality FOLDER --llama PYTHON`` takes what ``bench.train`` wrote. All see the same token ids in
-the same windows; bytes are those of the weights alone.
+``python -m bench quality --peer llama.cpp=PYTHON [--peer torch=PYTHON]``. All see the same token ids in the same windows;
+bytes are those of the weights alone. Case ``demo`` is the demo model, see ``bench.floats``; case ``trained`` a small one
+that ``bench.train`` makes, for which torch is needed.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
 
+from bench import floats
+from bench.convert import MODELS
 from bench.converters import FILE_TYPES, QUANTIZE
+from bench.download import Wishes
+from bench.report import report
 from fastslm import api
 from fastslm.config import Settings
 from fastslm.engine.perplexity import perplexity
 from fastslm.engine.session import OrtSession, SessionOptions
+from fastslm.export.options import SEARCHED, Precision
+from fastslm.fidelity import Quality
+from fastslm.hub import parse
 from fastslm.store.manifest import WEIGHTS_NAME, ModelManifest
 from fastslm.text.tokenizer import Tokenizer
 
+CASES = {"demo": 4096, "trained": 16384}
+"""Most tokens that are looked at."""
+
 WINDOW = 512
-OURS = ("fp32", "int8", "mixed", "int4", "int4-fast")
-SEARCHED = ("mixed", "int4", "int4-fast")
+OURS: tuple[Precision, ...] = ("fp32", "int8", "mixed", "int4", "int4-fast")
+TEXTS = Path(__file__).parent.parent / "tests" / "golden"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model on one text; seconds are those of the conversion."""
+
+    case: str
+    peer: str
+    perplexity: float
+    bytes: int
+    seconds: float
+    failed: str = ""
+
 
 EVALUATE = """
 import json, sys
@@ -48,53 +72,83 @@ print(float(np.exp(total / count)))
 """
 
 
-def ours(folder: Path, ids: list[int], scratch: Path, target: api.Target) -> Iterator[tuple[str, float, int]]:
-    """Each precision, and with a calibration text where that can matter."""
+@dataclass(frozen=True)
+class Source:
+    """A model as floats, and what it is measured on."""
+
+    case: str
+    folder: Path
+    ids: list[int]
+
+
+def ours(source: Source, scratch: Path) -> Iterator[Run]:
+    """Each precision as users get it, and without the calibration where there is one."""
     settings = Settings(home=scratch, hub_cache=scratch / "hub")
-    wishes = [(precision, None) for precision in OURS]
-    wishes += [(precision, folder / "calibration.txt") for precision in SEARCHED]
-    for precision, text in wishes:
-        made = scratch / f"{precision}-{text is not None}"
-        wish = {"precision": precision, "calibrate": text, "output": made, "target": target}
-        api.convert(folder, quality="never", settings=settings, **wish)
+    wishes = [(precision, True) for precision in OURS] + [(precision, False) for precision in SEARCHED]
+    for precision, usual in wishes:
+        made, began = scratch / f"{precision}-{usual}", time.monotonic()
+        quality: Quality = "auto" if usual else "never"
+        api.convert(source.folder, quality=quality, settings=settings, precision=precision, output=made, force=True)
+        seconds = time.monotonic() - began
         session = OrtSession(made, ModelManifest.read(made), SessionOptions(2, WINDOW))
-        label = f"fastslm {precision}" + (", calibrated" if text else "")
-        yield label, perplexity(session, ids).perplexity, (made / WEIGHTS_NAME).stat().st_size
+        label = f"fastslm {precision}" + ("" if usual else ", not calibrated")
+        size = (made / WEIGHTS_NAME).stat().st_size
+        yield Run(source.case, label, perplexity(session, source.ids).perplexity, size, seconds)
 
 
-def llama(folder: Path, ids: list[int], scratch: Path, python: str) -> Iterator[tuple[str, float, int]]:
+def llama(source: Source, scratch: Path, python: str) -> Iterator[Run]:
     """llama.cpp on the floats and on what its quantiser makes of them."""
-    floats, note = folder / "model-f32.gguf", scratch / "ids.json"
-    note.write_text(json.dumps(ids), encoding="utf-8")
-    files = {"llama.cpp F32": floats}
-    for kind, number in FILE_TYPES.items():
-        files[f"llama.cpp {kind}"] = scratch / f"{kind}.gguf"
-        names = [str(floats), str(scratch / f"{kind}.gguf"), str(number)]
-        subprocess.run([python, "-c", QUANTIZE, *names], check=True, capture_output=True, timeout=300)
-    for label, path in files.items():
+    plain, note = source.folder / "model-f32.gguf", scratch / "ids.json"
+    note.write_text(json.dumps(source.ids), encoding="utf-8")
+    for kind in ("F32", *FILE_TYPES):
+        path, began = plain if kind == "F32" else scratch / f"{kind}.gguf", time.monotonic()
+        if kind in FILE_TYPES:
+            names = [str(plain), str(path), str(FILE_TYPES[kind])]
+            subprocess.run([python, "-c", QUANTIZE, *names], check=True, capture_output=True, timeout=300)
+        seconds = time.monotonic() - began
         words = [python, "-c", EVALUATE, str(path), str(WINDOW), str(note)]
         done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=900)
-        size = sum(tensor.n_bytes for tensor in gguf.GGUFReader(path).tensors)
-        yield label, float(done.stdout.split()[-1]), int(size)
+        size = int(sum(tensor.n_bytes for tensor in gguf.GGUFReader(path).tensors))
+        yield Run(source.case, f"llama.cpp {kind}", float(done.stdout.split()[-1]), size, seconds)
 
 
-def main() -> None:
-    """Print a JSON line for each result as it comes."""
-    parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--llama", metavar="PYTHON", help="an interpreter with llama_cpp")
-    parser.add_argument("--tokens", type=int, default=16384)
-    parser.add_argument("--target", choices=("native", "portable"), default="native")
-    given = parser.parse_args()
-    text = (given.folder / "heldout.txt").read_text(encoding="utf-8")
-    ids = Tokenizer.open(given.folder / "tokenizer.json").encode_start(text, given.tokens)[: given.tokens]
-    with tempfile.TemporaryDirectory(prefix="fastslm-bench-") as name:
-        results = ours(given.folder, ids, Path(name), given.target)
-        for label, value, size in results:
-            print(json.dumps({"what": label, "perplexity": round(value, 4), "bytes": size}), flush=True)
-        for label, value, size in llama(given.folder, ids, Path(name), given.llama) if given.llama else ():
-            print(json.dumps({"what": label, "perplexity": round(value, 4), "bytes": size}), flush=True)
+def prepared(case: str, pythons: Mapping[str, str]) -> Source:
+    """The model, made if it is not there, and the ids of its text."""
+    folder = MODELS / case
+    if case == "demo":
+        floats.write(folder, Settings.from_environment(), parse("demo"))
+        parts = [(TEXTS / name).read_text(encoding="utf-8") for name in ("evaluation.txt", "evaluation_more.txt")]
+        text = "\n".join(parts)
+    else:
+        if not (folder / "model-f32.gguf").exists():
+            subprocess.run([pythons.get("torch", sys.executable), "-m", "bench.train", str(folder)], check=True)
+        text = (folder / "heldout.txt").read_text(encoding="utf-8")
+    most = CASES[case]
+    return Source(case, folder, Tokenizer.open(folder / "tokenizer.json").encode_start(text, most)[:most])
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def table(runs: Sequence[Run]) -> list[str]:
+    """A line for each run, with what it lost against the floats of the same tool."""
+    lines = [f"{'case':8} {'model':32} {'perplexity':>10} {'lost':>8} {'MB':>7}"]
+    standard = {(run.case, run.peer.split()[0]): run.perplexity for run in runs if run.peer.lower().endswith("p32")}
+    standard |= {(run.case, "llama.cpp"): run.perplexity for run in runs if run.peer == "llama.cpp F32"}
+    for run in runs:
+        lost = run.perplexity / standard.get((run.case, run.peer.split()[0]), run.perplexity) - 1
+        lines.append(f"{run.case:8} {run.peer:32} {run.perplexity:10.3f} {lost:+8.2%} {run.bytes / 1e6:7.2f}")
+    return lines
+
+
+def main(cases: Sequence[str], wishes: Wishes, output: Path | None) -> None:
+    """Run the cases, see ``report``."""
+    pythons = dict(wish.partition("=")[::2] for wish in wishes.peers)
+    report(output, lambda scratch: _runs(cases or tuple(CASES), pythons, scratch), table)
+
+
+def _runs(cases: Sequence[str], pythons: Mapping[str, str], scratch: Path) -> Iterator[Run]:
+    for case in cases:
+        source = prepared(case, pythons)
+        own = scratch / case
+        own.mkdir()
+        yield from ours(source, own)
+        if "llama.cpp" in pythons:
+            yield from llama(source, own, pythons["llama.cpp"])

@@ -67,9 +67,10 @@ void QGateUp::compute(const Context& context) const {
   const float* bias = optional_values(context.input(2), weight_.rows(), "bias");
   float* y = output_like(context, x, width_).as<float>();
   const auto finish = [&](const RawTile& tile) {
+    const std::size_t columns = (tile.end_block - tile.first_block) * kPackedBlockRows;
     for (std::size_t r = 0; r < tile.count; ++r) {
       float* raw = tile.raw + r * tile.stride;
-      if (bias != nullptr) kernels_.add(raw, bias + tile.first_block * kPackedBlockRows, tile.stride);
+      if (bias != nullptr) kernels_.add(raw, bias + tile.first_block * kPackedBlockRows, columns);
       for (std::size_t block = tile.first_block; block < tile.end_block;
            block += 2, raw += 2 * kPackedBlockRows) {
         const std::size_t first = block / 2 * kPackedBlockRows;

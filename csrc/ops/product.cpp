@@ -37,7 +37,8 @@ PackedWeight::PackedWeight(const Info& info, std::size_t index, const std::strin
       count_(count),
       inputs_(static_cast<std::size_t>(info.integer((prefix + "K").c_str(), 1, kMostSide))),
       rows_(static_cast<std::size_t>(info.integer((prefix + "N").c_str(), 1, kMostSide))),
-      format_(read_format(info, prefix)) {
+      format_(read_format(info, prefix)),
+      passes_(prefix.empty() ? static_cast<std::size_t>(info.integer_or("passes", 1, 1, 2)) : 1) {
   if (inputs_ % static_cast<std::size_t>(format_.group) != 0) {
     throw OpError("attribute `" + prefix + "K` is " + std::to_string(inputs_) +
                   ", expected a multiple of group_size " + std::to_string(format_.group));
@@ -87,8 +88,10 @@ std::size_t rows_of(const Tensor& x, std::size_t inputs) {
 }
 
 QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, const PackedWeight& weight,
-                            const float* x, std::size_t count, const std::uint32_t* places) {
+                            const float* x, std::size_t count_of_x, const std::uint32_t* places) {
   const std::size_t inputs = weight.inputs();
+  const std::size_t passes = weight.passes();
+  const std::size_t count = count_of_x * passes;
   const std::size_t groups = inputs / static_cast<std::size_t>(weight.format().group);
   const QuantizedRows rows{scratch<Use::codes, std::int8_t>(count * inputs),
                            scratch<Use::scales, float>(count * groups),
@@ -100,11 +103,15 @@ QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, cons
                            weight.format().group};
   constexpr std::size_t rows_per_task = 16;  // about 10 us of work
   const int zero = weight.zero(kernels);
-  context.parallel_for((count + rows_per_task - 1) / rows_per_task, [&](std::size_t task) {
-    const std::size_t end = std::min(count, (task + 1) * rows_per_task);
+  context.parallel_for((count_of_x + rows_per_task - 1) / rows_per_task, [&](std::size_t task) {
+    const std::size_t end = std::min(count_of_x, (task + 1) * rows_per_task);
+    float* left = passes == 2 ? scratch<Use::remainder, float>(inputs) : nullptr;
     for (std::size_t row = task * rows_per_task; row < end; ++row) {
-      const std::size_t place = places != nullptr ? places[row] : row;
-      kernels.quantize(x + place * inputs, row, zero, rows);
+      const float* from = x + (places != nullptr ? places[row] : row) * inputs;
+      kernels.quantize(from, row * passes, zero, rows);
+      if (passes == 1) continue;
+      kernels.remainder(from, row * passes, rows, left);
+      kernels.quantize(left, row * passes + 1, zero, rows);
     }
   });
   return rows;

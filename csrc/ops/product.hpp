@@ -13,8 +13,8 @@
 namespace fastslm::ops {
 
 // A packed matrix as a node of the graph describes it: attributes K (inputs), N (rows), bits, group_size,
-// offsets and layout, each with `prefix` in front, and the input `index` that holds the units; or `count`
-// such matrices one after the other.
+// offsets, layout and passes, each with `prefix` in front, and the input `index` that holds the units; or
+// `count` such matrices one after the other.
 class PackedWeight {
  public:
   PackedWeight(const Info& info, std::size_t index, const std::string& prefix = "", std::size_t count = 1);
@@ -25,6 +25,9 @@ class PackedWeight {
   // Bytes of one matrix.
   std::size_t bytes() const { return format_.packed_bytes(rows_, inputs_); }
   const PackedFormat& format() const { return format_; }
+  // How many rows of codes a row of activations becomes: 1, or 2, the second for what the first leaves, which
+  // gives activations 15 bits. A few rows read the weights once anyway; many cost twice the products.
+  std::size_t passes() const { return passes_; }
   // What the kernels subtract: the zero point of the codes where no offset replaces it.
   int zero(const Kernels& kernels) const;
   // The first matrix in memory; checked when the session was made if it is an initializer, else now.
@@ -38,13 +41,15 @@ class PackedWeight {
   std::size_t inputs_;
   std::size_t rows_;
   PackedFormat format_;
+  std::size_t passes_;
   PackedView view_{};
 };
 
 // Rows of float32 activations [..., K]; throws OpError when the last dimension is another.
 std::size_t rows_of(const Tensor& x, std::size_t inputs);
 
-// Quantise `count` rows of x, those at `places` or the first ones, into this thread's buffers.
+// Quantise `count` rows of x, those at `places` or the first ones, into this thread's buffers, each to
+// `passes()` rows of codes next to each other.
 QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, const PackedWeight& weight,
                             const float* x, std::size_t count, const std::uint32_t* places = nullptr);
 
@@ -68,8 +73,9 @@ struct RawTile {
 template <class Finish>
 class Tiles {
  public:
-  Tiles(const Kernels& kernels, const PackedView& matrix, std::size_t together, const Finish& finish)
-      : kernels_(kernels), matrix_(matrix), together_(together), finish_(finish) {}
+  Tiles(const Kernels& kernels, const PackedView& matrix, std::size_t together, const Finish& finish,
+        std::size_t passes = 1)
+      : kernels_(kernels), matrix_(matrix), together_(together), passes_(passes), finish_(finish) {}
 
   // Rows [first, first + count) times units [begin, end).
   void multiply(const QuantizedRows& rows, std::size_t first, std::size_t count, std::size_t begin,
@@ -89,16 +95,16 @@ class Tiles {
   void multiply_few(const QuantizedRows& rows, std::size_t first, std::size_t count, std::size_t block,
                     std::size_t end) const {
     QuantizedRows here = rows;
-    here.codes += first * rows.inputs;
-    here.scales += first;
-    here.starts += first;
-    here.sums += first;
-    float* tile = scratch<Use::tile, float>(count * kBlocksPerTile * kPackedBlockRows);
+    here.codes += first * passes_ * rows.inputs;
+    here.scales += first * passes_;
+    here.starts += first * passes_;
+    here.sums += first * passes_;
+    float* tile = scratch<Use::tile, float>(count * passes_ * kBlocksPerTile * kPackedBlockRows);
     while (block < end) {
       const std::size_t next = block + kBlocksPerTile < end ? block + kBlocksPerTile : end;
       const std::size_t stride = (next - block) * kPackedBlockRows;
-      kernels_.multiply_few(matrix_, block, next, here, static_cast<int>(count), tile, stride);
-      finish_(RawTile{first, count, block, next, tile, stride});
+      kernels_.multiply_few(matrix_, block, next, here, static_cast<int>(count * passes_), tile, stride);
+      finish_passes({first, count, block, next, tile, stride});
       block = next;
     }
   }
@@ -106,20 +112,31 @@ class Tiles {
   void multiply_panel(const QuantizedRows& rows, std::size_t first, std::size_t count,
                       std::size_t unit) const {
     const std::size_t columns = together_ * kPackedBlockRows;
-    const std::size_t most = static_cast<std::size_t>(kernels_.tile_rows);
+    const std::size_t most = static_cast<std::size_t>(kernels_.tile_rows) / passes_;
     Panel panels[2];
     for (std::size_t i = 0; i < together_; ++i) panels[i] = unpack(rows.inputs, unit * together_ + i, i);
-    float* tile = scratch<Use::tile, float>(most * columns);
+    float* tile = scratch<Use::tile, float>(most * passes_ * columns);
     std::size_t tiles = (count + most - 1) / most;
     for (std::size_t row = first; row < first + count; --tiles) {
       const std::size_t here = (first + count - row + tiles - 1) / tiles;
       for (std::size_t i = 0; i < together_; ++i) {
-        kernels_.multiply_tile(panels[i], rows, row, static_cast<int>(here), tile + i * kPackedBlockRows,
-                               columns);
+        kernels_.multiply_tile(panels[i], rows, row * passes_, static_cast<int>(here * passes_),
+                               tile + i * kPackedBlockRows, columns);
       }
-      finish_(RawTile{row, here, unit * together_, (unit + 1) * together_, tile, columns});
+      finish_passes({row, here, unit * together_, (unit + 1) * together_, tile, columns});
       row += here;
     }
+  }
+
+  // The tile has `passes_` rows for each of its count; they are added up.
+  void finish_passes(RawTile tile) const {
+    const std::size_t columns = tile.stride;
+    tile.stride *= passes_;
+    for (std::size_t r = 0; passes_ == 2 && r < tile.count; ++r) {
+      float* row = tile.raw + r * tile.stride;
+      kernels_.add(row, row + columns, columns);
+    }
+    finish_(tile);
   }
 
   Panel unpack(std::size_t inputs, std::size_t block, std::size_t index) const {
@@ -135,6 +152,7 @@ class Tiles {
   const Kernels& kernels_;
   PackedView matrix_;
   std::size_t together_;
+  std::size_t passes_;
   const Finish& finish_;
 };
 
@@ -148,7 +166,7 @@ class Product {
         kernels_(kernels),
         weight_(weight),
         units_(weight.blocks() / together),
-        tiles_(kernels, weight.view(context), together, finish) {}
+        tiles_(kernels, weight.view(context), together, finish, weight.passes()) {}
 
   void run(const float* x, std::size_t count) const {
     if (count == 0) return;

@@ -54,7 +54,7 @@ def test_the_table(precision: str, kind: str, layer: Encoding, embedding: Encodi
 @pytest.mark.parametrize(("precision", "outer"), [("int4", INT4), ("mixed", INT8), ("int8", INT8), ("int4-fast", INT4)])
 def test_the_outer_layers_are_spared_under_mixed(precision: str, outer: Encoding) -> None:
     """What the first layer spoils, all others build on."""
-    assert choose_encoding(precision, TensorInfo("w", "F32", (8, 64)), "outer layer") == outer
+    assert choose_encoding(precision, TensorInfo("w", "F32", (8, 64)), "sensitive") == outer
 
 
 def test_roles_come_from_names() -> None:
@@ -62,8 +62,9 @@ def test_roles_come_from_names() -> None:
     names = ["wte.weight", "h.0.mlp.weight", "model.layers.11.mlp.weight", "model.layers.2.mlp.weight"]
     last = last_layer_of(names)
     assert last == 11
-    assert [role_of(name, last, is_table=False) for name in names] == ["layer", "outer layer", "outer layer", "layer"]
+    assert [role_of(name, last, is_table=False) for name in names] == ["layer", "sensitive", "sensitive", "layer"]
     assert role_of("model.layers.0.x", last, is_table=True) == "table"
+    assert role_of("model.layers.2.self_attn.v_proj.weight", last, is_table=False) == "sensitive"
 
 
 def test_rows_that_do_not_divide_into_blocks_stay_float() -> None:

@@ -49,3 +49,9 @@ def quantized(x: np.ndarray, group: int) -> np.ndarray:
     scale = np.abs(groups).max(axis=2, keepdims=True) / 127
     safe = np.where(scale == 0, 1, scale)
     return (np.rint(groups / safe) * scale).reshape(x.shape)
+
+
+def quantized_twice(x: np.ndarray, group: int) -> np.ndarray:
+    """Activations as two passes see them: rounded, and what that leaves rounded once more."""
+    first = quantized(x, group)
+    return first + quantized(x - first, group)

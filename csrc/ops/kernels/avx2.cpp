@@ -33,8 +33,9 @@ struct Vec : Vec256 {
 #include "ops/kernels/linear.inl"
 // clang-format on
 
-constexpr Kernels kTable{12,  Vec::tile_rows, 128,      quantize, multiply_few, unpack, multiply_tile,
-                         add, gated,          rms_norm, dots,     store_row,    attend, merge};
+constexpr Kernels kTable{12,           Vec::tile_rows, 128,           quantize, remainder,
+                         multiply_few, unpack,         multiply_tile, add,      gated,
+                         rms_norm,     dots,           store_row,     attend,   merge};
 
 }  // namespace
 

@@ -119,9 +119,9 @@ struct Vec {
 #include "ops/kernels/linear.inl"
 // clang-format on
 
-constexpr Kernels kTable{
-    Vec::few_at_once, Vec::tile_rows, 0,         quantize, multiply_few, unpack, multiply_tile, add, gated,
-    rms_norm,         dots,           store_row, attend,   merge};
+constexpr Kernels kTable{Vec::few_at_once, Vec::tile_rows, 0,    quantize, remainder, multiply_few,
+                         unpack,           multiply_tile,  add,  gated,    rms_norm,  dots,
+                         store_row,        attend,         merge};
 
 }  // namespace
 

@@ -91,6 +91,8 @@ struct Kernels {
   int bias8;      // what the kernels themselves subtract from codes of 8 bits
 
   void (*quantize)(const float* x, std::size_t row, int zero, const QuantizedRows& to);
+  // left = x - scale * code, for a row that `quantize` has done
+  void (*remainder)(const float* x, std::size_t row, const QuantizedRows& of, float* left);
   void (*multiply_few)(const PackedView& matrix, std::size_t first_block, std::size_t end_block,
                        const QuantizedRows& rows, int count, float* y, std::size_t stride);
   Panel (*unpack)(const PackedView& matrix, std::size_t block, const PanelMemory& memory);

@@ -23,8 +23,9 @@ struct Vec : VecNeon {
 #include "ops/kernels/linear.inl"
 // clang-format on
 
-constexpr Kernels kTable{12,  Vec::tile_rows, 0,        quantize, multiply_few, unpack, multiply_tile,
-                         add, gated,          rms_norm, dots,     store_row,    attend, merge};
+constexpr Kernels kTable{12,        Vec::tile_rows, 0,    quantize, remainder, multiply_few,
+                         unpack,    multiply_tile,  add,  gated,    rms_norm,  dots,
+                         store_row, attend,         merge};
 
 }  // namespace
 

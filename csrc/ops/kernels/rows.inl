@@ -42,6 +42,20 @@ void quantize(const float* x, std::size_t row, int zero, const QuantizedRows& to
   }
 }
 
+// What the codes of a row leave of it.
+void remainder(const float* x, std::size_t row, const QuantizedRows& of, float* left) {
+  const auto* codes = reinterpret_cast<const std::uint8_t*>(of.codes + row * of.inputs);
+  for (std::size_t g = 0; g < of.groups; ++g) {
+    const Vec::Float scale = Vec::set(-of.scales[g * of.count + row]);
+    for (int i = 0; i < of.group; i += Vec::lanes) {
+      Vec::store(left, Vec::fma(Vec::signed_bytes(codes), scale, Vec::load(x)));
+      codes += Vec::lanes;
+      left += Vec::lanes;
+      x += Vec::lanes;
+    }
+  }
+}
+
 void add(float* y, const float* x, std::size_t count) {
   std::size_t i = 0;
   for (; i + Vec::lanes <= count; i += Vec::lanes)

@@ -14,6 +14,7 @@ enum class Use {
   scales,
   starts,
   sums,
+  remainder,
   panel,
   panel_scales,
   panel_offsets,

@@ -248,7 +248,7 @@ class Ahead:
             self._failure = error
 
     def _convert(self, plan: DownloadPlan, client: HubClient) -> None:
-        from fastslm.engine.quality.gate import check_wishes
+        from fastslm.engine.quality.gate import check_wishes, guided
         from fastslm.engine.usable import is_same
         from fastslm.export.convert import convert_tensors
         from fastslm.export.filling import Course
@@ -266,6 +266,8 @@ class Ahead:
         self._stack.enter_context(models.exclusive(folder, refuse))
         if is_same(folder, order.options, order.checks):
             return
+        if not self._drop and guided(work, settings.models_dir, order.checks) != order.checks:
+            return  # a small model: its floats are run first, all of them
         staging = self._stack.enter_context(staged(folder, subject(work, order.checks)))
         self._start = HeadStart(work, staging)
         course = Course(staging.ledger, self._files)

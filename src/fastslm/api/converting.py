@@ -136,7 +136,7 @@ def make(
     registry: Registry, entry: Entry, settings: Settings, order: Order, head: HeadStart | None = None
 ) -> Converted:
     """Convert a downloaded model into the store, unless the same conversion is there already."""
-    from fastslm.engine.quality.gate import check_wishes
+    from fastslm.engine.quality.gate import check_wishes, guided
     from fastslm.engine.usable import is_same
     from fastslm.export.prepare import prepare
     from fastslm.store import models
@@ -156,6 +156,7 @@ def make(
         else:
             with models.exclusive(folder, lambda: order.progress(_WAITING)):
                 if not is_same(folder, order.options, order.checks):
+                    order = replace(order, checks=guided(work, settings.models_dir, order.checks))
                     with staged(folder, subject(work, order.checks)) as staging:
                         made = finish(work, staging, order)
         size = models.size_bytes(folder)
@@ -215,7 +216,7 @@ def subject(work: Work, checks: Checks) -> dict[str, Any]:
 
 def convert_into(output: Path, fetched: Fetched, order: Order) -> Path:
     """Convert into a folder that is new or empty, and leave the registry alone."""
-    from fastslm.engine.quality.gate import write_checked
+    from fastslm.engine.quality.gate import guided, write_checked
     from fastslm.export.prepare import prepare
     from fastslm.store import models
 
@@ -224,5 +225,5 @@ def convert_into(output: Path, fetched: Fetched, order: Order) -> Path:
     commit = fetched.commit or fingerprint(fetched.path)
     work = prepare(fetched.path, replace(order.options, name=fetched.ref.name, commit=commit))
     with models.building(output.absolute()) as scratch:
-        write_checked(work, scratch, order.checks, order.progress, order.notice)
+        write_checked(work, scratch, guided(work, scratch, order.checks), order.progress, order.notice)
     return output

@@ -74,7 +74,7 @@ class Precision(str, Enum):
 
 PRECISION_HELP = (
     "fp32, int8, mixed, int4, int4-fast, exact (the source's own quantised blocks), or auto: exact for a quantised "
-    "GGUF, else int4"
+    "GGUF, else int4, of encoders int8"
 )
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="org/name[@revision], a short name, a path, a URL, or demo")]

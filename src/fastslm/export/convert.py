@@ -21,7 +21,7 @@ from fastslm.encoder_facts import EncoderFacts
 from fastslm.errors import DiskFull, FastSLMError, FileSystemError, UsageError
 from fastslm.export.decoder.build import Operators
 from fastslm.export.encoder.shape import EncoderShape
-from fastslm.export.families import Family, Shape, family_of
+from fastslm.export.families import Family, Shape, default_precision, family_of
 from fastslm.export.filling import Course, Filler, Recorder, Reserving
 from fastslm.export.footprint import streamed_bytes
 from fastslm.export.graph import Graph
@@ -31,7 +31,7 @@ from fastslm.export.matrices import check_tensors
 from fastslm.export.options import MAX_CONTEXT, PLAIN, ConvertOptions, Precision
 from fastslm.export.targets import TARGETS, resolve_target
 from fastslm.export.weights import WeightsFile
-from fastslm.formats.source import ModelSource, TensorSource
+from fastslm.formats.source import ModelSource
 from fastslm.progress import Progress, ProgressCallback, silent
 from fastslm.store.manifest import GRAPH_NAME, TEMPLATE_NAME, TOKENIZER_NAME, WEIGHTS_NAME, ModelManifest
 
@@ -115,7 +115,7 @@ def _design(operators: Operators, source: ModelSource, options: ConvertOptions) 
     shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options.context_length)
     check_tensors(source.tensors, family.wanted_tensors(shape), family.ignored(shape))
     encoder = _encoder_facts(source, shape)
-    precision = resolve_precision(options.precision, source.tensors)
+    precision = resolve_precision(options.precision, source)
     return _Design(operators, family, shape, encoder, replace(options, precision=precision))
 
 
@@ -149,18 +149,18 @@ def _filling(
         yield filler, weights
 
 
-def resolve_precision(wanted: Precision, tensors: TensorSource) -> Precision:
-    """What ``auto`` means for a source: ``exact`` if any tensor is quantised, else ``int4``.
+def resolve_precision(wanted: Precision, source: ModelSource) -> Precision:
+    """What ``auto`` means for a source: ``exact`` if any tensor is quantised, else the default of its family.
 
     Raises:
         UsageError: ``exact``, but no tensor is quantised.
     """
-    is_quantized = any(tensors.info(name).is_quantized for name in tensors)
+    is_quantized = any(source.tensors.info(name).is_quantized for name in source.tensors)
     if wanted == "exact" and not is_quantized:
         message = f"precision is `exact`, expected one of {', '.join(PLAIN)} for a model of plain floats"
         raise UsageError(message, name="precision", value=wanted, allowed=PLAIN)
     if wanted == "auto":
-        return "exact" if is_quantized else "int4"
+        return "exact" if is_quantized else default_precision(source.config.get("model_type"))
     return wanted
 
 

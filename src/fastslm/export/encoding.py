@@ -2,15 +2,18 @@
 
 Which encoding a matrix gets is decided here and nowhere else:
 
-    precision   layers   first and last layer   embedding and head   norms, biases
-    fp32        float    float                  float                float
-    int8        8 bits   8 bits                 8 bits               float
-    mixed       4 bits   8 bits                 8 bits               float
-    int4        4 bits   4 bits                 8 bits               float
-    int4-fast   4 bits   4 bits                 4 bits               float
+    precision   layers   values, first and last layer   embedding and head   norms, biases
+    fp32        float    float                          float                float
+    int8        8 bits   8 bits                         8 bits               float
+    mixed       4 bits   8 bits                         8 bits               float
+    int4        4 bits   4 bits                         8 bits               float
+    int4-fast   4 bits   4 bits                         4 bits               float
     exact       Q4_0, Q4_1, Q4Z (GPTQ, AWQ): 4 bits, Q8_0: 8 bits, with the numbers of the file; every other block
                 format, and a matrix of plain floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
 
+Values are the ``v_proj`` of attention where it is a tensor of its own. Per byte, 8 bits help them most, then the outer
+layers. SmolLM2-135M, mean KL divergence with calibrated 4 bits 0.073; with 8 bits for the values, 1.5 MB more, 0.066; for
+the outer layers, 3.1 MB, 0.064; output of attention, 4.4 MB, 0.064; down, 11.6 MB, 0.055; queries and keys, 5.8 MB, 0.067.
 Most matrices of an encoder count as embedding, see ``encoder.linear``. Blocks of a file that have the wanted number of
 bits keep their numbers under the other precisions too. A matrix whose rows are not a multiple of 32 stays float.
 """
@@ -78,21 +81,22 @@ IMPORTED: Mapping[str, tuple[Encoding, Callable[[Bytes], Planes]]] = MappingProx
 )
 """Block formats whose numbers are kept under ``exact``."""
 
-Role = Literal["layer", "outer layer", "table"]
-"""What a matrix is for: a layer, the first or last layer, or the embedding and the output head."""
+Role = Literal["layer", "sensitive", "table"]
+"""What a matrix is for: a layer; values, or the first or last layer; or the embedding and the output head."""
 
 BITS: Mapping[str, Mapping[Role, int]] = MappingProxyType(
     {
-        "fp32": {"layer": 32, "outer layer": 32, "table": 32},
-        "int8": {"layer": 8, "outer layer": 8, "table": 8},
-        "mixed": {"layer": 4, "outer layer": 8, "table": 8},
-        "int4": {"layer": 4, "outer layer": 4, "table": 8},
-        "int4-fast": {"layer": 4, "outer layer": 4, "table": 4},
+        "fp32": {"layer": 32, "sensitive": 32, "table": 32},
+        "int8": {"layer": 8, "sensitive": 8, "table": 8},
+        "mixed": {"layer": 4, "sensitive": 8, "table": 8},
+        "int4": {"layer": 4, "sensitive": 4, "table": 8},
+        "int4-fast": {"layer": 4, "sensitive": 4, "table": 4},
     }
 )
 """Bits by precision; ``exact`` has those of the file."""
 
 _LAYER = re.compile(r"\.(\d+)\.")
+_VALUES = ".v_proj.weight"
 
 
 def role_of(name: str, last_layer: int, *, is_table: bool) -> Role:
@@ -100,7 +104,8 @@ def role_of(name: str, last_layer: int, *, is_table: bool) -> Role:
     if is_table:
         return "table"
     found = _LAYER.search(name)
-    return "outer layer" if found and int(found[1]) in (0, last_layer) else "layer"
+    is_outer = found is not None and int(found[1]) in (0, last_layer)
+    return "sensitive" if is_outer or name.endswith(_VALUES) else "layer"
 
 
 def last_layer_of(names: Iterable[str]) -> int:

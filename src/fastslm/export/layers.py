@@ -40,11 +40,16 @@ class NormWeights:
 
 @dataclass(frozen=True)
 class Layers:
-    """Adds layers to a graph and their weights to its weights file. Values are named after the layer."""
+    """Adds layers to a graph and their weights to its weights file. Values are named after the layer.
+
+    Attributes:
+        follows_tokens: a decoder, where rounding adds up from token to token.
+    """
 
     graph: Graph
     matrices: MatrixWriter
     accuracy_level: int = ACCURACY_LEVEL
+    follows_tokens: bool = True
 
     def inputs(self) -> str:
         """Declare the inputs that every decoder has. Returns the flat token ids."""

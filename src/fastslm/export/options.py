@@ -54,7 +54,8 @@ class ConvertOptions:
     Attributes:
         name, commit: written to the manifest: what was asked for, and which version of it.
         precision: ``fp32``, ``int8``, ``mixed``, ``int4``, ``int4-fast`` (see ``encoding``), ``exact`` (keep the
-            numbers of a quantised GGUF) or ``auto``: ``exact`` for a quantised source, else ``int4``.
+            numbers of a quantised GGUF) or ``auto``: ``exact`` for a quantised source, else ``int4``,
+            of encoders ``int8``.
         context_length: most positions of prompt and answer together; more than the model's own are refused.
             None for the model's own, but at most ``MAX_CONTEXT``.
         target: ``native``, for the operators of this package, ``portable``, or ``auto``: ``native`` where they load.

@@ -62,7 +62,7 @@ def prepared(source: ModelSource, options: ConvertOptions) -> Work:
     from fastslm.export.convert import convert, resolve_precision
 
     return Work(
-        resolve_precision(options.precision, source.tensors),
+        resolve_precision(options.precision, source),
         options,
         lambda target, final, progress, course: convert(source, target, final, progress, course),
         source,

@@ -16,6 +16,7 @@ from pathlib import Path
 from fastslm import machine
 from fastslm.config import Settings
 from fastslm.errors import FastSLMError, NetworkError, ServerRefused, StoreError, UsageError
+from fastslm.export.families import default_precision
 from fastslm.export.footprint import Footprint, measure, read_footprint
 from fastslm.export.options import PLAIN, ConvertOptions, Precision
 from fastslm.formats import checked_json, open_outline
@@ -74,7 +75,8 @@ def plan_outline(ref: ModelRef, seen: Glance, outline: Outline, settings: Settin
         expected = ", ".join(prints)
         message = f"precision is `{options.precision}`, expected {expected} for this model"
         raise UsageError(message, name="precision", value=options.precision, allowed=tuple(prints))
-    chosen = options.precision if options.precision != "auto" else "exact" if "exact" in prints else "int4"
+    default = "exact" if "exact" in prints else default_precision(outline.config.get("model_type"))
+    chosen = options.precision if options.precision != "auto" else default
     traffic = Traffic(seen.total_bytes, seen.cached_bytes, seen.scratch_bytes, seen.passing_bytes)
     tokenizer = seen.tokenizer_bytes or TOKENIZER_BYTES_PER_TOKEN * _vocabulary(outline)
     bare = _Bare(ref.name, seen.commit, traffic, chosen, tokenizer, _parameters(outline))

@@ -20,11 +20,13 @@ class Checks:
         quality: whether the result is compared with its floats, see ``fidelity.Quality``.
         calibration: a text whose activations guide the quantisation; None for none.
         force: keep a result that is out of bounds.
+        calibration_is_ours: nobody asked for the text, see ``gate.guided``.
     """
 
     quality: Quality = "auto"
     calibration: str | None = None
     force: bool = False
+    calibration_is_ours: bool = False
 
     def __post_init__(self) -> None:
         allowed = get_args(Quality)

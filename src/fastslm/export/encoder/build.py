@@ -28,7 +28,7 @@ FLOAT = 1
 def build(shape: EncoderShape, graph: Graph, matrices: MatrixWriter, kind: type[Layers]) -> None:
     """Add the whole encoder, from token ids to vectors or scores, to a graph; ``kind`` builds its layers."""
     arranged = ArrangedTensors(matrices.source, shape.tensors())
-    layers = kind(graph, replace(matrices, source=arranged))
+    layers = kind(graph, replace(matrices, source=arranged), follows_tokens=False)
     x = _embed(shape.embedding, layers, _inputs(layers))
     attention = AttentionBuilder(layers, shape)
     for index, layer in enumerate(shape.layers):

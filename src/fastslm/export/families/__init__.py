@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from fastslm.errors import UnsupportedModel
 from fastslm.export.decoder import build as decoder
@@ -121,6 +122,14 @@ NOT_YET: Mapping[str, str] = MappingProxyType(
     }
 )
 """Decoders that people ask for and that we do not write: what keeps us from it."""
+
+
+def default_precision(model_type: object) -> Literal["int4", "int8"]:
+    """What plain floats become unless told otherwise.
+
+    Most matrices of an encoder keep 8 bits anyway: ``int4`` of MiniLM-L6 is 6 % smaller and loses twelve times as much.
+    """
+    return "int8" if model_type in ENCODERS else "int4"
 
 
 def family_of(config: Hparams) -> Family:

@@ -22,6 +22,15 @@ from fastslm.ops import DOMAIN
 GATES: Mapping[Activation, int] = MappingProxyType({"silu": 0, "gelu_tanh": 1, "gelu": 2})
 """Values of QGateUp's attribute ``activation``."""
 
+PASSES = 2
+"""Times that a QLinear with 8-bit weights rounds its inputs: the second time what the first left.
+
+Inputs rounded once, to 8 bits per group of 32, cost more than such weights do. SmolLM2-135M in int8, mean KL divergence
+from the floats on 2,432 tokens: 0.0043; with float inputs 0.0012; with two passes everywhere but in gate and up, which
+are half of the work and forgive most, 0.0020. Decoding stays as fast, a prompt takes up to half longer. An encoder
+keeps a cosine of 0.999 with one pass.
+"""
+
 
 @dataclass(frozen=True)
 class NativeLayers(Layers):
@@ -44,8 +53,9 @@ class NativeLayers(Layers):
         """See ``Layers``."""
         if not isinstance(stored, PackedMatrix):
             return super().linear(name, stored, x, bias)
+        passes = PASSES if stored.encoding.bits == 8 and self.follows_tokens else 1
         operands = [self.in_column_order(stored.name, x), packed_units(self.graph, stored), bias]
-        return self.graph.node("QLinear", operands, name, domain=DOMAIN, **stored.attributes)
+        return self.graph.node("QLinear", operands, name, domain=DOMAIN, **stored.attributes, passes=passes)
 
     def gated(self, kind: Activation, gate: Linear, up: Linear, x: str) -> str:
         """See ``Layers``."""
