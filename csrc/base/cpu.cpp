@@ -8,6 +8,10 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -117,7 +121,23 @@ std::string vendor() { return "unknown"; }
 
 #endif
 
+#if defined(__x86_64__) && defined(__linux__)
+
+// Linux, Documentation/arch/x86/xstate.rst: ARCH_REQ_XCOMP_PERM of arch_prctl, for state component XTILEDATA.
+bool ask_for_tiles() { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+
+#else
+
+bool ask_for_tiles() { return false; }
+
+#endif
+
 }  // namespace
+
+bool tiles_granted() {
+  static const bool granted = ask_for_tiles();
+  return granted;
+}
 
 CpuInfo cpu_info() {
   const unsigned threads = std::thread::hardware_concurrency();

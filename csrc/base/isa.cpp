@@ -9,6 +9,12 @@
 namespace fastslm {
 namespace {
 
+#if defined(FASTSLM_AMX)
+constexpr bool kAmxIsBuilt = true;
+#else
+constexpr bool kAmxIsBuilt = false;  // the compiler did not know it
+#endif
+
 struct Row {
   Isa isa;
   std::string_view name;
@@ -16,8 +22,12 @@ struct Row {
 };
 
 // Best first. The 256-bit kernels use float16 conversion as well.
-const std::array<Row, 6>& table() {
-  static const std::array<Row, 6> rows{
+const std::array<Row, 7>& table() {
+  static const std::array<Row, 7> rows{
+      Row{Isa::amx,
+          "amx",
+          {"amx_tile", "amx_int8", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx2",
+           "fma", "f16c"}},
       Row{Isa::avx512_vnni,
           "avx512-vnni",
           {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx2", "fma", "f16c"}},
@@ -33,9 +43,10 @@ const std::array<Row, 6>& table() {
 bool runs_here(const Row& row) {
   // Once: in a virtual machine every question to the processor takes microseconds.
   static const std::vector<std::string> has = cpu_info().features;
-  return std::all_of(row.needs.begin(), row.needs.end(), [&](std::string_view need) {
+  const bool has_all = std::all_of(row.needs.begin(), row.needs.end(), [&](std::string_view need) {
     return std::find(has.begin(), has.end(), need) != has.end();
   });
+  return has_all && (row.isa != Isa::amx || (kAmxIsBuilt && tiles_granted()));
 }
 
 std::string names_of(const std::vector<Isa>& isas) {

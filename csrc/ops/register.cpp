@@ -15,6 +15,9 @@ namespace fastslm::ops {
 namespace {
 
 const Kernels& kernels_of(Isa isa) {
+#if defined(FASTSLM_AMX)
+  if (isa == Isa::amx) return amx_kernels();
+#endif
 #if defined(FASTSLM_X86)
   if (isa == Isa::avx512_vnni) return avx512_vnni_kernels();
   if (isa == Isa::avx_vnni) return avx_vnni_kernels();

@@ -42,6 +42,7 @@ void check(FloatRows rows, std::span<const float> importance, const QuantizedRow
 const Kernels& kernels() {
 #if defined(FASTSLM_X86)
   switch (active_isa()) {
+    case Isa::amx:
     case Isa::avx512_vnni:
       return quant::kAvx512;
     case Isa::avx_vnni:

@@ -13,6 +13,9 @@
 inline const fastslm::ops::Kernels& kernels_of(fastslm::Isa isa) {
   using namespace fastslm;
   using namespace fastslm::ops;
+#if defined(FASTSLM_AMX)
+  if (isa == Isa::amx) return amx_kernels();
+#endif
 #if defined(__x86_64__)
   if (isa == Isa::avx512_vnni) return avx512_vnni_kernels();
   if (isa == Isa::avx_vnni) return avx_vnni_kernels();

@@ -18,14 +18,15 @@ using namespace fastslm::ops;
 
 struct Product {
   PackedFormat format;
-  std::size_t inputs = 256;
+  std::size_t inputs;
   std::size_t blocks = 2;
-  std::size_t count = 14;
+  std::size_t count;
   PlainMatrix plain{};
   std::vector<float> x{};
   Aligned<std::uint8_t> packed{0};
 
-  explicit Product(const PackedFormat& of) : format(of) {
+  explicit Product(const PackedFormat& of, std::size_t wide = 256, std::size_t rows_of_x = 14)
+      : format(of), inputs(wide), count(rows_of_x) {
     std::mt19937 random(5);
     std::uniform_int_distribution<int> code(0, format.bits == 4 ? 15 : 255);
     std::normal_distribution<float> normal;
@@ -144,6 +145,28 @@ void rows_do_not_depend_on_their_company(const Kernels& kernels) {
   }
 }
 
+// The matrix units sum integers, the rest is the same operations: so are the bits. Widths that end within a
+// chunk of the panel, at one or after several are there, and more rows than a tile, than a call and than
+// both.
+void tiles_give_the_bits_of_the_vectors(const Kernels& kernels) {
+  const Kernels& vectors = kernels_of(Isa::avx512_vnni);
+  for (const int bits : {4, 8}) {
+    for (const int group : {32, 64, 128}) {
+      for (const int offsets : {0, 1, 2}) {
+        for (const std::size_t inputs : {128U, 512U, 1152U}) {
+          Product product({bits, group, offsets != 0, offsets == 2}, inputs, 97);
+          const Activations all(kernels, product, 0, product.count);
+          for (std::size_t count = 1; count <= product.count; count += count < 40 ? 1 : 19) {
+            const std::vector<float> expected = by_tiles(vectors, product, all, count);
+            const std::vector<float> y = by_tiles(kernels, product, all, count);
+            CHECK_EQUAL(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)), 0);
+          }
+        }
+      }
+    }
+  }
+}
+
 void activations_round_to_the_nearest_of_255_steps(const Kernels& kernels) {
   const Product product({4, 32, false});
   const Activations a(kernels, product, 0, product.count);
@@ -204,6 +227,9 @@ void dots_agree_with_double(const Kernels& kernels) {
 int run_for(Isa isa) {
   const Kernels& kernels = kernels_of(isa);
   std::cout << isa_name(isa) << '\n';
+  if (isa == Isa::amx && check::run({{"tiles give the bits of the vectors",
+                                      [&] { tiles_give_the_bits_of_the_vectors(kernels); }}}) != 0)
+    return 1;
   return check::run({
       {"products agree with double", [&] { products_agree_with_double(kernels); }},
       {"rows do not depend on their company", [&] { rows_do_not_depend_on_their_company(kernels); }},

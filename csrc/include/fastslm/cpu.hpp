@@ -16,6 +16,10 @@ struct CpuInfo {
 
 CpuInfo cpu_info();
 
+// Ask the system for the tile registers of AMX, which Linux grants to a process that asks; false where it
+// does not. Asked once, for all threads.
+bool tiles_granted();
+
 // Bytes per second at which `threads` threads together read a buffer of `size_bytes` for about `seconds`.
 // Throws Error(invalid_argument) for sizes below 1 MiB, no threads or times outside (0, 60].
 double read_bandwidth(std::size_t size_bytes, unsigned threads, double seconds);

@@ -7,7 +7,7 @@
 
 namespace fastslm {
 
-enum class Isa { portable, avx2, avx_vnni, avx512_vnni, neon_dotprod, neon_i8mm };
+enum class Isa { portable, avx2, avx_vnni, avx512_vnni, amx, neon_dotprod, neon_i8mm };
 
 // The name that users read and write, for example `avx512-vnni`.
 std::string_view isa_name(Isa isa) noexcept;

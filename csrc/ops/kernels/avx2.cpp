@@ -31,6 +31,7 @@ struct Vec : Vec256 {
 #include "ops/kernels/cache.inl"
 #include "ops/kernels/attention.inl"
 #include "ops/kernels/linear.inl"
+#include "ops/kernels/tile.inl"
 // clang-format on
 
 constexpr Kernels kTable{12,           Vec::tile_rows, 128,           quantize, remainder,

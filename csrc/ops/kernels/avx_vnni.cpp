@@ -22,6 +22,7 @@ struct Vec : Vec256 {
 #include "ops/kernels/cache.inl"
 #include "ops/kernels/attention.inl"
 #include "ops/kernels/linear.inl"
+#include "ops/kernels/tile.inl"
 // clang-format on
 
 constexpr Kernels kTable{12,        Vec::tile_rows, 0,    quantize, remainder, multiply_few,

@@ -118,6 +118,7 @@ const Kernels& portable_kernels();
 const Kernels& avx2_kernels();
 const Kernels& avx_vnni_kernels();
 const Kernels& avx512_vnni_kernels();
+const Kernels& amx_kernels();
 const Kernels& neon_dotprod_kernels();
 const Kernels& neon_i8mm_kernels();
 

@@ -1,0 +1,27 @@
+// Kernels for AVX-512 with the matrix units of AMX: products of many rows go through tiles of at most 16 rows
+// of 64 bytes, all else is that of AVX-512 with VNNI. Intel SDM volume 2, instructions LDTILECFG and TDPBUSD.
+#include <immintrin.h>
+
+#include "ops/kernels/kernels.hpp"
+
+namespace fastslm::ops {
+namespace {
+
+// clang-format off: each builds on the one before
+#include "ops/kernels/vec512.inl"
+#include "ops/kernels/rows.inl"
+#include "ops/kernels/cache.inl"
+#include "ops/kernels/attention.inl"
+#include "ops/kernels/linear.inl"
+#include "ops/kernels/tile_amx.inl"
+// clang-format on
+
+constexpr Kernels kTable{kFewRows,       kTileRows,     0,    quantize, remainder, multiply_few,
+                         unpack_for_amx, multiply_tile, add,  gated,    rms_norm,  dots,
+                         store_row,      attend,        merge};
+
+}  // namespace
+
+const Kernels& amx_kernels() { return kTable; }
+
+}  // namespace fastslm::ops
