@@ -241,12 +241,12 @@ Panel unpack(const PackedView& matrix, std::size_t block, const PanelMemory& mem
   return {first, matrix.unit_bytes, memory.scales, offsets, 8};
 }
 
-// sum = fma(float(total(m, v)), scale of the column * scale of the row, sum)
-template <int M, class Total>
+// sum = fma(float(total(m, v)), scale of the column * scale of the row, sum), for V vectors of columns.
+template <int M, int V, class Total>
 inline void add_scaled(const Total& total, const float* scales, const float* a_scales,
-                       Vec::Float (&sum)[index(M)][kVectors]) {
+                       Vec::Float (&sum)[index(M)][index(V)]) {
 #pragma GCC unroll 2
-  for (int v = 0; v < kVectors; ++v) {
+  for (int v = 0; v < V; ++v) {
     const Vec::Float scale = Vec::load(scales + v * Vec::lanes);
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
@@ -255,10 +255,10 @@ inline void add_scaled(const Total& total, const float* scales, const float* a_s
   }
 }
 
-template <int M>
-inline void add_offsets(const float* offsets, const float* a_sums, Vec::Float (&sum)[index(M)][kVectors]) {
+template <int M, int V>
+inline void add_offsets(const float* offsets, const float* a_sums, Vec::Float (&sum)[index(M)][index(V)]) {
 #pragma GCC unroll 2
-  for (int v = 0; v < kVectors; ++v) {
+  for (int v = 0; v < V; ++v) {
     const Vec::Float offset = Vec::load(offsets + v * Vec::lanes);
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) sum[m][v] = Vec::fma(offset, Vec::set(a_sums[m]), sum[m][v]);

@@ -36,8 +36,9 @@ inline void tile_columns(const Panel& panel, const QuantizedRows& rows, std::siz
     start_at<M>(rows.starts + i, total);
     const int group = Short ? 32 : rows.group;
     for (int k = 0; k < group; k += 32) panel32<M, Bits>(codes + k * 32, a + k, rows.inputs, total);
-    add_scaled<M>([&](int m, int v) { return total[m][v]; }, panel.scales + scale, rows.scales + i, sum);
-    if constexpr (HasOffsets) add_offsets<M>(panel.offsets + scale, rows.sums + i, sum);
+    add_scaled<M, kVectors>([&](int m, int v) { return total[m][v]; }, panel.scales + scale, rows.scales + i,
+                            sum);
+    if constexpr (HasOffsets) add_offsets<M, kVectors>(panel.offsets + scale, rows.sums + i, sum);
   }
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {

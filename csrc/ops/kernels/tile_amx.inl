@@ -2,13 +2,14 @@
 // avx512_amx.cpp only.
 //
 // The bytes of a panel lie as TDPBUSD wants its second tile: a row of four inputs of 16 columns is 64 bytes.
-// The codes of the activations are the first tile as they are. The units work on one group while the vectors
-// scale the integer sums of the group before and add them, in the order of the other instruction sets.
+// The codes of the activations are the first tile as they are. The matrix units sum the integers of some
+// groups, then the vectors scale and add these in the order of the other instruction sets: to alternate for
+// every group would cost about 20 cycles each time.
 
-constexpr int kFewRows = 6;      // so many are faster by vectors
-constexpr int kRowsAtOnce = 12;  // whose float sums stay in registers
-constexpr int kTileRows = 4 * kRowsAtOnce;
-constexpr int kChunkInputs = 512;  // of a panel, which stay in the first level cache for all rows of a call
+constexpr int kFewRows = 6;              // so many are faster by vectors
+constexpr int kRowsAtOnce = 16;          // of a tile
+constexpr int kTileRows = 64;            // that one call shares the codes of a panel with
+constexpr std::size_t kChunkGroups = 8;  // whose integer sums stay in the first level cache
 
 // What a code of a panel stands for: `centred` ones have lost their zero point and are signed.
 enum class Codes { centred, with_starts, with_offsets };
@@ -25,15 +26,16 @@ struct AllTileShapes {
   TileShapes at[2][kRowsAtOnce + 1];  // [depth 64][rows]
 };
 
-// Tiles 0 and 1 are sums, 2 is activations, 3 and 4 are codes of 16 columns each.
+// Tiles 0 and 1 are sums of even groups for 16 columns each, 2 and 3 those of odd groups, 4 is activations, 5
+// and 6 are codes.
 constexpr AllTileShapes all_tile_shapes() {
   AllTileShapes all{};
   for (int deep = 0; deep < 2; ++deep) {
     for (int m = 1; m <= kRowsAtOnce; ++m) {
       TileShapes& shapes = all.at[deep][m];
-      for (int tile = 0; tile < 5; ++tile) {
-        shapes.row_bytes[tile] = static_cast<std::uint16_t>(tile == 2 && deep == 0 ? 32 : 64);
-        shapes.rows[tile] = static_cast<std::uint8_t>(tile < 3 ? m : 8 << deep);
+      for (int tile = 0; tile < 7; ++tile) {
+        shapes.row_bytes[tile] = static_cast<std::uint16_t>(tile == 4 && deep == 0 ? 32 : 64);
+        shapes.rows[tile] = static_cast<std::uint8_t>(tile < 5 ? m : 8 << deep);
       }
     }
   }
@@ -47,68 +49,98 @@ struct GroupRange {
   std::size_t end;
 };
 
-// sums[m][column] = dot products of one group, [rows of the tiles][32].
+// Integer sums of a chunk.
+using Dots = std::int32_t[kChunkGroups][2][kRowsAtOnce * 16];
+
+// The numbers of tiles are part of the instructions, which are macros that take no other constants.
 template <Codes Kind>
-inline void dot_tiles(const std::uint8_t* codes, const std::int8_t* a, const QuantizedRows& rows,
-                      std::int32_t* sums) {
+inline void multiply_even() {
+  if constexpr (Kind == Codes::centred) {
+    _tile_dpbssd(0, 4, 5);
+    _tile_dpbssd(1, 4, 6);
+  } else {
+    _tile_dpbsud(0, 4, 5);
+    _tile_dpbsud(1, 4, 6);
+  }
+}
+
+template <Codes Kind>
+inline void multiply_odd() {
+  if constexpr (Kind == Codes::centred) {
+    _tile_dpbssd(2, 4, 5);
+    _tile_dpbssd(3, 4, 6);
+  } else {
+    _tile_dpbsud(2, 4, 5);
+    _tile_dpbsud(3, 4, 6);
+  }
+}
+
+// Calls step() with activations and codes of a group in their tiles, for up to 64 inputs each time.
+template <class Step>
+inline void for_inputs(const std::uint8_t* codes, const std::int8_t* a, const QuantizedRows& rows,
+                       const Step& step) {
   const int depth = rows.group == 32 ? 32 : 64;
-  _tile_zero(0);
-  _tile_zero(1);
   for (int k = 0; k < rows.group; k += depth) {
-    _tile_loadd(2, a + k, rows.inputs);
-    _tile_loadd(3, codes + k * 32, 128);
-    _tile_loadd(4, codes + k * 32 + 64, 128);
-    if constexpr (Kind == Codes::centred) {
-      _tile_dpbssd(0, 2, 3);
-      _tile_dpbssd(1, 2, 4);
-    } else {
-      _tile_dpbsud(0, 2, 3);
-      _tile_dpbsud(1, 2, 4);
-    }
+    _tile_loadd(4, a + k, rows.inputs);
+    _tile_loadd(5, codes + k * 32, 128);
+    _tile_loadd(6, codes + k * 32 + 64, 128);
+    step();
   }
-  _tile_stored(0, sums, 128);
-  _tile_stored(1, sums + 16, 128);
 }
 
-template <int M, Codes Kind>
-inline void add_dots(const std::int32_t* dots, const Panel& panel, const QuantizedRows& rows,
-                     std::size_t group, std::size_t row, Vec::Float (&sum)[index(M)][kVectors]) {
-  const std::size_t i = group * rows.count + row;
-  const auto total = [&](int m, int v) {
-    const Vec::Int dot = _mm512_load_si512(dots + m * 32 + v * Vec::lanes);
-    return Kind == Codes::with_starts ? Vec::add32(dot, Vec::set32(rows.starts[i + index(m)])) : dot;
-  };
-  add_scaled<M>(total, panel.scales + group * 32, rows.scales + i, sum);
-  if constexpr (Kind == Codes::with_offsets) add_offsets<M>(panel.offsets + group * 32, rows.sums + i, sum);
-}
-
-// Adds the groups of `range` to M rows of y, or begins them.
-template <int M, Codes Kind>
-void add_groups(const Panel& panel, const QuantizedRows& rows, GroupRange range, std::size_t row, float* y,
-                std::size_t stride) {
-  Vec::Float sum[index(M)][kVectors];
-#pragma GCC unroll 16
-  for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      sum[m][v] = range.first == 0 ? Vec::set(0) : Vec::load(y + index(m) * stride + index(v * Vec::lanes));
-    }
-  }
-  alignas(64) std::int32_t dots[2][index(M * 32)];
+// Sums of the groups of a chunk for all rows of a tile. Those of a group are stored when the next is under
+// way.
+template <Codes Kind>
+inline void dot_chunk(const Panel& panel, const QuantizedRows& rows, GroupRange range, std::size_t row,
+                      Dots& dots) {
   const std::uint8_t* codes = panel.codes + range.first * panel.group_bytes;
   const std::int8_t* a = rows.codes + row * rows.inputs + range.first * index(rows.group);
-  dot_tiles<Kind>(codes, a, rows, dots[range.first % 2]);
-  for (std::size_t g = range.first; g + 1 < range.end; ++g) {
-    codes += panel.group_bytes;
-    a += rows.group;
-    dot_tiles<Kind>(codes, a, rows, dots[(g + 1) % 2]);
-    add_dots<M, Kind>(dots[g % 2], panel, rows, g, row, sum);
+  const std::size_t count = range.end - range.first;
+  for (std::size_t g = 0; g < count; g += 2) {
+    _tile_zero(0);
+    _tile_zero(1);
+    for_inputs(codes, a, rows, [] { multiply_even<Kind>(); });
+    if (g > 0) {
+      _tile_stored(2, dots[g - 1][0], 64);
+      _tile_stored(3, dots[g - 1][1], 64);
+    }
+    if (g + 1 < count) {
+      _tile_zero(2);
+      _tile_zero(3);
+      for_inputs(codes + panel.group_bytes, a + rows.group, rows, [] { multiply_odd<Kind>(); });
+    }
+    _tile_stored(0, dots[g][0], 64);
+    _tile_stored(1, dots[g][1], 64);
+    codes += 2 * panel.group_bytes;
+    a += 2 * rows.group;
   }
-  add_dots<M, Kind>(dots[(range.end - 1) % 2], panel, rows, range.end - 1, row, sum);
+  if (count % 2 == 0) {
+    _tile_stored(2, dots[count - 1][0], 64);
+    _tile_stored(3, dots[count - 1][1], 64);
+  }
+}
+
+// Adds a chunk to M rows of y, or begins them with it. Their sums are at `skip` and on in `dots`.
+template <int M, Codes Kind>
+void add_chunk(const Dots& dots, int skip, const Panel& panel, const QuantizedRows& rows, GroupRange range,
+               std::size_t row, float* y, std::size_t stride) {
+  for (int column = 0; column < 2; ++column, y += Vec::lanes) {
+    Vec::Float sum[index(M)][1];
 #pragma GCC unroll 16
-  for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) Vec::store(y + index(m) * stride + index(v * Vec::lanes), sum[m][v]);
+    for (int m = 0; m < M; ++m) sum[m][0] = range.first == 0 ? Vec::set(0) : Vec::load(y + index(m) * stride);
+    for (std::size_t g = range.first; g < range.end; ++g) {
+      const std::int32_t* from = dots[g - range.first][column] + skip * 16;
+      const std::size_t i = g * rows.count + row;
+      const std::size_t scale = g * 32 + index(column * Vec::lanes);
+      const auto total = [&](int m, int) {
+        const Vec::Int dot = _mm512_load_si512(from + m * 16);
+        return Kind == Codes::with_starts ? Vec::add32(dot, Vec::set32(rows.starts[i + index(m)])) : dot;
+      };
+      add_scaled<M, 1>(total, panel.scales + scale, rows.scales + i, sum);
+      if constexpr (Kind == Codes::with_offsets) add_offsets<M, 1>(panel.offsets + scale, rows.sums + i, sum);
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) Vec::store(y + index(m) * stride, sum[m][0]);
   }
 }
 
@@ -117,25 +149,26 @@ inline auto adder_of(int count) {
   if constexpr (M > 1) {
     if (count < M) return adder_of<Kind, M - 1>(count);
   }
-  return &add_groups<M, Kind>;
+  return &add_chunk<M, Kind>;
 }
 
-// Chunks of inputs outside, so that the codes of a chunk come once from the second level cache. The rows are
-// shared out evenly: there are at most two shapes of tiles.
+// Chunks outside, so that the codes of one come once from the second level cache. One shape of tiles serves
+// all rows: the last tile may begin within the one before, whose rows it sums in vain.
 template <Codes Kind>
 inline void multiply_chunks(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count,
                             float* y, std::size_t stride) {
+  alignas(64) Dots dots;
   const int parts = (count + kRowsAtOnce - 1) / kRowsAtOnce;
-  const std::size_t step = index(kChunkInputs / rows.group);
-  int shaped = 0;
-  for (std::size_t g = 0; g < rows.groups; g += step) {
-    const GroupRange range{g, g + step < rows.groups ? g + step : rows.groups};
-    for (int part = 0; part < parts; ++part) {
-      const int begin = count * part / parts;
-      const int here = count * (part + 1) / parts - begin;
-      if (here != shaped) _tile_loadconfig(&kTileShapes.at[rows.group == 32 ? 0 : 1][here]);
-      shaped = here;
-      adder_of<Kind>(here)(panel, rows, range, first + index(begin), y + index(begin) * stride, stride);
+  const int most = (count + parts - 1) / parts;
+  _tile_loadconfig(&kTileShapes.at[rows.group == 32 ? 0 : 1][most]);
+  for (std::size_t g = 0; g < rows.groups; g += kChunkGroups) {
+    const GroupRange range{g, g + kChunkGroups < rows.groups ? g + kChunkGroups : rows.groups};
+    for (int begin = 0; begin < count; begin += most) {
+      const int here = begin + most < count ? most : count - begin;
+      const int skip = most - here;
+      dot_chunk<Kind>(panel, rows, range, first + index(begin - skip), dots);
+      adder_of<Kind>(here)(dots, skip, panel, rows, range, first + index(begin), y + index(begin) * stride,
+                           stride);
     }
   }
 }
