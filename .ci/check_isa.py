@@ -12,10 +12,13 @@ import sys
 from pathlib import Path
 
 EVEX = re.compile(r"%zmm|%[xy]mm(1[6-9]|2\d|3[01])\b|%k[0-7]\b")
+AMX = r"|%tmm|\b(ld|st)tilecfg\b|\btile"
 FORBIDDEN = {
-    "portable": re.compile(r"%[yz]mm|\bv[a-z]+ps\b"),
-    "avx2": re.compile(EVEX.pattern + r"|vpdpbusd"),
-    "avx_vnni": re.compile(EVEX.pattern),
+    "portable": re.compile(r"%[yz]mm|\bv[a-z]+ps\b" + AMX),
+    "avx2": re.compile(EVEX.pattern + r"|vpdpbusd" + AMX),
+    "avx_vnni": re.compile(EVEX.pattern + AMX),
+    "avx512_vnni": re.compile(AMX[1:]),
+    "avx512_amx": re.compile(r"\btdp(?!b[su][su]d\b)"),
 }
 
 

@@ -13,12 +13,25 @@ namespace {
 #include "ops/kernels/cache.inl"
 #include "ops/kernels/attention.inl"
 #include "ops/kernels/linear.inl"
+#include "ops/kernels/tile.inl"
 #include "ops/kernels/tile_amx.inl"
 // clang-format on
 
-constexpr Kernels kTable{kFewRows,       kTileRows,     0,    quantize, remainder, multiply_few,
-                         unpack_for_amx, multiply_tile, add,  gated,    rms_norm,  dots,
-                         store_row,      attend,        merge};
+constexpr Kernels kTable{Vec::few_at_once,
+                         kTileRows,
+                         0,
+                         quantize,
+                         remainder,
+                         multiply_few,
+                         unpack,
+                         multiply_tile_of_many,
+                         add,
+                         gated,
+                         rms_norm,
+                         dots,
+                         store_row,
+                         attend,
+                         merge};
 
 }  // namespace
 

@@ -1,4 +1,4 @@
-// Products of rows with an unpacked panel by the matrix units. Builds on linear.inl; included by
+// Products of rows with an unpacked panel by the matrix units. Builds on tile.inl; included by
 // avx512_amx.cpp only.
 //
 // The bytes of a panel lie as TDPBUSD wants its second tile: a row of four inputs of 16 columns is 64 bytes.
@@ -6,13 +6,10 @@
 // groups, then the vectors scale and add these in the order of the other instruction sets: to alternate for
 // every group would cost about 20 cycles each time.
 
-constexpr int kFewRows = 6;              // so many are faster by vectors
 constexpr int kRowsAtOnce = 16;          // of a tile
+constexpr int kManyRows = 30;            // fewer are faster by vectors
 constexpr int kTileRows = 64;            // that one call shares the codes of a panel with
 constexpr std::size_t kChunkGroups = 8;  // whose integer sums stay in the first level cache
-
-// What a code of a panel stands for: `centred` ones have lost their zero point and are signed.
-enum class Codes { centred, with_starts, with_offsets };
 
 struct alignas(64) TileShapes {
   std::uint8_t palette = 1;
@@ -52,29 +49,6 @@ struct GroupRange {
 // Integer sums of a chunk.
 using Dots = std::int32_t[kChunkGroups][2][kRowsAtOnce * 16];
 
-// The numbers of tiles are part of the instructions, which are macros that take no other constants.
-template <Codes Kind>
-inline void multiply_even() {
-  if constexpr (Kind == Codes::centred) {
-    _tile_dpbssd(0, 4, 5);
-    _tile_dpbssd(1, 4, 6);
-  } else {
-    _tile_dpbsud(0, 4, 5);
-    _tile_dpbsud(1, 4, 6);
-  }
-}
-
-template <Codes Kind>
-inline void multiply_odd() {
-  if constexpr (Kind == Codes::centred) {
-    _tile_dpbssd(2, 4, 5);
-    _tile_dpbssd(3, 4, 6);
-  } else {
-    _tile_dpbsud(2, 4, 5);
-    _tile_dpbsud(3, 4, 6);
-  }
-}
-
 // Calls step() with activations and codes of a group in their tiles, for up to 64 inputs each time.
 template <class Step>
 inline void for_inputs(const std::uint8_t* codes, const std::int8_t* a, const QuantizedRows& rows,
@@ -90,7 +64,6 @@ inline void for_inputs(const std::uint8_t* codes, const std::int8_t* a, const Qu
 
 // Sums of the groups of a chunk for all rows of a tile. Those of a group are stored when the next is under
 // way.
-template <Codes Kind>
 inline void dot_chunk(const Panel& panel, const QuantizedRows& rows, GroupRange range, std::size_t row,
                       Dots& dots) {
   const std::uint8_t* codes = panel.codes + range.first * panel.group_bytes;
@@ -99,7 +72,10 @@ inline void dot_chunk(const Panel& panel, const QuantizedRows& rows, GroupRange 
   for (std::size_t g = 0; g < count; g += 2) {
     _tile_zero(0);
     _tile_zero(1);
-    for_inputs(codes, a, rows, [] { multiply_even<Kind>(); });
+    for_inputs(codes, a, rows, [] {
+      _tile_dpbsud(0, 4, 5);
+      _tile_dpbsud(1, 4, 6);
+    });
     if (g > 0) {
       _tile_stored(2, dots[g - 1][0], 64);
       _tile_stored(3, dots[g - 1][1], 64);
@@ -107,7 +83,10 @@ inline void dot_chunk(const Panel& panel, const QuantizedRows& rows, GroupRange 
     if (g + 1 < count) {
       _tile_zero(2);
       _tile_zero(3);
-      for_inputs(codes + panel.group_bytes, a + rows.group, rows, [] { multiply_odd<Kind>(); });
+      for_inputs(codes + panel.group_bytes, a + rows.group, rows, [] {
+        _tile_dpbsud(2, 4, 5);
+        _tile_dpbsud(3, 4, 6);
+      });
     }
     _tile_stored(0, dots[g][0], 64);
     _tile_stored(1, dots[g][1], 64);
@@ -120,8 +99,9 @@ inline void dot_chunk(const Panel& panel, const QuantizedRows& rows, GroupRange 
   }
 }
 
-// Adds a chunk to M rows of y, or begins them with it. Their sums are at `skip` and on in `dots`.
-template <int M, Codes Kind>
+// Adds a chunk to M rows of y, or begins them with it. Dot products with offsets start at zero. Their sums
+// are at `skip` and on in `dots`.
+template <int M, bool HasOffsets>
 void add_chunk(const Dots& dots, int skip, const Panel& panel, const QuantizedRows& rows, GroupRange range,
                std::size_t row, float* y, std::size_t stride) {
   for (int column = 0; column < 2; ++column, y += Vec::lanes) {
@@ -134,27 +114,27 @@ void add_chunk(const Dots& dots, int skip, const Panel& panel, const QuantizedRo
       const std::size_t scale = g * 32 + index(column * Vec::lanes);
       const auto total = [&](int m, int) {
         const Vec::Int dot = _mm512_load_si512(from + m * 16);
-        return Kind == Codes::with_starts ? Vec::add32(dot, Vec::set32(rows.starts[i + index(m)])) : dot;
+        return HasOffsets ? dot : Vec::add32(dot, Vec::set32(rows.starts[i + index(m)]));
       };
       add_scaled<M, 1>(total, panel.scales + scale, rows.scales + i, sum);
-      if constexpr (Kind == Codes::with_offsets) add_offsets<M, 1>(panel.offsets + scale, rows.sums + i, sum);
+      if constexpr (HasOffsets) add_offsets<M, 1>(panel.offsets + scale, rows.sums + i, sum);
     }
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) Vec::store(y + index(m) * stride, sum[m][0]);
   }
 }
 
-template <Codes Kind, int M = kRowsAtOnce>
+template <bool HasOffsets, int M = kRowsAtOnce>
 inline auto adder_of(int count) {
   if constexpr (M > 1) {
-    if (count < M) return adder_of<Kind, M - 1>(count);
+    if (count < M) return adder_of<HasOffsets, M - 1>(count);
   }
-  return &add_chunk<M, Kind>;
+  return &add_chunk<M, HasOffsets>;
 }
 
 // Chunks outside, so that the codes of one come once from the second level cache. One shape of tiles serves
 // all rows: the last tile may begin within the one before, whose rows it sums in vain.
-template <Codes Kind>
+template <bool HasOffsets>
 inline void multiply_chunks(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count,
                             float* y, std::size_t stride) {
   alignas(64) Dots dots;
@@ -166,36 +146,25 @@ inline void multiply_chunks(const Panel& panel, const QuantizedRows& rows, std::
     for (int begin = 0; begin < count; begin += most) {
       const int here = begin + most < count ? most : count - begin;
       const int skip = most - here;
-      dot_chunk<Kind>(panel, rows, range, first + index(begin - skip), dots);
-      adder_of<Kind>(here)(dots, skip, panel, rows, range, first + index(begin), y + index(begin) * stride,
-                           stride);
+      dot_chunk(panel, rows, range, first + index(begin - skip), dots);
+      adder_of<HasOffsets>(here)(dots, skip, panel, rows, range, first + index(begin),
+                                 y + index(begin) * stride, stride);
     }
   }
 }
 
-// No tile stays in use after the call: a switch to another process would save all 8 KiB of them.
-void multiply_tile(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count, float* y,
-                   std::size_t stride) {
-  if (panel.offsets != nullptr) {
-    multiply_chunks<Codes::with_offsets>(panel, rows, first, count, y, stride);
-  } else if (panel.bits == 4) {
-    multiply_chunks<Codes::centred>(panel, rows, first, count, y, stride);
-  } else {
-    multiply_chunks<Codes::with_starts>(panel, rows, first, count, y, stride);
+// A few rows go through the vectors. No tile stays in use after the call: a switch to another process would
+// save all 8 KiB of them.
+void multiply_tile_of_many(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count,
+                           float* y, std::size_t stride) {
+  if (count < kManyRows) {
+    for (int row = 0; row < count; row += Vec::tile_rows) {
+      const int here = count - row < Vec::tile_rows ? count - row : Vec::tile_rows;
+      multiply_tile(panel, rows, first + index(row), here, y + index(row) * stride, stride);
+    }
+    return;
   }
+  const auto run = panel.offsets != nullptr ? multiply_chunks<true> : multiply_chunks<false>;
+  run(panel, rows, first, count, y, stride);
   _tile_release();
-}
-
-// Codes of 4 bits without offsets lose their zero point here once for all rows, as if each dot product began
-// at its start: integers are exact.
-Panel unpack_for_amx(const PackedView& matrix, std::size_t block, const PanelMemory& memory) {
-  const Panel panel = unpack(matrix, block, memory);
-  if (matrix.bits == 4 && !matrix.has_offsets) {
-    const std::size_t bytes = matrix.groups * panel.group_bytes;
-    for (std::size_t i = 0; i < bytes; i += 64) {
-      const __m512i codes = Vec::load_bytes(memory.codes + i);
-      Vec::store_bytes(memory.codes + i, _mm512_sub_epi8(codes, _mm512_set1_epi8(8)));
-    }
-  }
-  return panel;
 }
