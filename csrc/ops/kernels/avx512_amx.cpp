@@ -1,5 +1,5 @@
-// Kernels for AVX-512 with the matrix units of AMX: products of many rows go through tiles of at most 16 rows
-// of 64 bytes, all else is that of AVX-512 with VNNI. Intel SDM volume 2, instructions LDTILECFG and TDPBUSD.
+// Kernels for AVX-512 with the matrix units of AMX, for products of many rows; all else is that of AVX-512
+// with VNNI. Intel SDM volume 2, instructions LDTILECFG and TDPBUSD.
 #include <immintrin.h>
 
 #include "ops/kernels/kernels.hpp"
