@@ -1,11 +1,15 @@
-"""``python -m bench download|convert|overlap|… [--case NAME] [--peer NAME] [--repeat N] [--scale X]``."""
+"""``python -m bench NAME [--case NAME] [--peer NAME] [--repeat N] [--scale X]``, the names as in ``BENCHES``.
+
+``python -m bench generate`` has options of its own.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from bench import convert, decompress, download, mirror, naive, overlap, quality
+from bench import convert, decompress, download, mirror, naive, overlap, quality, sampling
 
 BENCHES = {
     "download": download,
@@ -14,6 +18,7 @@ BENCHES = {
     "mirror": mirror,
     "convert": convert,
     "overlap": overlap,
+    "sampling": sampling,
     "quality": quality,
 }
 
@@ -35,6 +40,10 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["generate"]:
+        from bench.generate.main import main
+
+        sys.exit(main(sys.argv[2:]))
     given = _arguments()
     wishes = download.Wishes(given.repeat, given.scale, given.peer or ())
     BENCHES[given.what].main(given.case or [], wishes, given.output)

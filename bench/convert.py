@@ -20,7 +20,7 @@ from bench.converters import PEERS, Order, interpreters
 from bench.download import Wishes
 from bench.report import report
 
-CASES = {name: name for name in shapes.SHAPES}
+CASES = {name: name for name in shapes.SHAPES if name != "wide"}
 MB = 1_000_000
 TIMEOUT_S = 1200
 MODELS = Path(tempfile.gettempdir()) / "fastslm-bench-models"

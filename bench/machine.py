@@ -33,10 +33,17 @@ def _package(name: str) -> str:
         return ""
 
 
+def _features() -> list[str]:
+    """What decides which matrix kernels run; tools differ in what they use of it."""
+    flags = _first("/proc/cpuinfo", r"flags\s*:\s*(.+)").split()
+    return [flag for flag in flags if flag.startswith(("avx", "amx"))]
+
+
 def describe() -> dict[str, object]:
     """The machine and the versions; empty strings for what is not there."""
     return {
         "cpu": _first("/proc/cpuinfo", r"model name\s*:\s*(.+)"),
+        "features": _features(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_kb": _first("/proc/meminfo", r"MemTotal:\s*(\d+)"),
         "kernel": platform.release(),

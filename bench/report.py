@@ -15,10 +15,14 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from bench.machine import describe
 
 
-class Run(Protocol):
-    """One measurement, a dataclass; ``failed`` says why. More fields are welcome."""
+class Record(Protocol):
+    """What is written down: any dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class Run(Record, Protocol):
+    """One measurement; ``failed`` says why. More fields are welcome."""
 
     @property
     def case(self) -> str:
@@ -37,7 +41,7 @@ class Run(Protocol):
         """Empty if it went well."""
 
 
-R = TypeVar("R", bound=Run)
+R = TypeVar("R", bound=Record)
 
 
 def report(

@@ -65,7 +65,21 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
         "rope_theta": 1000000.0,
         "tie_word_embeddings": True,
     },
+    "wide": {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": 151936,
+        "max_position_embeddings": 8192,
+        "rope_theta": 1000000.0,
+        "tie_word_embeddings": True,
+    },
 }
+"""The last is no model that anyone has: all it has is a vocabulary of the usual width."""
 
 
 def tensors(config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -1,6 +1,7 @@
 """A folder of safetensors as a GGUF file of the same numbers, for llama.cpp: ``python -m bench.to_gguf FOLDER FILE``.
 
-Only Llama and Qwen2 with a byte-level tokenizer, which is what the benchmarks make. Needs numpy and gguf, no torch.
+Only Llama, Qwen2 and Qwen3 with a byte-level tokenizer, which is what the benchmarks make. Needs numpy and gguf, no
+torch.
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ PARTS = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
 }
+NO_MERGES = ["<w 0>", "<w 1>"]
+"""OpenVINO's reader wants some, whose results are tokens; no text meets these in a vocabulary made by ``shapes``."""
+
 OUTER = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 
 
@@ -94,6 +100,8 @@ def _describe(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
     writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
     writer.add_rope_dimension_count(head_dim)
     writer.add_rope_freq_base(float(config.get("rope_theta") or rope.get("rope_theta", 10000.0)))
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
@@ -107,8 +115,8 @@ def _add_tokenizer(writer: gguf.GGUFWriter, described: Mapping[str, Any], size: 
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list([words.get(i, f"[unused{i}]") for i in range(size)])
-    writer.add_token_types([1 if i in words else 5 for i in range(size)])
-    writer.add_token_merges([each if isinstance(each, str) else " ".join(each) for each in merges])
+    writer.add_token_types([3 if i == 0 else 1 if i in words else 5 for i in range(size)])
+    writer.add_token_merges([each if isinstance(each, str) else " ".join(each) for each in merges] or NO_MERGES)
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
 

@@ -109,6 +109,22 @@ def test_threads_and_patterns_are_checked(settings: Settings) -> None:
         api.pull("demo", exclude=[1], settings=settings)  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize(
+    ("given", "polite", "taken"), [(0, False, 4), (0, True, 3), (2, True, 2), (3, False, 3), (1, True, 1)]
+)
+def test_a_polite_model_leaves_a_core_free_unless_told_how_many_to_take(
+    given: int, polite: bool, taken: int, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the process goes behind others, before the model's threads begin."""
+    done: list[object] = []
+    monkeypatch.setattr("fastslm.store.threads.usual_threads", lambda file: 4)
+    monkeypatch.setattr("fastslm.machine.be_polite", lambda: done.append("behind"))
+    monkeypatch.setattr("fastslm.engine.model.Model.open", lambda folder, **how: done.append(how["threads"]))
+    (tmp_path / "fastslm.json").write_text("{}")
+    api.load(tmp_path, threads=given, polite=polite, settings=settings)
+    assert done == (["behind", taken] if polite else [taken])
+
+
 def test_one_pattern_may_be_given_as_text(settings: Settings) -> None:
     """It is not taken for a list of letters."""
     with FakeHub() as hub:

@@ -19,6 +19,13 @@ void bind_cpu(py::module_& module) {
   module.def("cpu_info", &cpu_info_dict, "Instruction sets that CPU and OS support, threads and vendor.");
   module.def("read_bandwidth", &read_bandwidth, py::arg("size_bytes"), py::arg("threads"), py::arg("seconds"),
              py::call_guard<py::gil_scoped_release>(), "Memory read rate in bytes per second.");
+  module.def(
+      "read_in_step",
+      [](std::size_t size_bytes, const std::vector<unsigned>& threads, double seconds) {
+        return read_in_step(size_bytes, threads, seconds);
+      },
+      py::arg("size_bytes"), py::arg("threads"), py::arg("seconds"), py::call_guard<py::gil_scoped_release>(),
+      "Read rates of equal shares for each number of threads.");
 }
 
 }  // namespace fastslm::python

@@ -226,6 +226,12 @@ def cpu_info() -> dict[str, object]:
 def read_bandwidth(size_bytes: int, threads: int, seconds: float) -> float:
     """Memory read rate in bytes per second: ``threads`` threads sum a buffer of ``size_bytes`` for ``seconds``."""
 
+def read_in_step(size_bytes: int, threads: Sequence[int], seconds: float) -> list[float]:
+    """The same for each of several numbers of threads, in ``seconds`` together.
+
+    The threads have equal shares and wait for the last one after each pass, as those of an operator do.
+    """
+
 def error_codes() -> list[str]:
     """Name of every error code of the C++ core."""
 

@@ -71,17 +71,19 @@ def _python(settings: Settings) -> Finding:
 def _processor(settings: Settings) -> Finding:
     from fastslm._native import cpu_info
 
-    here = machine.inspect()
+    cores = machine.inspect_cores()
     features = cpu_info()["features"]
     names = [str(f) for f in features] if isinstance(features, list) else []
-    quota = f", quota {here.cpu_quota:g}" if here.cpu_quota is not None else ""
-    text = f"{here.physical_cores} cores, {here.logical_cores} threads{quota}; {' '.join(names)}"
+    quota = f", quota {cores.quota:g}" if cores.quota is not None else ""
+    slow = f" ({cores.physical - cores.fast} of them slow)" if cores.fast < cores.physical else ""
+    text = f"{cores.physical} cores{slow}, {cores.logical} threads{quota}; {' '.join(names)}"
     facts: dict[str, object] = {
-        "physical_cores": here.physical_cores,
-        "logical_cores": here.logical_cores,
-        "cpu_quota": here.cpu_quota,
+        "physical_cores": cores.physical,
+        "fast_cores": cores.fast,
+        "logical_cores": cores.logical,
+        "cpu_quota": cores.quota,
         "features": names,
-        "generation_threads": settings.threads or here.threads,
+        "generation_threads": _threads(settings, cores),
     }
     return Finding("processor", "ok", text, facts)
 
@@ -97,11 +99,20 @@ def _bandwidth(settings: Settings) -> Finding:
     from fastslm.store.machine_file import measure_bandwidth
 
     here = machine.inspect()
-    rate = measure_bandwidth(here.threads, here.available_bytes)
+    threads = _threads(settings, here.cores)
+    rate = measure_bandwidth(threads, here.available_bytes)
     if rate is None:
         return Finding("bandwidth", "warning", "not measured: too little memory is available", {})
-    text = f"memory is read at {rate / 1e9:.1f} GB/s by {here.threads} threads"
-    return Finding("bandwidth", "ok", text, {"read_bytes_per_s": rate, "threads": here.threads})
+    text = f"memory is read at {rate / 1e9:.1f} GB/s by {threads} threads"
+    return Finding("bandwidth", "ok", text, {"read_bytes_per_s": rate, "threads": threads})
+
+
+def _threads(settings: Settings, cores: machine.Cores) -> int:
+    """The number that generation takes."""
+    from fastslm.store.machine_file import MachineFile
+    from fastslm.store.threads import usual_threads
+
+    return settings.threads or usual_threads(MachineFile(settings.machine_file), cores)
 
 
 def _libraries(settings: Settings) -> Finding:

@@ -11,6 +11,10 @@ import pytest
 
 from cli.conftest import Run
 from fastslm.config import Settings
+from fastslm.errors import Cancelled
+from fastslm.store.models import folder_path
+from fastslm.store.registry import Registry
+from fastslm.store.staging import staged, stagings
 from support.hub_server import FakeHub, Fault
 
 DEAD = 2**22 + 1
@@ -207,3 +211,26 @@ def test_what_a_killed_repair_left_is_removed(fastslm: Run, hub: FakeHub, settin
     age(aside)
     fastslm("gc", "--yes")
     assert not aside.exists()
+
+
+def test_a_conversion_that_nobody_waits_for_is_garbage(
+    fastslm: Run, tiny_file: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was interrupted is kept as unfinished downloads are; without an entry in the list it goes."""
+    from fastslm.upkeep import garbage
+
+    monkeypatch.setattr(garbage, "YOUNG_S", -1.0)
+    target = folder_path(settings.models_dir, tiny_file, "abc", "int8")
+
+    def interrupted() -> None:
+        with staged(target, {"name": tiny_file}):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        interrupted()
+    registry = Registry(settings.registry_file)
+    registry.fail(registry.begin(tiny_file, "int8"), stage="conversion", cause="cancelled")
+    assert not [each for each in fastslm("gc", "--yes", "--json").data["items"] if each["path"].endswith(".staging")]
+    registry.remove(tiny_file, "int8")
+    fastslm("gc", "--yes")
+    assert not stagings(settings.models_dir)

@@ -21,7 +21,7 @@ def known_bandwidth(tmp_path: Path) -> None:
     from fastslm.store.machine_file import MachineFile
 
     settings = Settings.from_environment()
-    MachineFile(settings.machine_file).note_bandwidth(machine.inspect().threads, 10e9)
+    MachineFile(settings.machine_file).note_bandwidth(machine.inspect_cores().threads, 10e9)
 
 
 def small_machine(monkeypatch: pytest.MonkeyPatch, memory_bytes: int) -> None:

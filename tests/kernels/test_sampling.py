@@ -12,12 +12,23 @@ from hypothesis import strategies as st
 from tests.reference import sampling as slow
 
 from fastslm.kernels import sampling
-from fastslm.kernels.sampling import NO_TOKEN, Filters, candidates, new_scratch, penalize, sample, uniform
+from fastslm.kernels.sampling import (
+    BLOCK,
+    NO_TOKEN,
+    Filters,
+    bounds,
+    mass,
+    new_scratch,
+    penalize,
+    sample,
+    scan,
+    uniform,
+)
 
 NEUTRAL = Filters(1.0, 0, 1.0, 0.0, 1.0, 0.0, 0.0)
 NOBODY = np.zeros(0, np.int64)
 
-widths = st.integers(1, 400)
+widths = st.integers(1, 3 * BLOCK + 50)
 filters_strategy = st.builds(
     Filters,
     temperature=st.floats(0.1, 3.0),
@@ -45,25 +56,46 @@ def logit_arrays(draw):
     return row
 
 
-def kept_ids(logits, filters, function=candidates):
+def kept_ids(logits, filters, *, compiled=True):
+    """Every token that could be drawn: its key reaches the floor, and what is above it weighs less than the limit."""
+    choose = bounds if compiled else bounds.py_func
     scratch = new_scratch(len(logits), 0)
-    count = function(logits, filters, scratch)
-    return {0xFFFFFFFF - (int(key) & 0xFFFFFFFF) for key in scratch.keys[:count]}
+    best = logits[scan(logits, scratch.maxima)]
+    floor, limit = choose(logits, best, filters, scratch)
+    keys = [sampling._key(int(bits), token) for token, bits in enumerate(logits.view(np.int32))]
+    weigh = mass if compiled else mass.py_func
+    one = np.float32(1)
+    return {t for t, key in enumerate(keys) if key >= floor and weigh(logits, key + 1, best, one, scratch) < limit}
 
 
 @settings(max_examples=400, deadline=None)
 @given(logit_arrays(), filters_strategy)
-def test_exactly_the_tokens_of_the_definition_survive_the_filters(logits, filters):
+def test_exactly_the_tokens_of_the_definition_can_be_drawn(logits, filters):
     ranked = slow.ranked(logits)[: filters.top_k or None]
-    mass = slow.reached_mass(logits, ranked)
-    assume(np.all(np.abs(mass[:-1] - filters.top_p) > 1e-9))  # which side of a rounding error is nobody's business
+    reached = slow.reached_mass(logits, ranked)
+    assume(np.all(np.abs(reached[:-1] - filters.top_p) > 1e-6))  # which side of a rounding error is nobody's business
     assert kept_ids(logits, filters) == set(slow.candidates(logits, filters).tolist())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(logit_arrays(), filters_strategy)
 def test_without_the_compiler_the_result_is_the_same(logits, filters):
-    assert kept_ids(logits, filters, candidates.py_func) == kept_ids(logits, filters)
+    reached = slow.reached_mass(logits, slow.ranked(logits)[: filters.top_k or None])
+    assume(np.all(np.abs(reached[:-1] - filters.top_p) > 1e-6))
+    assert kept_ids(logits, filters, compiled=False) == kept_ids(logits, filters)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(-80, 0, width=32, allow_subnormal=False), min_size=1, max_size=300), st.floats(0.1, 3))
+def test_the_mass_of_tokens_is_that_of_the_exponential(differences, rate):
+    """The weights come from a polynomial in float32, the sums of a block too."""
+    logits = np.array([0.0, *differences], np.float32)
+    scratch = new_scratch(len(logits), 0)
+    scan(logits, scratch.maxima)
+    total = mass(logits, sampling.EVERY, np.float32(0), np.float32(rate), scratch)
+    slowly = np.exp(np.maximum(logits.astype(np.float64) * np.float32(rate), -87)).sum()
+    assert total == pytest.approx(slowly, rel=2e-6)
+    assert total == pytest.approx(scratch.masses.sum())
 
 
 def test_the_whole_module_runs_without_numba_s_compiler(tmp_path):
@@ -163,6 +195,14 @@ def test_a_forbidden_token_is_never_drawn():
         assert {sample(logits, NOBODY, filters, scratch) for _ in range(200)} == {5, 66}
 
 
+@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e-310])
+def test_the_coldest_temperatures_leave_the_best_token_only(temperature):
+    logits = np.random.default_rng(0).normal(0, 2, 300).astype(np.float32)
+    scratch = new_scratch(300, 1)
+    cold = NEUTRAL._replace(temperature=temperature)
+    assert {sample(logits, NOBODY, cold, scratch) for _ in range(50)} == {int(np.argmax(logits))}
+
+
 def test_ties_at_the_border_go_to_the_lower_id_and_zeros_are_equal():
     logits = np.zeros(200, np.float32)
     logits[:100] = -0.0
@@ -171,8 +211,29 @@ def test_ties_at_the_border_go_to_the_lower_id_and_zeros_are_equal():
 
 def test_a_wide_flat_row_is_no_worst_case():
     """152,064 equal logits: the selection must not go quadratic."""
-    logits = np.zeros(152_064, np.float32)
-    assert len(kept_ids(logits, NEUTRAL._replace(top_p=0.5))) == 76_032
-    assert len(kept_ids(logits, NEUTRAL._replace(top_k=1000))) == 1000
-    rising = np.arange(152_064, dtype=np.float32) * 1e-6
-    assert len(kept_ids(rising, NEUTRAL._replace(top_k=70_000))) == 70_000
+    width = 152_064
+    scratch = new_scratch(width, 0)
+    for logits in (np.zeros(width, np.float32), np.arange(width, dtype=np.float32) * 1e-6):
+        scan(logits, scratch.maxima)
+        for k in (1, 1000, 70_000, width):
+            floor = sampling.kth_key(logits, k, scratch)
+            total = mass(logits, floor, logits.max(), np.float32(0), scratch)  # at rate 0 a token weighs 1
+            assert total == k
+    drawn = {sample(np.zeros(width, np.float32), NOBODY, NEUTRAL._replace(top_p=0.5), scratch) for _ in range(100)}
+    assert max(drawn) < 76_032
+    assert len(drawn) > 90
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 4.0])
+def test_what_top_p_refuses_does_not_change_the_odds_of_the_rest(temperature):
+    """A wide row, most of which top-p refuses: drawn again and again until a token counts, at any temperature."""
+    logits = np.random.default_rng(8).normal(0, 2, 3000).astype(np.float32)
+    filters = Filters(temperature, 0, 0.3, 0.0, 1.0, 0.0, 0.0)
+    expected = slow.distribution(logits, NOBODY, filters) * 20_000
+    scratch = new_scratch(3000, 4)
+    drawn = np.bincount([sample(logits, NOBODY, filters, scratch) for _ in range(20_000)], minlength=3000)
+    assert not drawn[expected == 0].any()
+    often = expected >= 5
+    chi_square = float(((drawn[often] - expected[often]) ** 2 / expected[often]).sum())
+    freedom = max(int(often.sum()) - 1, 1)
+    assert chi_square < freedom + 4 * math.sqrt(2 * freedom)

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <set>
+#include <vector>
 
 #include <fastslm/cpu.hpp>
 
@@ -9,6 +10,7 @@ namespace {
 
 using fastslm::cpu_info;
 using fastslm::read_bandwidth;
+using fastslm::read_in_step;
 
 void features_are_named_once() {
   const auto info = cpu_info();
@@ -28,11 +30,21 @@ void a_feature_comes_with_what_it_builds_on() {
 
 void bandwidth_is_a_rate() { CHECK(read_bandwidth(1U << 22U, 2, 0.02) > 1e6); }
 
+void every_number_of_threads_has_its_rate() {
+  const std::vector<unsigned> threads{1, 3, 2};
+  const auto rates = read_in_step(1U << 22U, threads, 0.05);
+  CHECK_EQUAL(rates.size(), threads.size());
+  for (const double rate : rates) CHECK(rate > 1e6);
+}
+
 void values_that_cannot_be_meant_are_refused() {
   CHECK_ERROR(invalid_argument, read_bandwidth(1024, 1, 0.1));
   CHECK_ERROR(invalid_argument, read_bandwidth(1U << 22U, 0, 0.1));
   CHECK_ERROR(invalid_argument, read_bandwidth(1U << 22U, 1, 0));
   CHECK_ERROR(invalid_argument, read_bandwidth(1U << 22U, 1, 61));
+  const std::vector<unsigned> none, zero{1, 0};
+  CHECK_ERROR(invalid_argument, read_in_step(1U << 22U, none, 0.1));
+  CHECK_ERROR(invalid_argument, read_in_step(1U << 22U, zero, 0.1));
 }
 
 }  // namespace
@@ -41,5 +53,6 @@ int main() {
   return check::run({{"features are named once", features_are_named_once},
                      {"a feature comes with what it builds on", a_feature_comes_with_what_it_builds_on},
                      {"bandwidth is a rate", bandwidth_is_a_rate},
+                     {"every number of threads has its rate", every_number_of_threads_has_its_rate},
                      {"values that cannot be meant are refused", values_that_cannot_be_meant_are_refused}});
 }

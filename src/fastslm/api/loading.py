@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastslm import machine
 from fastslm.api.names import Notice, ignore, model_text, wanted_options
 from fastslm.api.pulling import pull
 from fastslm.api.records import find_entry
@@ -28,6 +29,7 @@ def load(
     threads: int = 0,
     context_length: int | None = None,
     kv_cache: CacheFormat | None = None,
+    polite: bool = False,
     settings: Settings | None = None,
     progress: ProgressCallback = silent,
     notice: Notice = ignore,
@@ -36,7 +38,8 @@ def load(
 
     Args:
         name: as in ``pull``, or the path of a converted folder.
-        threads: 0 for what suits this machine.
+        threads: 0 for what suits this machine, which is measured once.
+        polite: lower this process's priority, and leave one core free unless ``threads`` says how many to take.
         context_length: at most the converted model's own.
         kv_cache: how keys and values are kept: ``f32`` (the default), ``f16`` or ``int8``;
             stock operators take f32 only.
@@ -57,7 +60,17 @@ def load(
     )
     from fastslm.engine.model import Model
 
-    return Model.open(folder, threads=threads or settings.threads, context_length=context_length, kv_cache=kv_cache)
+    chosen = threads or settings.threads or _suitable_threads(settings, polite=polite)
+    if polite:
+        machine.be_polite()
+    return Model.open(folder, threads=chosen, context_length=context_length, kv_cache=kv_cache)
+
+
+def _suitable_threads(settings: Settings, *, polite: bool) -> int:
+    from fastslm.store.machine_file import MachineFile
+    from fastslm.store.threads import usual_threads
+
+    return max(1, usual_threads(MachineFile(settings.machine_file)) - polite)
 
 
 def remember_speed(manifest: ModelManifest, timings: Timings, settings: Settings) -> None:

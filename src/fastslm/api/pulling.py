@@ -126,7 +126,7 @@ def _pulled(ref: ModelRef, wishes: Wishes, settings: Settings, order: Order, ahe
     from fastslm.plan.options import PlanOptions
 
     wanted, force = order.options, order.checks.force
-    options = PlanOptions(wanted.precision, wanted.context_length, wishes, wanted.target, ahead.at_once)
+    options = PlanOptions(wanted.precision, wanted.context_length, wishes, wanted.target, ahead.at_once, speed=False)
     with open_registry(settings, order.notice) as registry:
         entry = registry.begin(ref.name, wanted.precision, revision=ref.revision)
         with recorded(registry, entry, lambda error: "conversion" if ahead.caused(error) else "download"):

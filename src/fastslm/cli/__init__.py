@@ -29,6 +29,7 @@ COMMANDS = {
     "import": "Bring in a model from a file, a folder, another program, or a bundle",
     "bundle": "Put a model into one file for a machine without a network",
     "eval": "Measure the perplexity of a model on a text",
+    "bench": "Measure how fast a model is on this machine",
     "mirror": "Serve this machine's models to others, as a hub would",
     "doctor": "Check this machine, its libraries, folders and line",
 }

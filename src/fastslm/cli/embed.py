@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from fastslm.cli.options import Json, Name, Precision, PrecisionOption, Quiet, Threads
+from fastslm.cli.options import Json, Name, Polite, Precision, PrecisionOption, Quiet, Threads
 from fastslm.cli.output import Output
 from fastslm.cli.texts import read_texts
 
@@ -18,6 +18,7 @@ def command(
     prompt: Annotated[str | None, typer.Option("--prompt", help="Name of one of the model's prompts")] = None,
     precision: PrecisionOption = Precision.AUTO,
     threads: Threads = 0,
+    polite: Polite = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -26,10 +27,8 @@ def command(
 
     output = Output(as_json=as_json, quiet=quiet)
     listed = read_texts(texts or ())
-    with (
-        output.progress() as progress,
-        api.load(model, precision=precision.choice, threads=threads, progress=progress, notice=output.remark) as loaded,
-    ):
+    how: dict[str, Any] = {"precision": precision.choice, "threads": threads, "polite": polite, "notice": output.remark}
+    with output.progress() as progress, api.load(model, **how, progress=progress) as loaded:
         vectors = loaded.embed(listed, prompt=prompt, progress=progress).tolist()
     rows = [{"text": text, "vector": vector} for text, vector in zip(listed, vectors, strict=True)]
     lines = (" ".join(f"{number:.7g}" for number in vector) for vector in vectors)

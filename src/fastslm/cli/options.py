@@ -99,6 +99,9 @@ Calibrate = Annotated[
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more")]
 Threads = Annotated[int, typer.Option("--threads", "-t", min=0, help="Threads, 0 for what suits this machine")]
+Polite = Annotated[
+    bool, typer.Option("--polite", help="Let other programs go first: lower priority, and one core left free")
+]
 Context = Annotated[
     int | None,
     typer.Option("--context", min=16, help="Positions of prompt and answer together (default: the model's own)"),

@@ -26,6 +26,7 @@ STAGE_WORDS = {
     "bundling": "Bundling",
     "evaluating": "Evaluating",
     "encoding": "Encoding",
+    "measuring": "Measuring",
 }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from fastslm.cli.options import Json, Name, Precision, PrecisionOption, Quiet, Threads
+from fastslm.cli.options import Json, Name, Polite, Precision, PrecisionOption, Quiet, Threads
 from fastslm.cli.output import Output
 from fastslm.cli.texts import read_texts
 
@@ -19,6 +19,7 @@ def command(
     top: Annotated[int | None, typer.Option("--top", min=1, help="Only so many of the best")] = None,
     precision: PrecisionOption = Precision.AUTO,
     threads: Threads = 0,
+    polite: Polite = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,10 +33,8 @@ def command(
 
     output = Output(as_json=as_json, quiet=quiet)
     listed = read_texts(texts or ())
-    with (
-        output.progress() as progress,
-        api.load(model, precision=precision.choice, threads=threads, progress=progress, notice=output.remark) as loaded,
-    ):
+    how: dict[str, Any] = {"precision": precision.choice, "threads": threads, "polite": polite, "notice": output.remark}
+    with output.progress() as progress, api.load(model, **how, progress=progress) as loaded:
         ranked = loaded.rerank(query, listed, top=top, progress=progress)
     lines = (f"{each.score:.4f}  {each.text}" for each in ranked)
     results = [asdict(each) for each in ranked]

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastslm.cli.chat import Conversation, talk
-from fastslm.cli.options import Context, Json, KVCacheOption, Name, Precision, PrecisionOption, Quiet, Threads, Verbose
+from fastslm.cli.options import (
+    Context,
+    Json,
+    KVCacheOption,
+    Name,
+    Polite,
+    Precision,
+    PrecisionOption,
+    Quiet,
+    Threads,
+    Verbose,
+)
 from fastslm.cli.output import Output
 from fastslm.errors import UsageError
 
@@ -39,6 +50,7 @@ def command(
     precision: PrecisionOption = Precision.AUTO,
     context: Context = None,
     threads: Threads = 0,
+    polite: Polite = False,
     kv_cache: KVCacheOption = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -54,10 +66,10 @@ def command(
     request |= _given(frequency_penalty=frequency_penalty, max_tokens=max_tokens)
     _check(request)
     how: dict[str, Any] = {"precision": precision.choice, "threads": threads, "context_length": context}
-    how["kv_cache"] = kv_cache and kv_cache.choice
+    how |= {"polite": polite, "kv_cache": kv_cache and kv_cache.choice}
     with _load(model, how, greedy=temperature == 0, output=output) as loaded:
         conversation = Conversation(
-            loaded, system=system, sampling=request, raw=raw, answered=_recorder(loaded, threads)
+            loaded, system=system, sampling=request, raw=raw, answered=_recorder(loaded, usual=not (threads or polite))
         )
         if question is None:
             talk(conversation, output)
@@ -90,13 +102,13 @@ def _load(model: str, how: Mapping[str, Any], *, greedy: bool, output: Output) -
         return api.load(model, **how, progress=progress, notice=output.remark)
 
 
-def _recorder(loaded: Model, threads: int) -> Callable[[Timings], None]:
-    """Remembers the speed of answers with the usual number of threads, for later plans."""
+def _recorder(loaded: Model, *, usual: bool) -> Callable[[Timings], None]:
+    """Remembers the speed of answers as usual, with the number of threads that suits, for later plans."""
     from fastslm import api
     from fastslm.config import Settings
 
     settings = Settings.from_environment()
-    if threads or settings.threads:
+    if settings.threads or not usual:
         return lambda timings: None
     return lambda timings: api.remember_speed(loaded.manifest, timings, settings)
 

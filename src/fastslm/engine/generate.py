@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fastslm import runtime
 from fastslm.engine.kv_cache import KVCache
 from fastslm.engine.sampler import Sampler, SamplingOptions, make_sampler
 from fastslm.engine.session import Logits, Session
@@ -21,6 +22,10 @@ from fastslm.errors import ContextTooLong, UsageError
 from fastslm.text.detok import StreamDecoder
 
 FinishReason = Literal["stop", "length", "cancelled"]
+
+
+LONG_PROMPT = 64
+"""Tokens from which on a prompt takes megabytes that its answer does not need."""
 
 
 def never() -> bool:
@@ -143,6 +148,8 @@ def _prefill(
             return None
         logits = session.forward(cache, prompt[first:stop])
     meter.prefilled()
+    if len(prompt) - start >= LONG_PROMPT:
+        runtime.give_back_memory()
     return logits
 
 

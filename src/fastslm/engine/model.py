@@ -6,6 +6,7 @@ One generation runs at a time; others wait for their turn.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -15,8 +16,10 @@ from threading import Lock, Thread, current_thread
 from typing import TYPE_CHECKING, Any, TypedDict
 from weakref import ref
 
+from fastslm import runtime
 from fastslm.engine.generate import FinishReason, GenerationOptions, Step, generate
 from fastslm.engine.kv_cache import KVCache
+from fastslm.engine.measure import Measurement, MeasureOptions, Opening, measured
 from fastslm.engine.perplexity import Perplexity, perplexity
 from fastslm.engine.sampler import SamplingOptions
 from fastslm.engine.session import OrtSession, Session, SessionOptions
@@ -99,6 +102,7 @@ class Model:
         self._tokenizer = tokenizer
         self._template = template
         self._loaded: tuple[Session, KVCache] | None = (session, session.new_cache())
+        self.opening = Opening()
         self._sampling = default_sampling(manifest.generation)
         self._turn = Lock()
         self._owner: Thread | None = None
@@ -127,7 +131,7 @@ class Model:
             UsageError: ``threads``, ``context_length`` or ``kv_cache`` has a value that is not possible.
             DoesNotFit: there is no memory for the KV cache.
         """
-        folder = Path(folder)
+        began, folder = time.perf_counter(), Path(folder)
         manifest = ModelManifest.read(folder)
         length = _checked_context(context_length, manifest.context_length)
         options = SessionOptions(_checked_threads(threads), length, _checked_format(kv_cache))
@@ -136,7 +140,10 @@ class Model:
         with ThreadPoolExecutor(1, "load") as other:  # the graph loads without the GIL
             session = other.submit(_session_class(manifest), folder, manifest, options)
             tokenizer, template = Tokenizer.open(folder / TOKENIZER_NAME), _template(folder, manifest)
-            return Model(session.result(), tokenizer, manifest, template)
+            model = Model(session.result(), tokenizer, manifest, template)
+        runtime.give_back_memory()  # to parse a tokenizer takes a third more than it keeps
+        model.opening = Opening(options.threads, time.perf_counter() - began)
+        return model
 
     @property
     def name(self) -> str:
@@ -239,6 +246,20 @@ class Model:
         ids = self._plain_prompt(text, most=tokens)
         with self._my_turn() as (session, _):
             return perplexity(session, ids, progress=progress)
+
+    def measure(self, options: MeasureOptions, *, progress: ProgressCallback = silent) -> Measurement:
+        """How fast it is on this machine, and what memory it takes.
+
+        Raises:
+            UsageError: it generates no text.
+            ContextTooLong: a prompt and its answer do not fit in the context.
+            GenerationFailed: the model failed.
+        """
+        if self.manifest.encoder is not None:
+            message = f"`{self.name}` gives vectors or scores, expected a model that generates text"
+            raise UsageError(message, name="model", value=self.name)
+        with self._my_turn() as (session, _):
+            return measured(session, self.manifest, self.opening, options, progress=progress)
 
     def embed(
         self, texts: str | Sequence[str], *, prompt: str | None = None, progress: ProgressCallback = silent
@@ -414,11 +435,11 @@ def _template(folder: Path, manifest: ModelManifest) -> ChatTemplate | None:
 
 
 def _checked_threads(threads: int) -> int:
-    from fastslm.machine import inspect
+    from fastslm.machine import inspect_cores
 
     if not _is_whole(threads) or not 0 <= threads <= 1024:
         raise UsageError(f"`threads` is `{threads}`, expected 0 to 1024", name="threads", value=threads)
-    return threads or inspect().threads
+    return threads or inspect_cores().threads
 
 
 def _checked_context(wanted: int | None, own: int) -> int:

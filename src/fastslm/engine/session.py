@@ -149,13 +149,14 @@ class _Step:
         self._rows = np.arange(length - rows, length, dtype=np.int64)
         self._logits = np.empty((rows, vocab_size), np.float32)
         self._binding = session.io_binding()
+        self._options = _run_options(give_back=length > 1)
         self._bind(cache)
 
     def run(self, ids: Sequence[int], past: int) -> Logits:
         self._ids[0] = ids
         self._last_position[0] = past + len(ids) - 1
         self._total[()] = past + len(ids)
-        self._session.run_with_iobinding(self._binding)
+        self._session.run_with_iobinding(self._binding, self._options)
         return self._logits
 
     def _bind(self, cache: KVCache) -> None:
@@ -174,6 +175,14 @@ class _Step:
                 value = ort_value.ortvalue_from_numpy(buffer)
                 self._binding.bind_ortvalue_input(f"past_key_values.{layer}.{kind}", value)
                 self._binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
+
+
+def _run_options(*, give_back: bool) -> Any:
+    """Options of a run; what a prompt needed in between is given back, because an answer needs a hundredth of it."""
+    options = runtime.onnxruntime().RunOptions()
+    if give_back:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _load(path: Path, threads: int, *, with_ours: bool, fused: bool = False) -> Any:

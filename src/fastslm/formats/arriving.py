@@ -54,6 +54,7 @@ class ArrivingFiles:
     def __init__(self, coming: Mapping[Path, Coming]) -> None:
         self._coming = coming
         self._order = {path: number for number, path in enumerate(coming)}
+        self._headers: dict[Path, npt.NDArray[np.uint8]] = {}
         self._keys: dict[str, Sequence[Extent]] = {}
         self._change = threading.Condition()
         self._end: Exception | None = None
@@ -97,7 +98,11 @@ class ArrivingFiles:
 
     def open(self, path: Path) -> ModelFile:
         """For ``open_model``. Raises as ``map_file``."""
-        return _ArrivingFile(path, self) if path in self._coming else ModelFile(path)
+        if path not in self._coming:
+            return ModelFile(path)
+        file = _ArrivingFile(path, self)
+        self._headers[path] = file.outline[: _header_bytes(path)]
+        return file
 
     def rank(self, extents: Sequence[Extent]) -> tuple[int, ...]:
         """See ``export.filling.Arrivals``: files come one after another, each from its beginning."""
@@ -157,8 +162,15 @@ class ArrivingFiles:
 
     @property
     def all_read_is_proven(self) -> bool:
-        """Whether every file that was looked into is verified, so that what was found there is true."""
-        return all(each.verified or each.mapped is None for each in self._coming.values())
+        """Whether every file that was looked into is verified and is what it seemed, so that what was found is true."""
+        if self.is_shaken or not all(self._coming[path].verified for path in self._headers):
+            return False
+        try:
+            for path in self._headers:
+                self.compare(path)
+        except (Doubted, Cancelled):
+            return False
+        return True
 
     def part(self, extent: Extent) -> npt.NDArray[np.uint8]:
         """Bytes of a file, once they are here. Raises Doubted, and what the reading was stopped for."""
@@ -174,9 +186,9 @@ class ArrivingFiles:
         return found.mapped[extent.begin : extent.end]
 
     def compare(self, path: Path) -> None:
-        """A verified file's header must be its outline's. Raises Doubted."""
-        end = _header_bytes(path)
-        if not np.array_equal(self.part(Extent(path, 0, end)), map_file(path)[:end]):
+        """A verified file's header must be its outline's, if that was looked at. Raises Doubted."""
+        header = self._headers.get(path)
+        if header is not None and not np.array_equal(self.part(Extent(path, 0, len(header))), header):
             raise Doubted(f"the header of `{path.name}` is not the one that was looked at before")
 
     @property

@@ -1,9 +1,10 @@
 """Choose the next token from logits: penalties, top-k, top-p, min-p, temperature, draw; in this order.
 
 It is llama.cpp's order: the filters judge the model's own distribution, so settings mean the same at every
-temperature. Nothing is sorted and nothing is allocated: block maxima say where candidates can be, and a
-quickselect by count or by probability mass keeps the best. Ties go to the lower token id. The plain Python
-functions (``.py_func``) give the same results; ``tests/reference/sampling.py`` is the slow definition.
+temperature. Nothing is sorted, nothing is collected and nothing is allocated: a filter becomes a floor, a key that
+all its tokens reach, and everything else is a sum over the tokens that reach a floor, read in blocks that the maxima
+of the blocks let it pass over. Ties go to the lower token id. The plain Python functions (``.py_func``) give the
+same results up to the rounding of sums; ``tests/reference/sampling.py`` is the slow definition.
 """
 
 from __future__ import annotations
@@ -14,14 +15,20 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastslm.kernels.jit import compiled
+from fastslm.kernels.jit import compiled, summed
 
-BLOCK = 64
-"""Logits per block of the first scan: four AVX-512 registers, and few enough that a hit block is read in no time."""
+BLOCK = 128
+"""Logits of which one maximum is kept: enough for a fast sum, few enough that a block with one candidate is cheap."""
 
 INFINITY_KEY = 0x7F800000
 NO_TOKEN = -1
 """Returned in place of a token id when the logits hold NaN, infinity, or nothing but minus infinity."""
+
+EVERY = (1 - INFINITY_KEY) << 32
+"""The floor that every finite logit reaches."""
+
+MOST_RATE = 1e30
+"""Nothing but the best tokens is left at it; an infinite rate would make the best one's weight a NaN."""
 
 _LOW = 0xFFFFFFFF
 
@@ -42,16 +49,16 @@ class Scratch(NamedTuple):
     """Memory that is reused from token to token, and the state of the generator.
 
     Attributes:
-        keys: int64 [vocab_size], candidates.
-        maxima: int64 [ceil(vocab_size / BLOCK)], greatest key of each block of logits.
-        ranking: int64, same shape, for the selection among blocks.
+        maxima: float32 [ceil(vocab_size / BLOCK)], greatest logit of each block.
+        unread: float32, as many for the maxima: all infinite, so that none is passed over.
+        masses: float64, same shape as ``maxima``, weight of the candidates of each block.
         counts: int32 [vocab_size], all zero between calls.
         rng: int64 [4], four 32-bit words of xoshiro128++.
     """
 
-    keys: npt.NDArray[np.int64]
-    maxima: npt.NDArray[np.int64]
-    ranking: npt.NDArray[np.int64]
+    maxima: npt.NDArray[np.float32]
+    unread: npt.NDArray[np.float32]
+    masses: npt.NDArray[np.float64]
     counts: npt.NDArray[np.int32]
     rng: npt.NDArray[np.int64]
 
@@ -60,9 +67,9 @@ def new_scratch(vocab_size: int, seed: int) -> Scratch:
     """Memory for logits of this width, and a generator that depends on ``seed`` only."""
     blocks = -(-vocab_size // BLOCK)
     return Scratch(
-        keys=np.zeros(vocab_size, np.int64),
-        maxima=np.zeros(blocks, np.int64),
-        ranking=np.zeros(blocks, np.int64),
+        maxima=np.zeros(blocks, np.float32),
+        unread=np.full(-(-blocks // BLOCK), np.inf, np.float32),
+        masses=np.zeros(blocks, np.float64),
         counts=np.zeros(vocab_size, np.int32),
         rng=_seeded(seed),
     )
@@ -133,46 +140,44 @@ def sample(logits: npt.NDArray[np.float32], recent: npt.NDArray[np.int64], filte
     """Token id drawn from ``logits`` [vocab_size] after penalties and filters, or ``NO_TOKEN``.
 
     The logits are changed in place by the penalties. ``recent`` holds the ids that the penalties look at.
+
+    What top-p lets pass is not searched for: a token is drawn, and counts when what is above it weighs less than
+    top-p wants. If not, the floor rises to it, and the next draw is from what is left. So each draw is from a set
+    that holds all candidates, and the first that counts is one of them with its own share of their probability.
     """
     if filters.repetition_penalty != 1.0 or filters.presence_penalty != 0.0 or filters.frequency_penalty != 0.0:
         penalize(logits, recent, filters, scratch.counts)
-    count = candidates(logits, filters, scratch)
-    if count == 0:
-        return NO_TOKEN
-    return _draw(logits, scratch.keys[:count], filters.temperature, scratch.rng)
+    top = scan(logits, scratch.maxima)
+    if top == NO_TOKEN or filters.top_k == 1:
+        return top
+    best = logits[top]
+    floor, limit = bounds(logits, best, filters, scratch)
+    rate = np.float32(min(1.0 / filters.temperature, MOST_RATE))
+    while True:
+        total = mass(logits, floor, best, rate, scratch)
+        key = _draw(logits, floor, best, rate, uniform(scratch.rng) * total, scratch.masses)
+        if limit == np.inf or mass(logits, key + 1, best, np.float32(1.0), scratch) < limit:
+            return _token(key)
+        floor = key + 1
 
 
 @compiled
-def candidates(logits: npt.NDArray[np.float32], filters: Filters, scratch: Scratch) -> int:
-    """Leave the keys of the tokens that pass top-k, top-p and min-p in front of ``scratch.keys``; their number.
+def bounds(logits: npt.NDArray[np.float32], best: np.float32, filters: Filters, scratch: Scratch) -> tuple[int, float]:
+    """What makes a candidate: the floor that its key reaches, and the limit that the mass above it is below.
 
-    The order among them is arbitrary but depends on the arguments only. Zero for logits that are not numbers.
+    Top-p judges what top-k left, and min-p what both left. Takes the maxima that ``scan`` has filled in.
     """
-    top = _scan(logits, scratch.maxima)
-    if top == NO_TOKEN:
-        return 0
-    best = np.float64(logits[top])
-    least = best + math.log(filters.min_p) if filters.min_p > 0.0 else -np.inf
+    floor, limit, least = EVERY, np.inf, -np.inf
     if 0 < filters.top_k < logits.size:
-        floor = _kth_maximum(scratch.maxima, filters.top_k, scratch.ranking)
-        count = _gather(logits, scratch.maxima, floor, scratch.keys)
-        if count > filters.top_k:
-            _select(scratch.keys[:count], filters.top_k)
-            count = filters.top_k
-        if filters.top_p < 1.0:
-            mass = _mass(logits, scratch.keys[:count], best) * filters.top_p
-            count = _nucleus(logits, scratch.keys[:count], best, mass)
-        return _keep_at_least(logits, scratch.keys[:count], least)
-    total = 0.0
+        floor = kth_key(logits, filters.top_k, scratch)
     if filters.top_p < 1.0:
-        total = _total_mass(logits, best)
-        # All tokens below this share of the mass together weigh less than 1 - top_p: none is in the nucleus.
-        least = max(least, best + math.log((1.0 - filters.top_p) * total / logits.size) - 1e-6)
-    count = _gather(logits, scratch.maxima, _floor_key(least), scratch.keys)
-    count = _keep_at_least(logits, scratch.keys[:count], least)
-    if filters.top_p < 1.0:
-        count = _nucleus(logits, scratch.keys[:count], best, total * filters.top_p)
-    return count
+        total = mass(logits, floor, best, np.float32(1.0), scratch)
+        limit = total * filters.top_p
+        # All tokens below this share of the mass together weigh less than 1 - top_p: none is a candidate.
+        least = np.float64(best) + math.log((1.0 - filters.top_p) * total / logits.size) - 1e-4
+    if filters.min_p > 0.0:
+        least = max(least, np.float64(best) + math.log(filters.min_p))
+    return max(floor, _floor_at(least)), limit
 
 
 @compiled
@@ -182,199 +187,207 @@ def _order(bits: int) -> int:
 
 
 @compiled
-def _token(key: int) -> int:
-    """A key is the ordered bits above and the id, counted down, below: keys are distinct, and greater is better."""
-    return _LOW - (key & _LOW)
-
-
-@compiled
-def _order32(bits: np.int32) -> np.int32:
-    """``_order`` without a branch and in 32 bits, for vector instructions."""
-    sign = bits >> np.int32(31)
-    value: np.int32 = ((bits & np.int32(0x7FFFFFFF)) ^ sign) - sign
+def _value(order: int) -> np.float32:
+    """The float32 of an order."""
+    bits = order if order >= 0 else -order - 0x80000000
+    value: np.float32 = np.int32(bits).view(np.float32)
     return value
 
 
 @compiled
-def _scan(logits: npt.NDArray[np.float32], maxima: npt.NDArray[np.int64]) -> int:
-    """Fill the block maxima; the id of the greatest logit, or ``NO_TOKEN``.
-
-    Works on integers, which are compared by vector instructions without a licence to forget about NaN; the inner
-    loop over whole blocks has a constant length for the same reason. Ten times faster than the plain loop.
-    """
-    bits = logits.view(np.int32)
-    whole = bits.size // BLOCK
-    lowest = np.int32(0)
-    for block in range(whole):
-        base = block * BLOCK
-        greatest = np.int32(-0x7FFFFFFF)
-        smallest = np.int32(0x7FFFFFFF)
-        for i in range(BLOCK):
-            value = _order32(bits[base + i])
-            greatest = max(greatest, value)
-            smallest = min(smallest, value)
-        maxima[block] = greatest
-        lowest = min(lowest, smallest)
-    if whole < maxima.size:
-        maxima[whole] = -0x7FFFFFFF
-        for token in range(whole * BLOCK, bits.size):
-            value = _order32(bits[token])
-            maxima[whole] = max(maxima[whole], np.int64(value))
-            lowest = min(lowest, value)
-    return _best_token(bits, maxima, lowest)
+def _key(bits: int, token: int) -> int:
+    """The order of a logit above and the id, counted down, below: keys are distinct, and greater is better."""
+    return (_order(bits) << 32) | (_LOW - token)
 
 
 @compiled
-def _best_token(bits: npt.NDArray[np.int32], maxima: npt.NDArray[np.int64], lowest: int) -> int:
-    top = 0
+def _token(key: int) -> int:
+    return _LOW - (key & _LOW)
+
+
+@compiled
+def _floor_at(least: float) -> int:
+    """The floor that exactly the logits of at least ``least`` reach."""
+    if least < -3.4e38:
+        return EVERY
+    nearest = np.float32(least)
+    order = _order(np.int64(nearest.view(np.int32)))
+    return (order if np.float64(nearest) >= least else order + 1) << 32
+
+
+@compiled
+def scan(logits: npt.NDArray[np.float32], maxima: npt.NDArray[np.float32]) -> int:
+    """Fill the block maxima; the id of the greatest logit, the lower one among equals, or ``NO_TOKEN``."""
+    bits = logits.view(np.int32)
+    lowest, highest = np.int32(0), np.int32(-INFINITY_KEY - 1)
     for block in range(maxima.size):
-        if maxima[block] > maxima[top]:
-            top = block
-    order = maxima[top]
-    if lowest < -INFINITY_KEY or order >= INFINITY_KEY or order == -INFINITY_KEY:
+        least, greatest = _extremes(bits[block * BLOCK : min((block + 1) * BLOCK, bits.size)])
+        maxima[block] = np.int32(_rising(greatest)).view(np.float32)
+        lowest, highest = min(lowest, least), max(highest, greatest)
+    # A NaN is above infinity or below minus infinity.
+    if lowest < -INFINITY_KEY - 1 or highest >= INFINITY_KEY or highest == -INFINITY_KEY - 1:
         return NO_TOKEN
-    token = top * BLOCK
-    while _order32(bits[token]) != order:
+    best = np.int32(_rising(highest)).view(np.float32)
+    block = 0
+    while maxima[block] != best:
+        block += 1
+    token = block * BLOCK
+    while logits[token] != best:
         token += 1
     return token
 
 
 @compiled
-def _floor_key(least: float) -> int:
-    """An ordered key not above any float32 that is at least ``least``."""
-    return _order(np.int64(np.float32(least).view(np.int32))) - 1
+def _extremes(bits: npt.NDArray[np.int32]) -> tuple[np.int32, np.int32]:
+    """Least and greatest as integers, which vector instructions compare without a licence to forget about NaN."""
+    least, greatest = np.int32(0x7FFFFFFF), np.int32(-0x7FFFFFFF - 1)
+    for i in range(bits.size):
+        value = _rising(bits[i])
+        least = min(least, value)
+        greatest = max(greatest, value)
+    return least, greatest
 
 
 @compiled
-def _kth_maximum(maxima: npt.NDArray[np.int64], k: int, ranking: npt.NDArray[np.int64]) -> int:
-    """The ``k``-th greatest block maximum: at least ``k`` logits reach it."""
-    if k >= maxima.size:
-        return -INFINITY_KEY
-    for block in range(maxima.size):  # loops, because numpy's own copy and minimum take seconds to compile
-        ranking[block] = maxima[block]
-    _select(ranking, k)
-    least = INFINITY_KEY
-    for key in ranking[:k]:
-        least = min(least, key)
-    return least
+def _rising(bits: np.int32) -> np.int32:
+    """The bits of a float32 as an integer that rises with it, and back again; minus zero is below zero."""
+    value: np.int32 = np.int32(bits ^ np.int32((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+    return value
 
 
 @compiled
-def _gather(
-    logits: npt.NDArray[np.float32], maxima: npt.NDArray[np.int64], floor: int, keys: npt.NDArray[np.int64]
-) -> int:
-    """Collect the keys of all logits that reach ``floor`` (minus infinity never does); their number."""
-    bits = logits.view(np.int32)
-    floor = max(floor, 1 - INFINITY_KEY)
+def kth_key(logits: npt.NDArray[np.float32], k: int, scratch: Scratch) -> int:
+    """The floor that the ``k`` greatest logits reach and no other.
+
+    Bisects the orders of all floats, first among the block maxima: at least ``k`` logits reach the k-th of those.
+    """
+    low = 1 - INFINITY_KEY
+    if k < scratch.maxima.size:
+        low, _ = _kth_order(scratch.maxima, scratch.unread, k, low)
+    order, left = _kth_order(logits, scratch.maxima, k, low)
+    if left == 0:
+        return order << 32
+    for token in range(logits.size):
+        if scratch.maxima[token // BLOCK] >= _value(order) and _order(np.int64(logits.view(np.int32)[token])) == order:
+            left -= 1
+            if left == 0:
+                return (order << 32) | (_LOW - token)
+    return order << 32
+
+
+@compiled
+def _kth_order(values: npt.NDArray[np.float32], maxima: npt.NDArray[np.float32], k: int, low: int) -> tuple[int, int]:
+    """Order of the ``k``-th greatest value, from ``low`` on, and how many of this order are among the k; 0 for all."""
+    high, above = INFINITY_KEY, 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        count = _count(values, maxima, _value(middle))
+        if count == k:
+            return middle, 0
+        if count > k:
+            low = middle
+        else:
+            high, above = middle, count
+    return low, k - above
+
+
+@compiled
+def _count(values: npt.NDArray[np.float32], maxima: npt.NDArray[np.float32], least: np.float32) -> int:
+    """How many values are at least ``least``."""
     count = 0
     for block in range(maxima.size):
-        if maxima[block] < floor:
-            continue
-        for token in range(block * BLOCK, min(logits.size, (block + 1) * BLOCK)):
-            order = _order(np.int64(bits[token]))
-            if order >= floor:
-                keys[count] = (order << 32) | (_LOW - token)
-                count += 1
+        if maxima[block] >= least:
+            count += _count_part(values[block * BLOCK : min((block + 1) * BLOCK, values.size)], least)
     return count
 
 
 @compiled
-def _partition(keys: npt.NDArray[np.int64], start: int, stop: int) -> int:
-    """Order ``keys[start:stop]`` around one of them, greater ones first; where it ended up."""
-    first, middle, last = keys[start], keys[(start + stop) // 2], keys[stop - 1]
-    pivot = max(min(first, middle), min(max(first, middle), last))
-    left, right = start, stop - 1
-    while True:
-        while keys[left] > pivot:
-            left += 1
-        while keys[right] < pivot:
-            right -= 1
-        if left >= right:
-            return right
-        keys[left], keys[right] = keys[right], keys[left]
-        if keys[left] == pivot:
-            right -= 1
-        else:
-            left += 1
-
-
-@compiled
-def _select(keys: npt.NDArray[np.int64], k: int) -> None:
-    """Move the ``k`` greatest keys to the front, in no particular order (quickselect, Hoare 1961)."""
-    start, stop = 0, keys.size
-    while stop - start > 1:
-        place = _partition(keys, start, stop)
-        if place == k or place == k - 1:
-            return
-        if place > k:
-            stop = place
-        else:
-            start = place + 1
-
-
-@compiled
-def _nucleus(logits: npt.NDArray[np.float32], keys: npt.NDArray[np.int64], best: float, mass: float) -> int:
-    """Move the fewest greatest keys that together reach ``mass`` to the front; their number (Holtzman et al. 2019).
-
-    A quickselect that weighs what it counts: one side of each partition is decided for good.
-    """
-    start, stop = 0, keys.size
-    while start < stop:
-        place = _partition(keys, start, stop)
-        above = _mass(logits, keys[start:place], best)
-        if above >= mass:
-            stop = place
-            continue
-        above += math.exp(np.float64(logits[_token(keys[place])]) - best)
-        if above >= mass:
-            return place + 1
-        mass -= above
-        start = place + 1
-    return start
-
-
-@compiled
-def _mass(logits: npt.NDArray[np.float32], keys: npt.NDArray[np.int64], best: float) -> float:
-    total = 0.0
-    for key in keys:
-        total += math.exp(np.float64(logits[_token(key)]) - best)
-    return total
-
-
-@compiled
-def _total_mass(logits: npt.NDArray[np.float32], best: float) -> float:
-    total = 0.0
-    for value in logits:
-        total += math.exp(np.float64(value) - best)
-    return total
-
-
-@compiled
-def _keep_at_least(logits: npt.NDArray[np.float32], keys: npt.NDArray[np.int64], least: float) -> int:
+def _count_part(values: npt.NDArray[np.float32], least: np.float32) -> int:
     count = 0
-    for key in keys:
-        if np.float64(logits[_token(key)]) >= least:
-            keys[count] = key
-            count += 1
+    for i in range(values.size):
+        count += 1 if values[i] >= least else 0
     return count
+
+
+@compiled
+def mass(logits: npt.NDArray[np.float32], floor: int, best: np.float32, rate: np.float32, scratch: Scratch) -> float:
+    """Sum of exp((logit - best) * rate) over the tokens whose keys reach ``floor``; block by block in ``masses``.
+
+    Of the floor's own order only the ids up to the floor's token count: below that border a logit must reach the
+    floor's value, from there on the next greater one.
+    """
+    least, next_ = _value(floor >> 32), _value((floor >> 32) + 1)
+    border = _token(floor) + 1
+    total = 0.0
+    for block in range(scratch.maxima.size):
+        scratch.masses[block] = 0.0
+        if scratch.maxima[block] >= least:
+            start, stop = block * BLOCK, min((block + 1) * BLOCK, logits.size)
+            middle = min(max(border, start), stop)
+            if start < middle:
+                scratch.masses[block] += np.float64(_mass_part(logits[start:middle], least, best, rate))
+            if middle < stop:
+                scratch.masses[block] += np.float64(_mass_part(logits[middle:stop], next_, best, rate))
+            total += scratch.masses[block]
+    return total
+
+
+@summed
+def _mass_part(values: npt.NDArray[np.float32], least: np.float32, best: np.float32, rate: np.float32) -> np.float32:
+    total: np.float32 = np.float32(0.0)
+    for i in range(values.size):
+        weight = _exp((values[i] - best) * rate)
+        total += weight if values[i] >= least else np.float32(0.0)
+    return total
+
+
+@compiled
+def _exp(x: np.float32) -> np.float32:
+    """The exponential of a number up to 0, to two units in the last place; exp(-87) for all below.
+
+    Cephes' expf (Moshier 1992), without a branch so that eight are computed at once: 2**n from the exponent's bits,
+    and a polynomial for the rest, n being rounded by adding a number so great that it leaves no place for fractions.
+    """
+    x = x if x > np.float32(-87.0) else np.float32(-87.0)
+    shifted = x * np.float32(1.44269504) + np.float32(12582912.0)
+    n = shifted - np.float32(12582912.0)
+    r = (x - n * np.float32(0.693359375)) + n * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = p * r * r + r + np.float32(1.0)
+    power = np.int32((np.float32(shifted).view(np.int32) - 0x4B400000 + 127) << 23)
+    value: np.float32 = p * power.view(np.float32)
+    return value
 
 
 @compiled
 def _draw(
-    logits: npt.NDArray[np.float32], keys: npt.NDArray[np.int64], temperature: float, rng: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float32],
+    floor: int,
+    best: np.float32,
+    rate: np.float32,
+    place: float,
+    masses: npt.NDArray[np.float64],
 ) -> int:
-    """One of the candidates, with probability proportional to exp(logit / temperature)."""
-    best = -np.inf
-    for key in keys:
-        best = max(best, np.float64(logits[_token(key)]))
-    total = 0.0
-    for key in keys:
-        total += math.exp((np.float64(logits[_token(key)]) - best) / temperature)
-    left = uniform(rng) * total
-    chosen = keys[0]
-    for key in keys:
-        chosen = key
-        left -= math.exp((np.float64(logits[_token(key)]) - best) / temperature)
-        if left < 0.0:
-            break
-    return _token(chosen)
+    """Key of the token at ``place`` when the candidates lie one behind the other, each as long as its weight."""
+    chosen = 0
+    for block in range(masses.size):
+        if masses[block] > 0.0:
+            chosen = block
+            if place < masses[block]:
+                break
+            place -= masses[block]
+    bits = logits.view(np.int32)
+    drawn = floor
+    for token in range(chosen * BLOCK, min((chosen + 1) * BLOCK, logits.size)):
+        key = _key(np.int64(bits[token]), token)
+        if key >= floor:
+            drawn = key
+            place -= np.float64(_exp((logits[token] - best) * rate))
+            if place < 0.0:
+                break
+    return drawn

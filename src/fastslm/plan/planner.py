@@ -35,6 +35,7 @@ from fastslm.plan.speed import measured_bandwidth, tokens_per_s
 from fastslm.store.machine_file import MachineFile
 from fastslm.store.manifest import MANIFEST_NAME, TOKENIZER_NAME, ModelManifest
 from fastslm.store.registry import Registry
+from fastslm.store.threads import usual_threads
 
 TOKENIZER_BYTES_PER_TOKEN = 36
 """Of a ``tokenizer.json`` that is made of a GGUF vocabulary."""
@@ -108,7 +109,7 @@ def _plan_converted(ref: ModelRef, settings: Settings, options: PlanOptions) -> 
 
 def _assemble(bare: _Bare, prints: dict[str, Footprint], settings: Settings, options: PlanOptions) -> Plan:
     file = MachineFile(settings.machine_file)
-    here = _machine(settings, file)
+    here = _machine(settings, file, speed=options.speed)
     context = prints[bare.chosen].context_length
 
     def estimate(footprint: Footprint) -> Estimate:
@@ -189,11 +190,13 @@ def _is_converted(bare: _Bare, settings: Settings) -> bool:
     return False
 
 
-def _machine(settings: Settings, file: MachineFile) -> Machine:
+def _machine(settings: Settings, file: MachineFile, *, speed: bool) -> Machine:
     here = machine.inspect()
     bandwidth = None
     with suppress(StoreError):  # a home that cannot be written only costs the figure
-        bandwidth = measured_bandwidth(file, settings.threads or here.threads, here.available_bytes)
+        if speed:
+            threads = settings.threads or usual_threads(file, here.cores)
+            bandwidth = measured_bandwidth(file, threads, here.available_bytes)
     download, models = _existing(settings.hub_cache), _existing(settings.models_dir)
     return Machine(
         memory_bytes=here.memory_bytes,

@@ -1,4 +1,4 @@
-"""``machine.json``: what was measured on this machine, its memory bandwidth and the speed of real answers.
+"""``machine.json``: what was measured on this machine: memory bandwidth, the best number of threads, real answers.
 
 Only measurements are kept here, so a file that is damaged, or that came from another machine, is simply begun again.
 """
@@ -19,6 +19,9 @@ from fastslm.store.manifest import ModelKind
 VERSION = 1
 MOST_RUNS = 24
 """Runs that are remembered for each architecture and precision; the newest count."""
+
+MOST_SHARES = 16
+"""Choices of threads that are remembered; the newest count."""
 
 LEAST_TOKENS = 8
 """Answers shorter than this say nothing about speed."""
@@ -83,6 +86,16 @@ class MachineFile:
     def note_bandwidth(self, threads: int, bytes_per_s: float) -> None:
         """Remember a measurement. Raises StoreError."""
         self._write("bandwidth", {**self._section("bandwidth"), str(threads): bytes_per_s})
+
+    def threads(self, share: str) -> int | None:
+        """The best number of threads for a share of the machine, None when it was not measured yet."""
+        value = self._section("threads").get(share)
+        return value if type(value) is int else None
+
+    def note_threads(self, share: str, threads: int) -> None:
+        """Remember a choice; that for another share of the machine is kept. Raises StoreError."""
+        known = list(self._section("threads").items())[-MOST_SHARES + 1 :]
+        self._write("threads", {**dict(known), share: threads})
 
     def note_run(self, run: Run) -> None:
         """Remember the speed of an answer. Raises StoreError."""

@@ -6,10 +6,11 @@ Encoding recognises special tokens in the text and adds none: who needs a bos to
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from operator import index
 from pathlib import Path
+from string import hexdigits
 from typing import Any
 
 from fastslm.errors import FileMissing, FormatError, UsageError
@@ -19,8 +20,6 @@ CHARACTERS_PER_TOKEN = 16
 
 TOKENS_NEAR_CUT = 64
 """Tokens at the end of a cut text that are not believed."""
-
-BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 class Tokenizer:
@@ -38,7 +37,7 @@ class Tokenizer:
         self.special_ids = frozenset(
             id_ for id_, token in self._inner.get_added_tokens_decoder().items() if token.special
         )
-        self._byte_ids = self._find_byte_ids() if _has_byte_fallback(tokenizer_json) else frozenset()
+        self._byte_ids = self._find_byte_ids() if self._has_byte_fallback() else frozenset()
 
     @staticmethod
     def open(path: Path) -> Tokenizer:
@@ -108,9 +107,16 @@ class Tokenizer:
         """Whether this token stands for one byte of a character that the vocabulary lacks."""
         return id_ in self._byte_ids
 
+    def _has_byte_fallback(self) -> bool:
+        """Asks the decoder alone: to parse the whole file a second time would cost as much as to load it."""
+        state = self._inner.decoder and json.loads(self._inner.decoder.__getstate__())
+        return (
+            any(step.get("type") == "ByteFallback" for step in [state, *state.get("decoders", [])]) if state else False
+        )
+
     def _find_byte_ids(self) -> frozenset[int]:
-        vocabulary = self._inner.get_vocab(with_added_tokens=True)
-        return frozenset(id_ for piece, id_ in vocabulary.items() if BYTE_PIECE.fullmatch(piece))
+        found = (self._inner.token_to_id(f"<0x{high}{low}>") for high, low in product(hexdigits, hexdigits))
+        return frozenset(id_ for id_ in found if id_ is not None)
 
 
 def checked_ids(ids: object, *, name: str, expected: str = "token ids") -> list[int]:
@@ -153,8 +159,3 @@ def load_inner(tokenizer_json: str, subject: str) -> Any:
         raise
     except BaseException as error:  # a panic of the library derives from BaseException
         raise FormatError(f"`{subject}` is not a tokenizer: {error}", subject=subject) from error
-
-
-def _has_byte_fallback(tokenizer_json: str) -> bool:
-    decoder = json.loads(tokenizer_json).get("decoder") or {}
-    return any(step.get("type") == "ByteFallback" for step in [decoder, *decoder.get("decoders", [])])

@@ -129,7 +129,7 @@ def measure(source: ModelSource, folder: Path, options: ConvertOptions) -> Fidel
     text = _shipped("text.txt")
     with _scratch(folder) as floats:
         convert(source, floats, _stock(options, "fp32"))
-        return compare(floats, folder, text, threads=machine.inspect().threads)
+        return compare(floats, folder, text, threads=machine.inspect_cores().threads)
 
 
 def bounds_of(precision: str, target: str) -> Bounds:
@@ -157,7 +157,7 @@ def calibrate(
     precision: Precision = "fp32" if _fits(float_bytes(source.tensors), folder) else "int8"
     with _scratch(folder) as observed:
         convert_observed(source, observed, _stock(options, precision))
-        return read_statistics(observed, text, threads=machine.inspect().threads, progress=progress)
+        return read_statistics(observed, text, threads=machine.inspect_cores().threads, progress=progress)
 
 
 def guided(work: Work, folder: Path, checks: Checks) -> Checks:
