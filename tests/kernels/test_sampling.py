@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.reference import sampling as slow
 
@@ -70,7 +70,7 @@ def kept_ids(logits, filters, *, compiled=True):
     return {t for t, key in enumerate(keys) if key >= floor and weigh(logits, key + 1, best, one, scratch) < limit}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(logit_arrays(), filters_strategy)
 def test_exactly_the_tokens_of_the_definition_can_be_drawn(logits, filters):
     ranked = slow.ranked(logits)[: filters.top_k or None]
