@@ -1,8 +1,8 @@
 """What a precision costs real weights, ours and llama.cpp's, by perplexity on text that was not trained on.
 
-``python -m bench quality --peer llama.cpp=PYTHON [--peer torch=PYTHON]``. All see the same token ids in the same windows;
-bytes are those of the weights alone. Case ``demo`` is the demo model, see ``bench.floats``; case ``trained`` a small one
-that ``bench.train`` makes, for which torch is needed.
+``python -m bench quality --peer llama.cpp=PYTHON [--peer torch=PYTHON]``. All see the same token ids in the same
+windows; bytes are those of the weights and, of ours, tables of rotations. Case ``demo`` is the demo model, see
+``bench.floats``; case ``trained`` a small one that ``bench.train`` makes, for which torch is needed.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def pull(
     Args:
         name: ``org/name[@revision]``, a short name, a path, an address of a GGUF file, or ``demo``.
         revision: branch, tag or commit, when it is not part of the name.
-        precision: see ``ConvertOptions``; ``auto`` is ``exact`` for a quantised GGUF, else ``int4``.
+        precision: see ``ConvertOptions``; ``auto``: ``exact`` of quantised files, ``int8`` for encoders, else ``int4``.
         context_length: positions of prompt and answer together; None for the model's own.
         target: ``native`` for our own operators, ``portable`` for stock ones, ``auto`` for ours where they load.
         include, exclude: a file pattern, or several, instead of the choice that a conversion needs.

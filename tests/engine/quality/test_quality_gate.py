@@ -134,6 +134,14 @@ def test_an_encoder_is_judged_by_its_vectors(settings: Settings, tmp_path: Path)
     assert "cosine at least 0.9" in quality.summary
 
 
+def test_an_encoder_gets_eight_bits_unless_told_otherwise(settings: Settings, tmp_path: Path) -> None:
+    """Its 4-bit model is hardly smaller; decoders get 4."""
+    wish: dict[str, Any] = {"settings": settings, "quality": "never"}
+    encoder = api.convert(encoder_source(tmp_path / "encoder"), **wish)
+    decoder = api.convert(float_model(tmp_path / "decoder"), **wish)
+    assert [ModelManifest.read(folder).precision for folder in (encoder, decoder)] == ["int8", "int4"]
+
+
 @pytest.mark.parametrize("precision", list(BOUNDS))
 def test_each_precision_has_its_bounds(precision: str) -> None:
     """On either side of each."""
