@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -206,7 +207,9 @@ def _load(path: Path, threads: int, *, with_ours: bool, fused: bool = False) -> 
     if with_ours and fused:  # to look for more costs ten milliseconds and finds nothing
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        with ThreadPoolExecutor(1, "load") as other:  # the first session's thread loses its subnormal numbers for good
+            providers = ["CPUExecutionProvider"]
+            return other.submit(onnxruntime.InferenceSession, str(path), options, providers=providers).result()
     except Exception as error:  # whatever class ONNX Runtime raises
         raise FormatError(f"`{path}` cannot be loaded: {runtime.first_line(error)}", subject=str(path)) from error
 

@@ -31,6 +31,8 @@ MOST_RATE = 1e30
 """Nothing but the best tokens is left at it; an infinite rate would make the best one's weight a NaN."""
 
 _LOW = 0xFFFFFFFF
+_SMALLEST = 0x00800000
+"""Bits of the smallest float32 with all its places."""
 
 
 class Filters(NamedTuple):
@@ -182,13 +184,20 @@ def bounds(logits: npt.NDArray[np.float32], best: np.float32, filters: Filters, 
 
 @compiled
 def _order(bits: int) -> int:
-    """The bits of a float32 as an integer that compares as the float does; both zeros are equal."""
-    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+    """The bits of a float32 as an integer that compares as the float does; subnormal numbers are zeros."""
+    magnitude = bits & 0x7FFFFFFF
+    if magnitude < _SMALLEST:
+        return 0
+    return magnitude if bits >= 0 else -magnitude
 
 
 @compiled
 def _value(order: int) -> np.float32:
-    """The float32 of an order."""
+    """The least float32 of an order, whether the processor takes subnormal numbers for zeros or not."""
+    if 0 < order < _SMALLEST:
+        order = _SMALLEST
+    elif -_SMALLEST < order <= 0:
+        order = 1 - _SMALLEST
     bits = order if order >= 0 else -order - 0x80000000
     value: np.float32 = np.int32(bits).view(np.float32)
     return value
