@@ -184,6 +184,23 @@ def report(case: str, times: dict[str, list[float]]) -> None:
     print(f"{case:28} {'   '.join(parts)}", flush=True)
 
 
+def timed_rows(
+    options: argparse.Namespace, sessions: dict[str, Any], shape: tuple[int, int], count: int, size: int
+) -> Iterator[tuple[int, dict[str, list[float]]]]:
+    """Seconds of one of ``count`` operators in each session, by turns, for every number of rows; and a plain read."""
+    inputs, outputs = shape
+    for batch in options.rows:
+        x = np.random.default_rng(1).normal(size=(batch, inputs)).astype(np.float32)
+        y = np.empty((batch, outputs), np.float32)
+        calls = {n: bound(s, {"x": x}, {f"y{i}": y for i in range(count)}) for n, s in sessions.items()}
+        times: dict[str, list[float]] = {name: [] for name in (*calls, "read")}
+        for _ in range(options.repeats):
+            for name, call in calls.items():
+                times[name].append(seconds(call) / count)
+            times["read"].append(size / _native.read_bandwidth(size * count, options.threads, 0.02))
+        yield batch, times
+
+
 def bench_linear(options: argparse.Namespace, folder: Path) -> None:
     """QLinear, MatMulNBits at level 4, and a plain read of as many bytes."""
     inputs, rows = options.shape
@@ -191,15 +208,7 @@ def bench_linear(options: argparse.Namespace, folder: Path) -> None:
     count = max(2, WORKING_SET // size)
     names = {"ours": True, "MatMulNBits": False}
     sessions = {n: linear_session(folder / n, (inputs, rows), count, options.threads, ours=o) for n, o in names.items()}
-    for batch in options.rows:
-        x = np.random.default_rng(1).normal(size=(batch, inputs)).astype(np.float32)
-        y = np.empty((batch, rows), np.float32)
-        calls = {n: bound(s, {"x": x}, {f"y{i}": y for i in range(count)}) for n, s in sessions.items()}
-        times: dict[str, list[float]] = {name: [] for name in (*calls, "read")}
-        for _ in range(options.repeats):
-            for name, call in calls.items():
-                times[name].append(seconds(call) / count)
-            times["read"].append(size / _native.read_bandwidth(size * count, options.threads, 0.02))
+    for batch, times in timed_rows(options, sessions, (inputs, rows), count, size):
         report(f"{inputs} x {rows}, rows {batch}", times)
         print(f"{'':28} {2 * batch * inputs * rows / statistics.median(times['ours']) / 1e9:.0f} GOPS")
 
@@ -211,15 +220,7 @@ def bench_mixture(options: argparse.Namespace, folder: Path) -> None:
     count = max(2, WORKING_SET // size)
     names = {"ours": True, "stock QMoE": False}
     sessions = {n: mixture_session(folder / n, options.shape, count, options.threads, ours=o) for n, o in names.items()}
-    for batch in options.rows:
-        x = np.random.default_rng(1).normal(size=(batch, inputs)).astype(np.float32)
-        y = np.empty((batch, inputs), np.float32)
-        calls = {n: bound(s, {"x": x}, {f"y{i}": y for i in range(count)}) for n, s in sessions.items()}
-        times: dict[str, list[float]] = {name: [] for name in (*calls, "read")}
-        for _ in range(options.repeats):
-            for name, call in calls.items():
-                times[name].append(seconds(call) / count)
-            times["read"].append(size / _native.read_bandwidth(size * count, options.threads, 0.02))
+    for batch, times in timed_rows(options, sessions, (inputs, inputs), count, size):
         report(f"{chosen} of {experts}, rows {batch}", times)
 
 
