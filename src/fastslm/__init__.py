@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from fastslm.api import convert, load, plan, pull
     from fastslm.config import Settings
     from fastslm.engine.generate import Step
-    from fastslm.engine.model import Model, Result
+    from fastslm.engine.model import Model
+    from fastslm.engine.request import Result
     from fastslm.errors import FastSLMError
     from fastslm.progress import Progress
     from fastslm.verdict import can_convert
@@ -28,7 +29,7 @@ _HOMES = {
     "FastSLMError": "fastslm.errors",
     "Model": "fastslm.engine.model",
     "Progress": "fastslm.progress",
-    "Result": "fastslm.engine.model",
+    "Result": "fastslm.engine.request",
     "Settings": "fastslm.config",
     "Step": "fastslm.engine.generate",
     "__version__": "fastslm._native",

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from tests.support.tiny_graph import CONTEXT, build_model
 
-from fastslm.engine.model import Model, default_sampling
+from fastslm.engine.model import Model
+from fastslm.engine.request import default_sampling
 from fastslm.engine.sampler import SamplingOptions
 from fastslm.errors import ContextTooLong, FileMissing, FormatError, GenerationFailed, UsageError
 from fastslm.text.tokenizer import Tokenizer

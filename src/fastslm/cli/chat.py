@@ -12,7 +12,8 @@ from fastslm.errors import ContextTooLong
 
 if TYPE_CHECKING:
     from fastslm.engine.generate import Step
-    from fastslm.engine.model import Model, Result
+    from fastslm.engine.model import Model
+    from fastslm.engine.request import Result
     from fastslm.engine.stats import Timings
 
 PROMPT = ">>> "

@@ -7,25 +7,32 @@ One generation runs at a time; others wait for their turn.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Thread, current_thread
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from fastslm import runtime
-from fastslm.engine.generate import FinishReason, GenerationOptions, Step, generate
+from fastslm.engine.generate import GenerationOptions, Step, generate
 from fastslm.engine.kv_cache import KVCache
 from fastslm.engine.measure import Measurement, MeasureOptions, Opening, measured
 from fastslm.engine.perplexity import Perplexity, perplexity
-from fastslm.engine.sampler import SamplingOptions
-from fastslm.engine.session import OrtSession, Session, SessionOptions
-from fastslm.engine.stats import Timings, Usage
+from fastslm.engine.request import (
+    Request,
+    Result,
+    collect,
+    default_sampling,
+    generation_options,
+    is_whole,
+    session_options,
+)
+from fastslm.engine.session import OrtSession, Session
 from fastslm.errors import FormatError, UsageError
-from fastslm.ops import CACHE_FORMATS, CacheFormat
+from fastslm.ops import CacheFormat
 from fastslm.progress import ProgressCallback, silent
 from fastslm.store.manifest import TEMPLATE_NAME, TOKENIZER_NAME, ModelManifest
 from fastslm.text.chat import ChatTemplate, Message
@@ -38,44 +45,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from typing_extensions import Unpack
-
-_SAMPLING_NAMES = frozenset(f.name for f in fields(SamplingOptions))
-
-
-class Request(TypedDict, total=False):
-    """Keywords of every generation; None or absent takes the default: the repository's, else ``SamplingOptions``'."""
-
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    repetition_penalty: float | None
-    presence_penalty: float | None
-    frequency_penalty: float | None
-    repeat_last_n: int | None
-    seed: int | None
-    max_tokens: int | None
-    stop: str | Sequence[str] | None
-    cancelled: Callable[[], bool] | None
-
-
-@dataclass(frozen=True)
-class Result:
-    """A whole answer.
-
-    Attributes:
-        text: the answer, without special tokens and without the stop string.
-        finish_reason: ``stop`` (end token or stop string), ``length`` (max_tokens or context) or ``cancelled``.
-        usage: token counts.
-        timings: times in seconds and rates in tokens per second.
-        token_ids: the tokens as the model chose them, the end token included.
-    """
-
-    text: str
-    finish_reason: FinishReason
-    usage: Usage
-    timings: Timings
-    token_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -133,8 +102,7 @@ class Model:
         """
         began, folder = time.perf_counter(), Path(folder)
         manifest = ModelManifest.read(folder)
-        length = _checked_context(context_length, manifest.context_length)
-        options = SessionOptions(_checked_threads(threads), length, _checked_format(kv_cache))
+        options = session_options(threads, context_length, kv_cache, manifest.context_length)
         if manifest.encoder is not None:
             return _open_encoder(folder, manifest, options.threads, context_length)
         with ThreadPoolExecutor(1, "load") as other:  # the graph loads without the GIL
@@ -170,7 +138,7 @@ class Model:
 
         A bos token is put in front when the model's tokenizer does so by itself. Raises as ``stream``.
         """
-        return _collect(self.stream(prompt, **request))
+        return collect(self.stream(prompt, **request))
 
     def stream(self, prompt: str | Sequence[int], **request: Unpack[Request]) -> Generator[Step, None, None]:
         """Continue a plain prompt, one ``Step`` for each token; close the generator to stop early.
@@ -191,7 +159,7 @@ class Model:
         **request: Unpack[Request],
     ) -> Result:
         """Answer a conversation: messages with ``role`` and ``content``. Raises as ``chat_stream``."""
-        return _collect(self.chat_stream(messages, tools=tools, **request))
+        return collect(self.chat_stream(messages, tools=tools, **request))
 
     def chat_stream(
         self,
@@ -241,7 +209,7 @@ class Model:
             UsageError: there are fewer than two tokens, or ``tokens`` is not a whole number from 2.
             GenerationFailed: the model failed.
         """
-        if tokens is not None and not (_is_whole(tokens) and tokens >= 2):
+        if tokens is not None and not (is_whole(tokens) and tokens >= 2):
             raise UsageError(f"`tokens` is `{tokens}`, expected a whole number from 2", name="tokens", value=tokens)
         ids = self._plain_prompt(text, most=tokens)
         with self._my_turn() as (session, _):
@@ -342,18 +310,7 @@ class Model:
         return ids
 
     def _options(self, request: Mapping[str, Any]) -> GenerationOptions:
-        given = {name: value for name, value in request.items() if value is not None}
-        unknown = sorted(set(given) - Request.__annotations__.keys())
-        if unknown:
-            allowed = sorted(Request.__annotations__)
-            raise UsageError(f"there is no option `{unknown[0]}`", name=unknown[0], allowed=allowed)
-        sampling = {name: given.pop(name) for name in list(given) if name in _SAMPLING_NAMES}
-        return GenerationOptions(
-            sampling=replace(self._sampling, **sampling),
-            stop=_stop_strings(given.pop("stop", ())),
-            stop_ids=frozenset(self.manifest.eos_token_ids),
-            **given,
-        )
+        return generation_options(request, self._sampling, self.manifest.eos_token_ids)
 
     @contextmanager
     def _my_turn(self) -> Iterator[tuple[Session, KVCache]]:
@@ -393,37 +350,6 @@ def _open_encoder(folder: Path, manifest: ModelManifest, threads: int, max_token
     return Encoder.open_encoder(folder, manifest, threads=threads, max_tokens=max_tokens)
 
 
-def default_sampling(generation: Mapping[str, Any]) -> SamplingOptions:
-    """Sampling defaults of a repository over our own; values that mean nothing are passed over."""
-    options = SamplingOptions()
-    for name in _SAMPLING_NAMES & generation.keys():
-        value = generation[name]
-        if name in ("top_k", "repeat_last_n", "seed") and isinstance(value, float) and value.is_integer():
-            value = int(value)
-        try:
-            options = replace(options, **{name: value})
-        except UsageError:
-            continue
-    return options
-
-
-def _stop_strings(stop: str | Sequence[str]) -> tuple[str, ...]:
-    strings = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Iterable) else (stop,)
-    if not all(isinstance(string, str) for string in strings):
-        raise UsageError(f"`stop` is `{stop!r}`, expected a text or a list of texts"[:200], name="stop", value=stop)
-    return strings
-
-
-def _collect(steps: Iterator[Step]) -> Result:
-    pieces: list[str] = []
-    ids: list[int] = []
-    for step in steps:
-        pieces.append(step.text)
-        ids += [] if step.token_id is None else [step.token_id]
-    assert step.finish_reason is not None  # the last step has one, and there is always a step
-    return Result("".join(pieces), step.finish_reason, step.timings.usage, step.timings, tuple(ids))
-
-
 def _template(folder: Path, manifest: ModelManifest) -> ChatTemplate | None:
     path = folder / TEMPLATE_NAME
     try:
@@ -432,29 +358,3 @@ def _template(folder: Path, manifest: ModelManifest) -> ChatTemplate | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(f"`{path}` cannot be read: {error}", subject=str(path)) from error
-
-
-def _checked_threads(threads: int) -> int:
-    from fastslm.machine import inspect_cores
-
-    if not _is_whole(threads) or not 0 <= threads <= 1024:
-        raise UsageError(f"`threads` is `{threads}`, expected 0 to 1024", name="threads", value=threads)
-    return threads or inspect_cores().threads
-
-
-def _checked_context(wanted: int | None, own: int) -> int:
-    if wanted is not None and not (_is_whole(wanted) and 1 < wanted <= own):
-        message = f"`context_length` is `{wanted}`, expected 2 to {own}, the model's own"
-        raise UsageError(message, name="context_length", value=wanted)
-    return own if wanted is None else wanted
-
-
-def _checked_format(wanted: CacheFormat | None) -> CacheFormat | None:
-    if wanted is not None and wanted not in CACHE_FORMATS:
-        message = f"`kv_cache` is `{wanted}`, expected {', '.join(CACHE_FORMATS)}"
-        raise UsageError(message, name="kv_cache", value=wanted, allowed=CACHE_FORMATS)
-    return wanted
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
