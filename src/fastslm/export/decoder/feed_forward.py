@@ -69,12 +69,16 @@ def _shares(layers: Layers, mixture: Mixture, x: str) -> list[str]:
     scores = graph.node("Gemm", [x, router_weight(layers, mixture)], f"{name}/scores", transB=1)
     if not mixture.normalised:
         scores = graph.node("Softmax", [scores], f"{name}/parts", axis=-1)
+    nobody = graph.constant(f"zeros.1x{len(mixture.experts)}", np.zeros((1, len(mixture.experts)), np.float32))
+    # A row that is cut off again: TopK of ONNX Runtime 1.23 divides by the number of rows, which may be none.
+    scores = graph.node("Concat", [scores, nobody], f"{name}/scores/all", axis=0)
     count = graph.constant(f"integers.{mixture.chosen}", np.array([mixture.chosen], np.int64))
     best, places = graph.nodes("TopK", [scores, count], [f"{name}/best", f"{name}/places"], axis=-1)
     if mixture.normalised:
         best = graph.node("Softmax", [best], f"{name}/parts", axis=-1)
     zeros = graph.node("ConstantOfShape", [graph.node("Shape", [scores], f"{name}/scores/size")], f"{name}/nobody")
-    table = graph.node("ScatterElements", [zeros, places, best], f"{name}/shares", axis=1)
+    table = graph.node("ScatterElements", [zeros, places, best], f"{name}/shares/all", axis=1)
+    table = graph.node("Slice", [table, graph.shape(0), graph.shape(-1), graph.shape(0)], f"{name}/shares")
     columns = [f"{name}.{index}/share" for index in range(len(mixture.experts))]
     return list(graph.nodes("Split", [table], columns, axis=1, num_outputs=len(columns)))
 
