@@ -75,11 +75,14 @@ class Batch:
 
     def step(self, length: int) -> Any:
         """A call that takes ids and the number of tokens before them, and gives the best token of each row."""
-        ids, last = np.zeros((self._rows, length), np.int64), np.zeros(self._rows, np.int32)
-        total, logits = np.zeros((), np.int32), np.empty((self._rows, self._vocab_size), np.float32)
-        wanted = np.arange(1, self._rows + 1, dtype=np.int64) * length - 1
+        numbers = {
+            "input_ids": np.zeros((self._rows, length), np.int64),
+            "seqlens_k": np.zeros(self._rows, np.int32),
+            "total_sequence_length": np.zeros((), np.int32),
+            "logit_rows": np.arange(1, self._rows + 1, dtype=np.int64) * length - 1,
+        }
+        logits = np.empty((self._rows, self._vocab_size), np.float32)
         wrap, binding = runtime.onnxruntime().OrtValue.ortvalue_from_numpy, self._session.io_binding()
-        numbers = {"input_ids": ids, "seqlens_k": last, "total_sequence_length": total, "logit_rows": wanted}
         for name, array in numbers.items():
             binding.bind_ortvalue_input(name, wrap(array))
         binding.bind_ortvalue_output("logits", wrap(logits))
@@ -88,9 +91,9 @@ class Batch:
             binding.bind_ortvalue_output(f"present.{name}", wrap(array))
 
         def step(tokens: Prompts, past: int) -> Prompts:
-            ids[:] = tokens
-            last[:] = past + length - 1
-            total[()] = past + length
+            numbers["input_ids"][:] = tokens  # which also keeps what is bound alive, as ONNX Runtime 1.23 does not
+            numbers["seqlens_k"][:] = past + length - 1
+            numbers["total_sequence_length"][()] = past + length
             self._session.run_with_iobinding(binding)
             return logits.argmax(axis=1)
 
