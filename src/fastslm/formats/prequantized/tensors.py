@@ -107,8 +107,11 @@ class PrequantizedTensors:
 
     def _groups(self, name: str, step: int) -> npt.NDArray[np.int64]:
         """Group of every ``step``-th weight of a row."""
-        inputs = self._infos[name].shape[1]
-        return np.arange(0, inputs, step) // self._group_size(inputs)
+        return self._neighbours(self._infos[name].shape[1])[::step]
+
+    def _neighbours(self, inputs: int) -> npt.NDArray[np.int64]:
+        """Group of every input where groups are of neighbours."""
+        return np.arange(inputs) // self._group_size(inputs)
 
     def _group_size(self, inputs: int) -> int:
         return inputs if self._settings.group_size == WHOLE_ROW else self._settings.group_size
@@ -136,10 +139,10 @@ class PrequantizedTensors:
 
     def _check_neighbours(self, module: str) -> None:
         """Where the configuration promises groups of neighbours."""
-        name, inputs = f"{module}.g_idx", self._infos[f"{module}.weight"].shape[1]
+        name = f"{module}.g_idx"
         if self._settings.sorts_inputs or name not in self._source:
             return
-        if not np.array_equal(self._source.raw(name), np.arange(inputs) // self._group_size(inputs)):
+        if not np.array_equal(self._source.raw(name), self._groups(f"{module}.weight", 1)):
             message = f"`{name}` mixes the groups, although the configuration says `desc_act: false`"
             raise UnsupportedModel(message, feature="act-order")
 
@@ -151,14 +154,13 @@ class PrequantizedTensors:
         self._require(name, (inputs,), self._source.info(name).shape)
         if not self._settings.sorts_inputs:
             return None
-        groups, size = self._source.raw(name), self._group_size(inputs)
-        neighbours = np.arange(inputs) // size
+        groups, neighbours = self._source.raw(name), self._neighbours(inputs)
         if np.array_equal(groups, neighbours):
             return None
         order = np.argsort(groups, kind="stable")
         if not np.array_equal(groups[order], neighbours):
-            message = f"`{name}` does not put {size} inputs in each of {neighbours[-1] + 1} groups"
-            raise FormatError(message, subject=name, expected=size)
+            message = f"`{name}` does not put {self._group_size(inputs)} inputs in each of {neighbours[-1] + 1} groups"
+            raise FormatError(message, subject=name, expected=self._group_size(inputs))
         return tuple(order.tolist())
 
     def _info(self, module: str) -> TensorInfo:
