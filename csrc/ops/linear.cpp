@@ -68,17 +68,10 @@ void QGateUp::compute(const Context& context) const {
   float* y = output_like(context, x, width_).as<float>();
   const auto finish = [&](const RawTile& tile) {
     const std::size_t columns = (tile.end_block - tile.first_block) * kPackedBlockRows;
-    for (std::size_t r = 0; r < tile.count; ++r) {
-      float* raw = tile.raw + r * tile.stride;
-      if (bias != nullptr) kernels_.add(raw, bias + tile.first_block * kPackedBlockRows, columns);
-      for (std::size_t block = tile.first_block; block < tile.end_block;
-           block += 2, raw += 2 * kPackedBlockRows) {
-        const std::size_t first = block / 2 * kPackedBlockRows;
-        kernels_.gated(activation_, raw, raw + kPackedBlockRows, kPackedBlockRows);
-        std::memcpy(y + (tile.row + r) * width_ + first, raw,
-                    std::min(kPackedBlockRows, width_ - first) * sizeof(float));
-      }
+    for (std::size_t r = 0; bias != nullptr && r < tile.count; ++r) {
+      kernels_.add(tile.raw + r * tile.stride, bias + tile.first_block * kPackedBlockRows, columns);
     }
+    gate_tile(kernels_, activation_, tile, y, width_);
   };
   Product(context, kernels_, weight_, 2, finish).run(x.as<const float>(), count);
 }

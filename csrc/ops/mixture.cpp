@@ -13,8 +13,6 @@ constexpr std::int64_t kMostExperts = 4096;
 constexpr std::size_t kRowsPerTask = 16;
 constexpr std::size_t kExpertsPerTask = 16;
 
-std::size_t divided_up(std::size_t count, std::size_t size) { return (count + size - 1) / size; }
-
 // Matrix number `index` of those that lie one after the other.
 PackedView matrix_at(PackedView view, const PackedWeight& weight, std::size_t index) {
   view.units += index * weight.bytes();
@@ -36,7 +34,7 @@ QMoE::QMoE(const Setting& setting)
       activation_(static_cast<Activation>(setting.info.integer("activation", 0, 2))),
       gate_up_(setting.info, 2, "gate_up_", experts_),
       down_(setting.info, 3, "down_", experts_) {
-  const std::size_t halves = divided_up(down_.inputs(), kPackedBlockRows) * kPackedBlockRows * 2;
+  const std::size_t halves = ceil_div(down_.inputs(), kPackedBlockRows) * kPackedBlockRows * 2;
   if (gate_up_.rows() != halves) {
     throw OpError("attribute `gate_up_N` is " + std::to_string(gate_up_.rows()) + ", expected " +
                   std::to_string(halves) + " for two halves of width " + std::to_string(down_.inputs()));
@@ -69,8 +67,8 @@ const float* QMoE::router_scores(const Context& context, const float* x, std::si
                   std::to_string(inputs) + "]");
   }
   float* scores = scratch<Use::router_logits, float>(count * experts_);
-  const std::size_t parts = divided_up(experts_, kExpertsPerTask);
-  context.parallel_for(parts * divided_up(count, kRowsPerTask), [&](std::size_t task) {
+  const std::size_t parts = ceil_div(experts_, kExpertsPerTask);
+  context.parallel_for(parts * ceil_div(count, kRowsPerTask), [&](std::size_t task) {
     const std::size_t first = task % parts * kExpertsPerTask;
     const std::size_t row = task / parts * kRowsPerTask;
     for (std::size_t r = row; r < std::min(count, row + kRowsPerTask); ++r) {
@@ -106,7 +104,7 @@ QMoE::Routes QMoE::route(const Context& context, const float* x, std::size_t cou
   const float* scores = router_scores(context, x, count);
   auto* chosen = scratch<Use::chosen, std::uint32_t>(count * chosen_);
   auto* shares = scratch<Use::shares, float>(count * chosen_);
-  context.parallel_for(divided_up(count, kRowsPerTask), [&](std::size_t task) {
+  context.parallel_for(ceil_div(count, kRowsPerTask), [&](std::size_t task) {
     for (std::size_t r = task * kRowsPerTask; r < std::min(count, (task + 1) * kRowsPerTask); ++r) {
       choose(scores + r * experts_, chosen + r * chosen_, shares + r * chosen_);
     }
@@ -138,21 +136,10 @@ const float* QMoE::gate(const Context& context, const float* x, const Routes& ro
   const QuantizedRows rows = quantize_rows(context, kernels_, gate_up_, x, routes.count, routes.rows);
   const PackedView view = gate_up_.view(context);
   float* inner = scratch<Use::inner, float>(routes.count * width);
-  const auto finish = [&](const RawTile& tile) {
-    for (std::size_t r = 0; r < tile.count; ++r) {
-      float* raw = tile.raw + r * tile.stride;
-      for (std::size_t block = tile.first_block; block < tile.end_block;
-           block += 2, raw += 2 * kPackedBlockRows) {
-        const std::size_t first = block / 2 * kPackedBlockRows;
-        kernels_.gated(activation_, raw, raw + kPackedBlockRows, kPackedBlockRows);
-        std::memcpy(inner + (tile.row + r) * width + first, raw,
-                    std::min(kPackedBlockRows, width - first) * sizeof(float));
-      }
-    }
-  };
+  const auto finish = [&](const RawTile& tile) { gate_tile(kernels_, activation_, tile, inner, width); };
   using Multiplier = Tiles<decltype(finish)>;
   const std::size_t few = few_tasks(routes.experts * units, routes.experts * gate_up_.bytes());
-  const std::size_t few_parts = std::min(units, divided_up(few, routes.experts));
+  const std::size_t few_parts = std::min(units, ceil_div(few, routes.experts));
   auto* tasks = scratch<Use::expert_tasks, std::size_t>(experts_ + 1);
   tasks[0] = 0;
   for (std::size_t e = 0; e < experts_; ++e) {

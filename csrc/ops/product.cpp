@@ -1,6 +1,7 @@
 #include "ops/product.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <thread>
 
@@ -103,7 +104,7 @@ QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, cons
                            weight.format().group};
   constexpr std::size_t rows_per_task = 16;  // about 10 us of work
   const int zero = weight.zero(kernels);
-  context.parallel_for((count_of_x + rows_per_task - 1) / rows_per_task, [&](std::size_t task) {
+  context.parallel_for(ceil_div(count_of_x, rows_per_task), [&](std::size_t task) {
     const std::size_t end = std::min(count_of_x, (task + 1) * rows_per_task);
     float* left = passes == 2 ? scratch<Use::remainder, float>(inputs) : nullptr;
     for (std::size_t row = task * rows_per_task; row < end; ++row) {
@@ -115,6 +116,20 @@ QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, cons
     }
   });
   return rows;
+}
+
+void gate_tile(const Kernels& kernels, Activation activation, const RawTile& tile, float* y,
+               std::size_t width) {
+  for (std::size_t r = 0; r < tile.count; ++r) {
+    float* raw = tile.raw + r * tile.stride;
+    for (std::size_t block = tile.first_block; block < tile.end_block;
+         block += 2, raw += 2 * kPackedBlockRows) {
+      const std::size_t first = block / 2 * kPackedBlockRows;
+      kernels.gated(activation, raw, raw + kPackedBlockRows, kPackedBlockRows);
+      std::memcpy(y + (tile.row + r) * width + first, raw,
+                  std::min(kPackedBlockRows, width - first) * sizeof(float));
+    }
+  }
 }
 
 std::size_t few_tasks(std::size_t units, std::size_t bytes) {

@@ -68,6 +68,10 @@ struct RawTile {
   std::size_t stride;
 };
 
+// Turns a tile of alternating gate and up blocks into activation(gate) * up, in rows of `y` [..., width].
+void gate_tile(const Kernels& kernels, Activation activation, const RawTile& tile, float* y,
+               std::size_t width);
+
 // Multiplies rows by units of one matrix (`together` blocks each) on the thread that calls, and hands each
 // finished tile to `finish` while it is in the cache.
 template <class Finish>

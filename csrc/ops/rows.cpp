@@ -49,7 +49,7 @@ void QEmbedding::compute(const Context& context) const {
     }
   }
   constexpr std::size_t ids_per_task = 16;
-  context.parallel_for((count + ids_per_task - 1) / ids_per_task, [&](std::size_t task) {
+  context.parallel_for(ceil_div(count, ids_per_task), [&](std::size_t task) {
     for (std::size_t i = task * ids_per_task; i < std::min(count, (task + 1) * ids_per_task); ++i) {
       const auto row = static_cast<std::size_t>(ids.as<const std::int64_t>()[i]);
       const std::uint8_t* unit = matrix.units + row / kPackedBlockRows * matrix.groups * matrix.unit_bytes;
@@ -78,7 +78,7 @@ void SkipRmsNorm::compute(const Context& context) const {
   float* y = context.output(0, dims).as<float>();
   float* sums = context.output(1, dims).as<float>();
   constexpr std::size_t rows_per_task = 32;  // below this a second thread costs more than it saves
-  context.parallel_for((count + rows_per_task - 1) / rows_per_task, [&](std::size_t task) {
+  context.parallel_for(ceil_div(count, rows_per_task), [&](std::size_t task) {
     for (std::size_t row = task * rows_per_task; row < std::min(count, (task + 1) * rows_per_task); ++row) {
       const float* from = x.as<const float>() + row * width;
       if (residual || sums != nullptr) {

@@ -15,8 +15,6 @@ constexpr std::size_t kBlockRows = 192;
 // Up to this many query rows of a KV head the work is split over chunks of keys, else over blocks of tokens.
 constexpr std::size_t kFewRows = 64;
 
-std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
-
 // Tokens [first, end) of batch row b seen by KV head h: one query row for each token and head of the group.
 class Rows {
  public:

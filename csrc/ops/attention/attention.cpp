@@ -185,7 +185,7 @@ void Attention::append(const Context& context, const AttentionStep& step, const 
   move_past(step, in.past_values.as<const std::uint8_t>(), step.values);
   constexpr std::size_t tokens_per_task = 16;
   const std::size_t tokens = in.tokens();
-  context.parallel_for((tokens + tokens_per_task - 1) / tokens_per_task, [&](std::size_t task) {
+  context.parallel_for(ceil_div(tokens, tokens_per_task), [&](std::size_t task) {
     const std::size_t end = std::min(tokens, (task + 1) * tokens_per_task);
     for (std::size_t i = task * tokens_per_task; i < end; ++i) append_token(step, in, i);
   });

@@ -90,6 +90,9 @@ class Info {
   const abi::KernelInfo* info_;
 };
 
+// How many tasks of this size a count needs.
+inline std::size_t ceil_div(std::size_t count, std::size_t size) { return (count + size - 1) / size; }
+
 // What it may ask while it runs.
 class Context {
  public:
