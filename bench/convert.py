@@ -18,7 +18,7 @@ from pathlib import Path
 from bench import shapes
 from bench.converters import PEERS, Order, interpreters
 from bench.download import Wishes
-from bench.report import report
+from bench.report import Cost, report
 
 CASES = {name: name for name in shapes.SHAPES if name != "wide"}
 MB = 1_000_000
@@ -27,15 +27,9 @@ MODELS = Path(tempfile.gettempdir()) / "fastslm-bench-models"
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Cost):
     """One conversion; a failed one says why. Disk is what was there at once beside the source."""
 
-    case: str
-    peer: str
-    seconds: float
-    cpu_s: float
-    rss_mb: float
-    disk_mb: float
     result_mb: float
     failed: str = ""
 

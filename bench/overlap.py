@@ -22,7 +22,7 @@ from pathlib import Path
 from bench import shapes
 from bench.convert import MODELS, size_mb
 from bench.download import Wishes, note_of, program
-from bench.report import report
+from bench.report import Cost, report
 from bench.server import REPO
 
 MB = 1_000_000
@@ -44,15 +44,9 @@ PEERS = ("download", "convert", "pull", "pull, discarding")
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Cost):
     """One measurement; ``share`` is the time of a pull over the longer of its halves, measured just before."""
 
-    case: str
-    peer: str
-    seconds: float
-    cpu_s: float
-    rss_mb: float
-    disk_mb: float
     share: float = 0.0
     failed: str = ""
 

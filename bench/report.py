@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -39,6 +39,18 @@ class Run(Record, Protocol):
     @property
     def failed(self) -> str:
         """Empty if it went well."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command took; memory and disk are the most at any time."""
+
+    case: str
+    peer: str
+    seconds: float
+    cpu_s: float
+    rss_mb: float
+    disk_mb: float
 
 
 R = TypeVar("R", bound=Record)
