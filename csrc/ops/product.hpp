@@ -160,7 +160,8 @@ class Tiles {
   const Finish& finish_;
 };
 
-// The same for a whole matrix on all threads.
+// The same for a whole matrix on all threads. The codes of many rows would push each other out of the second
+// level cache, from one unit of the matrix to the next: they are taken in blocks that stay in it.
 template <class Finish>
 class Product {
  public:
@@ -176,13 +177,20 @@ class Product {
     if (count == 0) return;
     const QuantizedRows rows = quantize_rows(context_, kernels_, weight_, x, count);
     const bool few = Tiles<Finish>::are_few(kernels_, count);
-    const std::size_t tasks = few ? few_tasks(units_, weight_.bytes()) : units_;
-    context_.parallel_for(tasks, [&](std::size_t task) {
-      tiles_.multiply(rows, 0, count, units_ * task / tasks, units_ * (task + 1) / tasks);
+    const std::size_t parts = few ? few_tasks(units_, weight_.bytes()) : units_;
+    const std::size_t blocks = few ? 1 : ceil_div(count * weight_.passes() * rows.inputs, kBlockBytes);
+    context_.parallel_for(blocks * parts, [&](std::size_t task) {
+      const std::size_t block = task / parts;
+      const std::size_t part = task % parts;
+      const std::size_t first = count * block / blocks;
+      const std::size_t end = count * (block + 1) / blocks;
+      tiles_.multiply(rows, first, end - first, units_ * part / parts, units_ * (part + 1) / parts);
     });
   }
 
  private:
+  static constexpr std::size_t kBlockBytes = 1 << 20;  // of codes; to unpack a unit again costs a tenth of it
+
   const Context& context_;
   const Kernels& kernels_;
   const PackedWeight& weight_;

@@ -18,7 +18,7 @@ namespace {
 // clang-format on
 
 constexpr Kernels kTable{Vec::few_at_once,
-                         kTileRows,
+                         kRowsOfCall,
                          0,
                          quantize,
                          remainder,
