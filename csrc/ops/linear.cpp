@@ -51,7 +51,7 @@ void QLinear::compute(const Context& context) const {
 QGateUp::QGateUp(const Setting& setting)
     : kernels_(setting.kernels),
       weight_(setting.info, 1),
-      activation_(static_cast<Activation>(setting.info.integer("activation", 0, 2))),
+      activation_(static_cast<Activation>(setting.info.integer("activation", 0, kLastActivation))),
       width_(static_cast<std::size_t>(
           setting.info.integer("width", 1, static_cast<std::int64_t>(weight_.rows())))) {
   const std::size_t halves = (width_ + kPackedBlockRows - 1) / kPackedBlockRows * kPackedBlockRows * 2;

@@ -50,7 +50,10 @@ struct PanelMemory {
   float* offsets;
 };
 
-enum class Activation { silu, gelu_tanh, gelu_erf };
+// All but the last give activation(gate) * up. `clamped_silu` is that of gpt-oss, with both clamped first:
+// gate / (1 + exp(-1.702 gate)) * (up + 1), gate at most 7 and up from -7 to 7.
+enum class Activation { silu, gelu_tanh, gelu_erf, clamped_silu };
+constexpr int kLastActivation = static_cast<int>(Activation::clamped_silu);
 
 // How a KV cache stores the row of a position, head_dim numbers. int8 is signed bytes, then a float16 scale
 // for every 32 of them.

@@ -94,10 +94,21 @@ inline Vec::Float activate(Activation activation, Vec::Float x) {
   return activation == Activation::gelu_tanh ? gelu_tanh(x) : gelu_erf(x);
 }
 
+// The first operand of min and max is the bound, so that what is no number stays so.
+inline Vec::Float clamped_silu(Vec::Float gate, Vec::Float up) {
+  const Vec::Float bound = Vec::set(7.0F);
+  gate = Vec::min(bound, gate);
+  up = Vec::max(Vec::set(-7.0F), Vec::min(bound, up));
+  const Vec::Float grown = exponential(Vec::mul(gate, Vec::set(-1.702F)));
+  return Vec::mul(Vec::div(gate, Vec::add(Vec::set(1.0F), grown)), Vec::add(up, Vec::set(1.0F)));
+}
+
 // count is a multiple of 32
 void gated(Activation activation, float* gate, const float* up, std::size_t count) {
   for (std::size_t i = 0; i < count; i += Vec::lanes) {
-    Vec::store(gate + i, Vec::mul(activate(activation, Vec::load(gate + i)), Vec::load(up + i)));
+    const Vec::Float x = Vec::load(gate + i), y = Vec::load(up + i);
+    const bool clamped = activation == Activation::clamped_silu;
+    Vec::store(gate + i, clamped ? clamped_silu(x, y) : Vec::mul(activate(activation, x), y));
   }
 }
 
