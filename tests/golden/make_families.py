@@ -84,6 +84,7 @@ QWEN2_MIXTURE = {
 GPT_OSS = {
     **MIXTURE,
     "num_local_experts": 4,
+    "num_experts_per_tok": 3,
     "sliding_window": 5,
     "swiglu_limit": 7.0,
     "attention_bias": True,
@@ -207,6 +208,8 @@ def save_weights(name: str, kind: str, values: dict[str, Any]) -> None:
             value.data = torch.randn_like(value) * 0.2
         elif key.endswith("experts.gate_up_proj"):
             value.data *= 2.5  # some reach the limits of the activation
+        elif key.endswith("experts.down_proj"):
+            value.data *= 0.5  # so that rounding, which may change the last choice, changes little
     model.to(torch.bfloat16).save_pretrained(TARGET / name)
     if plain != values:
         pack_experts(TARGET / name / "model.safetensors")
