@@ -1,6 +1,7 @@
 // Activations times a packed matrix: shapes and checks, quantisation of the activations, division into tasks.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -178,18 +179,22 @@ class Product {
     const QuantizedRows rows = quantize_rows(context_, kernels_, weight_, x, count);
     const bool few = Tiles<Finish>::are_few(kernels_, count);
     const std::size_t parts = few ? few_tasks(units_, weight_.bytes()) : units_;
-    const std::size_t blocks = few ? 1 : ceil_div(count * weight_.passes() * rows.inputs, kBlockBytes);
-    context_.parallel_for(blocks * parts, [&](std::size_t task) {
-      const std::size_t block = task / parts;
+    const std::size_t most = few ? count : rows_of_block();
+    context_.parallel_for(ceil_div(count, most) * parts, [&](std::size_t task) {
+      const std::size_t first = task / parts * most;
       const std::size_t part = task % parts;
-      const std::size_t first = count * block / blocks;
-      const std::size_t end = count * (block + 1) / blocks;
-      tiles_.multiply(rows, first, end - first, units_ * part / parts, units_ * (part + 1) / parts);
+      tiles_.multiply(rows, first, std::min(most, count - first), units_ * part / parts,
+                      units_ * (part + 1) / parts);
     });
   }
 
  private:
-  static constexpr std::size_t kBlockBytes = 1 << 20;  // of codes; to unpack a unit again costs a tenth of it
+  static constexpr std::size_t kBlockBytes = 5 << 18;  // of codes; to unpack a unit again costs a tenth of it
+
+  std::size_t rows_of_block() const {
+    const auto tile = static_cast<std::size_t>(kernels_.tile_rows) / weight_.passes();
+    return std::max<std::size_t>(1, kBlockBytes / (weight_.inputs() * weight_.passes() * tile)) * tile;
+  }
 
   const Context& context_;
   const Kernels& kernels_;
