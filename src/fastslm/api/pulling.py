@@ -126,13 +126,17 @@ def _pulled(ref: ModelRef, wishes: Wishes, settings: Settings, order: Order, ahe
     from fastslm.plan.options import PlanOptions
 
     wanted, force = order.options, order.checks.force
-    options = PlanOptions(wanted.precision, wanted.context_length, wishes, wanted.target, ahead.at_once, speed=False)
+    options = PlanOptions(
+        wanted.precision, wanted.context_length, wishes, wanted.target, ahead.at_once, ahead.held_bytes, speed=False
+    )
     with open_registry(settings, order.notice) as registry:
         entry = registry.begin(ref.name, wanted.precision, revision=ref.revision)
         with recorded(registry, entry, lambda error: "conversion" if ahead.caused(error) else "download"):
             gate = None if force else gates.before_download(ref, settings, options)
             fetched = fetch_model(ref, settings, wishes, order.progress, gate=gate, follower=ahead)
             head = ahead.finish()
+            if head is None and ahead.is_short:  # then it is all needed after all
+                fetched = fetch_model(ref, settings, wishes, order.progress)
             entry = downloaded(registry, entry, fetched, discarded=ahead.is_done)
         _tell_how(fetched, settings, order.notice)
         if ahead.is_done:

@@ -39,6 +39,12 @@ class Arrivals(Protocol):
     def is_proven(self, extents: Sequence[Extent]) -> bool:
         """Whether they were compared with the hash of their file."""
 
+    def stays(self, extents: Sequence[Extent]) -> bool:
+        """Whether they can be read once more when they were converted."""
+
+    def is_gone(self, extents: Sequence[Extent]) -> bool:
+        """Whether they cannot be read at all, because an earlier process has noted what came of them."""
+
     def digest(self, extents: Sequence[Extent]) -> str:
         """SHA-256 of bytes that are here."""
 
@@ -46,7 +52,7 @@ class Arrivals(Protocol):
         """Until more is here. Raises what makes waiting useless."""
 
     def planned(self, wanted: Mapping[str, Sequence[Extent]]) -> None:
-        """Told by key what will be read, and not what came of it in an earlier process, before anything is."""
+        """Told by key what will be read, or was and is not proven, before anything is."""
 
     def converted(self, key: str) -> None:
         """Told when something has been read and what came of it is noted."""
@@ -66,6 +72,14 @@ class AtHand:
     def is_proven(self, extents: Sequence[Extent]) -> bool:
         """Always."""
         return True
+
+    def stays(self, extents: Sequence[Extent]) -> bool:
+        """Always."""
+        return True
+
+    def is_gone(self, extents: Sequence[Extent]) -> bool:
+        """Never."""
+        return False
 
     def digest(self, extents: Sequence[Extent]) -> str:
         """See ``Arrivals``."""
@@ -191,6 +205,10 @@ class Filler:
         done = {item.key for item in ready}
         rest = [item for item in items if item.key not in done]
         self._arrivals.planned({item.key: item.extents for item in rest})
+        gone = {item.key for item in rest if item.key in noted and self._arrivals.is_gone(item.extents)}
+        for item in (item for item in rest if item.key in gone):
+            self._take(item, noted[item.key])
+        rest = [item for item in rest if item.key not in gone]
         sealing: list[Future[None]] = []
         for item in self._as_they_arrive(rest):
             if item.key in noted and self._is_of_these_bytes(noted[item.key], item):
@@ -253,7 +271,7 @@ class Filler:
             values = self._read(item).tobytes()
         else:
             self._writer.fill(item.filling)
-        if not proven:
+        if not proven and self._arrivals.stays(item.extents):
             self._unsigned.append(item)
         return self._plan.pool.submit(self._seal, item, base64.b64encode(values).decode(), proven)
 

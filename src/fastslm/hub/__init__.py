@@ -111,7 +111,7 @@ def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: Progr
             raise
         return _from_cache(ref, kept)
     if plan.missing:
-        check_space(plan, settings, door.follower.at_once)
+        check_space(plan, settings, door.follower.at_once, door.follower.held_bytes)
         door.gate(plan, client)
     moved = carry_out(plan, settings, client, progress, door.follower)
     files = tuple(file.path for file in plan.files)
