@@ -17,6 +17,7 @@ from types import TracebackType
 
 from fastslm.api.converting import HeadStart, Order, subject
 from fastslm.api.passing import HELD_BYTES, PassingFile, can_pass
+from fastslm.api.records import of_no_source
 from fastslm.config import Settings
 from fastslm.errors import Cancelled, DiskFull, FastSLMError, FileSystemError, StoreError
 from fastslm.formats.arriving import ArrivingFiles, Coming, Doubted
@@ -29,7 +30,6 @@ from fastslm.hub.plan import DownloadPlan, PlannedFile
 from fastslm.hub.transfer import Arrival
 from fastslm.progress import Progress
 from fastslm.store import models
-from fastslm.store.registry import Registry
 from fastslm.store.staging import Busy, refuse, staged
 
 WORTH_BYTES = 64 * 1024 * 1024
@@ -73,9 +73,15 @@ class Ahead:
 
     # What the download says.
 
+    def does_without(self, commit: str) -> bool:
+        """See ``Follower``."""
+        order = self._order
+        self.is_done = of_no_source(self._name, commit, order.options, order.checks, self._settings) is not None
+        return self.is_done
+
     def begin(self, plan: DownloadPlan, client: HubClient) -> None:
         """See ``Follower``."""
-        self.is_done = self._is_made(plan.commit)
+        self.does_without(plan.commit)
         weights = [file for file in plan.missing if is_weights(file) and not self.is_done]
         paths = [file.path for file in plan.files if is_weights(file)]
         layout = RepoLayout(self._settings.hub_cache, plan.repo)
@@ -161,15 +167,6 @@ class Ahead:
             self._files.stop(error)
         except OSError:  # then a later process does that work again
             return
-
-    def _is_made(self, commit: str) -> bool:
-        """Whether a model is here whose source was not kept."""
-        from fastslm.engine.usable import is_same
-
-        order = self._order
-        entry = Registry(self._settings.registry_file).get(self._name, order.options.precision)
-        known = entry is not None and entry.discarded and entry.commit == commit and entry.folder
-        return bool(known) and entry is not None and is_same(Path(entry.folder), order.options, order.checks)
 
     # What the pull asks.
 

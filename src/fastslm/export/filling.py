@@ -51,8 +51,10 @@ class Arrivals(Protocol):
     def wait(self) -> None:
         """Until more is here. Raises what makes waiting useless."""
 
-    def planned(self, wanted: Mapping[str, Sequence[Extent]]) -> None:
-        """Told by key what will be read, or was and is not proven, before anything is."""
+    def planned(self, wanted: Mapping[str, Sequence[Extent]], taken: Mapping[str, Sequence[Extent]]) -> None:
+        """Told by key what will be read, before anything is, and what an earlier process read, where that is gone and
+        was not proven.
+        """
 
     def converted(self, key: str) -> None:
         """Told when something has been read and what came of it is noted."""
@@ -88,7 +90,7 @@ class AtHand:
     def wait(self) -> None:
         """Nobody has to."""
 
-    def planned(self, wanted: Mapping[str, Sequence[Extent]]) -> None:
+    def planned(self, wanted: Mapping[str, Sequence[Extent]], taken: Mapping[str, Sequence[Extent]]) -> None:
         """Nobody asked."""
 
     def converted(self, key: str) -> None:
@@ -204,11 +206,12 @@ class Filler:
             self._take(item, noted[item.key])
         done = {item.key for item in ready}
         rest = [item for item in items if item.key not in done]
-        self._arrivals.planned({item.key: item.extents for item in rest})
-        gone = {item.key for item in rest if item.key in noted and self._arrivals.is_gone(item.extents)}
-        for item in (item for item in rest if item.key in gone):
+        gone = [item for item in rest if item.key in noted and self._arrivals.is_gone(item.extents)]
+        taken = {item.key: item.extents for item in gone}
+        rest = [item for item in rest if item.key not in taken]
+        self._arrivals.planned({item.key: item.extents for item in rest}, taken)
+        for item in gone:
             self._take(item, noted[item.key])
-        rest = [item for item in rest if item.key not in gone]
         sealing: list[Future[None]] = []
         for item in self._as_they_arrive(rest):
             if item.key in noted and self._is_of_these_bytes(noted[item.key], item):

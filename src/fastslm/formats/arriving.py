@@ -150,10 +150,10 @@ class ArrivingFiles:
             self._change.wait(POLL_S)
             self.check()
 
-    def planned(self, wanted: Mapping[str, Sequence[Extent]]) -> None:
+    def planned(self, wanted: Mapping[str, Sequence[Extent]], taken: Mapping[str, Sequence[Extent]]) -> None:
         """See ``Arrivals``."""
         with self._change:
-            self._keys, self.is_shaken = dict(wanted), False
+            self._keys, self.is_shaken = {**wanted, **taken}, False
             for coming in self._coming.values():
                 coming.wanted.clear()
             for key, extents in wanted.items():

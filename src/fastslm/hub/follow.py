@@ -26,6 +26,9 @@ class Follower(Protocol):
     def held_bytes(self) -> int:
         """See above."""
 
+    def does_without(self, commit: str) -> bool:
+        """Whether the weights of a commit are not wanted any more; asked when nobody can tell which files it has."""
+
     def begin(self, plan: DownloadPlan, client: HubClient) -> None:
         """The locks are held, and these files are going to be fetched."""
 
@@ -47,6 +50,10 @@ class Nobody:
 
     at_once = 0
     held_bytes = 0
+
+    def does_without(self, commit: str) -> bool:
+        """Everything is wanted."""
+        return False
 
     def begin(self, plan: DownloadPlan, client: HubClient) -> None:
         """Nothing begins."""
