@@ -46,7 +46,7 @@ class Maker:
             shutil.rmtree(target)
         if not target.exists():
             print(f"making {target}", file=sys.stderr)
-            partial = target.with_suffix(".partial")
+            partial = target.with_name(f"{target.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             KINDS[kind](self, shape, partial)
