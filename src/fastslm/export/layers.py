@@ -14,7 +14,6 @@ import numpy as np
 from fastslm.export.decoder.shape import Activation, Linear
 from fastslm.export.graph import MICROSOFT, Graph
 from fastslm.export.matrices import MatrixWriter, StoredMatrix
-from fastslm.export.quantize import BLOCK
 
 ACCURACY_LEVEL = 4
 """MatMulNBits rounds activations to 8 bits per block of 32, as llama.cpp does; level 0 would keep them float32.
@@ -72,11 +71,11 @@ class Layers:
         """Rows of the embedding matrix: [tokens, width]."""
         if not stored.encoding.is_quantized:
             return self.graph.node("Gather", [self._floats(stored), ids], f"{name}/out", axis=0)
-        bits, blocks = stored.encoding.bits, stored.columns // BLOCK
-        sizes = [stored.rows, stored.columns * bits // 8], [stored.rows, blocks]
+        bits, group = stored.encoding.bits, stored.encoding.group
+        sizes = [stored.rows, stored.columns * bits // 8], [stored.rows, stored.columns // group]
         codes = self.graph.external(f"{stored.name}/codes/rows", np.uint8, sizes[0], stored.planes[0])
         scales = self.graph.external(f"{stored.name}/scales/rows", np.float32, sizes[1], stored.planes[1])
-        options = {"bits": bits, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
+        options = {"bits": bits, "block_size": group, "gather_axis": 0, "quantize_axis": 1}
         operands = [codes, ids, scales, *self._row_zeros(stored)]
         rows = self.graph.node("GatherBlockQuantized", operands, f"{name}/rows", domain=MICROSOFT, **options)
         return self._add_gathered_offsets(name, stored, ids, rows) if stored.encoding.has_offsets else rows
@@ -100,7 +99,7 @@ class Layers:
     def linear(self, name: str, stored: StoredMatrix, x: str, bias: str = "") -> str:
         """Multiply by the transposed matrix and add a bias: [tokens, rows of the matrix], a value of the given name.
 
-        A block with an offset m adds m times the sum of its inputs, so the offsets are a second, 32 times smaller
+        A group with an offset m adds m times the sum of its inputs, so the offsets are a second, much smaller
         matrix that multiplies the sums. (MatMulNBits takes float zero points too, but then unpacks the whole matrix at
         every call: 15 to 30 times slower with one row.)
         """
@@ -110,7 +109,7 @@ class Layers:
         if not stored.encoding.has_offsets:
             return self._product(name, stored, x, bias)
         product = self._product(f"{name}/product", stored, x, bias)
-        operands = [self._block_sums(x, stored.columns), self._offsets(stored), product]
+        operands = [self._group_sums(x, stored), self._offsets(stored), product]
         return self.graph.node("Gemm", operands, name, transB=1)
 
     def in_column_order(self, key: str, x: str) -> str:
@@ -225,21 +224,24 @@ class Layers:
         return self.vector(*(each.key for each in linear.biases)) if linear.biases else ""
 
     def _product(self, name: str, stored: StoredMatrix, x: str, bias: str) -> str:
-        bits, blocks = stored.encoding.bits, stored.columns // BLOCK
-        shape = [stored.rows, blocks, BLOCK * bits // 8]
+        bits, group = stored.encoding.bits, stored.encoding.group
+        blocks = stored.columns // group
+        shape = [stored.rows, blocks, group * bits // 8]
         codes = self.graph.external(f"{stored.name}/codes", np.uint8, shape, stored.planes[0])
         scales = self.graph.external(f"{stored.name}/scales", np.float32, [stored.rows * blocks], stored.planes[1])
         zeros = self._zeros(stored) if stored.encoding.has_zeros else ""
         operands = [x, codes, scales, zeros, "", bias]
-        options = {"K": stored.columns, "N": stored.rows, "bits": bits, "block_size": BLOCK}
+        options = {"K": stored.columns, "N": stored.rows, "bits": bits, "block_size": group}
         options["accuracy_level"] = self.accuracy_level
         return self.graph.node("MatMulNBits", operands, name, domain=MICROSOFT, **options)
 
-    def _block_sums(self, x: str, columns: int) -> str:
-        """Sum of every 32 neighbours, [tokens, columns / 32]; once per value, whoever asks."""
-        sums = f"{x}/sums"
+    def _group_sums(self, x: str, stored: StoredMatrix) -> str:
+        """Sum of the inputs of every group, [tokens, groups]; once per value and size, whoever asks."""
+        group = stored.encoding.group
+        sums = f"{x}/sums.{group}"
         if not self.graph.defines(sums):
-            blocks = self.graph.node("Reshape", [x, self.graph.shape(0, columns // BLOCK, BLOCK)], f"{x}/blocks")
+            in_groups = self.graph.shape(0, stored.columns // group, group)
+            blocks = self.graph.node("Reshape", [x, in_groups], f"{x}/groups.{group}")
             axis = self.graph.constant("last_of_three", np.array([2], np.int64))
             self.graph.node("ReduceSum", [blocks, axis], sums, keepdims=0)
         return sums
@@ -247,7 +249,8 @@ class Layers:
     def _add_gathered_offsets(self, name: str, stored: StoredMatrix, ids: str, rows: str) -> str:
         offsets = self.graph.node("Gather", [self._offsets(stored), ids], f"{name}/offsets", axis=0)
         spread = self.graph.node("Unsqueeze", [offsets, self.graph.shape(-1)], f"{name}/offsets/3d")
-        in_blocks = self.graph.shape(0, stored.columns // BLOCK, BLOCK)
+        group = stored.encoding.group
+        in_blocks = self.graph.shape(0, stored.columns // group, group)
         blocks = self.graph.node("Reshape", [rows, in_blocks], f"{name}/blocks")
         total = self.graph.node("Add", [blocks, spread], f"{name}/total")
         return self.graph.node("Reshape", [total, self.graph.shape(0, stored.columns)], f"{name}/out")
@@ -267,5 +270,5 @@ class Layers:
         return [self.graph.external(f"{stored.name}/zeros/rows", np.uint8, shape, stored.planes[2])]
 
     def _offsets(self, stored: StoredMatrix) -> str:
-        shape = [stored.rows, stored.columns // BLOCK]
+        shape = [stored.rows, stored.columns // stored.encoding.group]
         return self.graph.external(f"{stored.name}/offsets", np.float32, shape, stored.planes[2])
