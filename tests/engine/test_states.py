@@ -9,6 +9,7 @@ import pytest
 
 from fastslm import ops
 from fastslm.engine.quality.calibrate import read_statistics
+from fastslm.engine.quality.gate import calibrate
 from fastslm.engine.quality.gate import measure as measure_quality
 from fastslm.engine.session import OrtSession, SessionOptions
 from fastslm.errors import UnsupportedModel
@@ -83,13 +84,15 @@ def test_a_plan_counts_all_that_is_kept(golden: Golden, folder: Path) -> None:
 
 
 def test_stock_operators_are_refused_before_anything_is_written(golden: Golden, tmp_path: Path) -> None:
-    """In one sentence, by the plan and by the conversion."""
+    """In one sentence, by the plan, by the conversion and before a calibration."""
     options = ConvertOptions("t", "c", "int8", target="portable")
-    words = "LFM2 need operators of our own, expected the target `native` instead of `portable`"
+    words = "`portable` graphs cannot hold LFM2, expected the target `native`"
     with pytest.raises(UnsupportedModel, match=words):
         measure(open_outline(golden.folder), options)
     with pytest.raises(UnsupportedModel, match=words):
         convert(open_model(golden.folder), tmp_path, options)
+    with pytest.raises(UnsupportedModel, match=words):
+        calibrate(open_model(golden.folder), tmp_path, options, "", silent)
     assert not list(tmp_path.iterdir())
 
 

@@ -226,10 +226,17 @@ def _cache_format(session: Any, wanted: ops.CacheFormat | None) -> ops.CacheForm
 
 
 def _states(session: Any, manifest: ModelManifest) -> tuple[tuple[int, int], ...]:
-    """The layers without values, and the heads of what they keep instead."""
-    sizes = {i.name: i.shape for i in session.get_inputs()}
-    layers = [i for i in range(manifest.num_layers) if f"past_key_values.{i}.value" not in sizes]
-    return tuple((layer, sizes[f"past_key_values.{layer}.key"][1]) for layer in layers)
+    """The layers without values, and the heads of what they keep instead. Raises FormatError."""
+    sizes, found = {i.name: i.shape for i in session.get_inputs()}, []
+    for layer in range(manifest.num_layers):
+        key, value = (f"past_key_values.{layer}.{part}" for part in ("key", "value"))
+        if value in sizes:
+            continue
+        heads = sizes.get(key, [None, None])[1]
+        if not isinstance(heads, int):
+            raise FormatError(f"the graph has neither `{value}` nor `{key}` of a known size", subject=key)
+        found.append((layer, heads))
+    return tuple(found)
 
 
 def _check_interface(session: Any, manifest: ModelManifest, folder: Path) -> None:

@@ -211,11 +211,17 @@ def _fits(size: int, folder: Path) -> bool:
 
 
 def _scratch_options(source: ModelSource, options: ConvertOptions, precision: Precision) -> ConvertOptions:
-    """Of stock operators where they will do; the context is the result's, because some rotations depend on it."""
+    """Of stock operators where they will do; the context is the result's, because some rotations depend on it.
+
+    Raises UnsupportedModel when the result could not be written anyway.
+    """
     from fastslm.export.families import family_of
     from fastslm.export.hparams import Hparams
+    from fastslm.export.targets import resolve_target
 
-    target: Target = "native" if family_of(Hparams(source.config)).native_only else "portable"
+    family = family_of(Hparams(source.config))
+    family.check_target(resolve_target(options.target))
+    target: Target = "native" if family.native_only else "portable"
     return replace(options, precision=precision, target=target, calibration=None)
 
 

@@ -62,7 +62,7 @@ class Family:
     def check_target(self, target: str) -> None:
         """Raise UnsupportedModel when a graph for this target cannot hold it."""
         if self.native_only and target != "native":
-            message = f"{self.models} need operators of our own, expected the target `native` instead of `{target}`"
+            message = f"`{target}` graphs cannot hold {self.models}, expected the target `native`"
             raise UnsupportedModel(message, feature=f"target={target}")
 
     def wanted_tensors(self, shape: Shape) -> Iterator[WantedTensor]:
