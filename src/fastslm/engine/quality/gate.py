@@ -19,7 +19,7 @@ from fastslm import machine
 from fastslm.engine.quality.options import Checks
 from fastslm.errors import ConversionFailed, DiskFull, UsageError
 from fastslm.export.filling import Course
-from fastslm.export.options import SEARCHED, Calibration, ConvertOptions, Precision
+from fastslm.export.options import SEARCHED, Calibration, ConvertOptions, Precision, Target
 from fastslm.export.prepare import Work
 from fastslm.fidelity import Fidelity
 from fastslm.formats.source import ModelSource, TensorSource
@@ -128,7 +128,7 @@ def measure(source: ModelSource, folder: Path, options: ConvertOptions) -> Fidel
 
     text = _shipped("text.txt")
     with _scratch(folder) as floats:
-        convert(source, floats, _stock(options, "fp32"))
+        convert(source, floats, _scratch_options(source, options, "fp32"))
         return compare(floats, folder, text, threads=machine.inspect_cores().threads)
 
 
@@ -156,7 +156,7 @@ def calibrate(
 
     precision: Precision = "fp32" if _fits(float_bytes(source.tensors), folder) else "int8"
     with _scratch(folder) as observed:
-        convert_observed(source, observed, _stock(options, precision))
+        convert_observed(source, observed, _scratch_options(source, options, precision))
         return read_statistics(observed, text, threads=machine.inspect_cores().threads, progress=progress)
 
 
@@ -210,9 +210,19 @@ def _fits(size: int, folder: Path) -> bool:
     return MEMORY_SHARE * size <= memory and DISK_SHARE * size <= disk
 
 
-def _stock(options: ConvertOptions, precision: Precision) -> ConvertOptions:
-    """Options of a scratch graph; its context is the result's, because some rotations depend on it."""
-    return replace(options, precision=precision, target="portable", calibration=None)
+def _scratch_options(source: ModelSource, options: ConvertOptions, precision: Precision) -> ConvertOptions:
+    """Of stock operators where they will do; the context is the result's, because some rotations depend on it.
+
+    Raises UnsupportedModel when the result could not be written anyway.
+    """
+    from fastslm.export.families import family_of
+    from fastslm.export.hparams import Hparams
+    from fastslm.export.targets import resolve_target
+
+    family = family_of(Hparams(source.config))
+    family.check_target(resolve_target(options.target))
+    target: Target = "native" if family.native_only else "portable"
+    return replace(options, precision=precision, target=target, calibration=None)
 
 
 @contextmanager
