@@ -8,8 +8,8 @@ Which encoding a matrix gets is decided here and nowhere else:
     mixed       4 bits   8 bits                         8 bits               32                  float
     int4        4 bits   4 bits                         8 bits               32                  float
     int4-fast   4 bits   4 bits                         4 bits               64                  float
-    exact       Q4_0, Q4_1, Q4Z* (GPTQ, AWQ): 4 bits, Q8_0: 8 bits, with the numbers of the file; every other block
-                format, and a matrix of plain floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
+    exact       Q4_0, Q4_1, Q4Z* (GPTQ, AWQ): 4 bits, Q8_0, MXFP4: 8 bits, with the numbers of the file; every other
+                block format, and a matrix of floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
 
 Values are the ``v_proj`` of attention where it is a tensor of its own. Per byte, 8 bits help them most, then the outer
 layers. Mean KL divergence of SmolLM2-135M from its floats with calibrated 4 bits: 0.073; with 8 bits for the values
@@ -38,7 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastslm.errors import ConversionFailed
-from fastslm.export.blocks import import_q4_0, import_q4_1, import_q4z, import_q8_0
+from fastslm.export.blocks import import_mxfp4, import_q4_0, import_q4_1, import_q4z, import_q8_0
 from fastslm.export.quantize import GROUPS, Bytes, Floats, quantize4, quantize4_offsets, quantize8
 from fastslm.formats.source import TensorInfo, TensorSource
 
@@ -91,6 +91,7 @@ INT4_OFFSETS = Encoding(4, has_offsets=True)
 IMPORTED: Mapping[str, tuple[Encoding, Callable[[Bytes], Planes]]] = MappingProxyType(
     {
         "Q8_0": (INT8, import_q8_0),
+        "MXFP4": (INT8, import_mxfp4),
         "Q4_0": (INT4_SYMMETRIC, import_q4_0),
         "Q4_1": (INT4_OFFSETS, import_q4_1),
         **{f"Q4Z{group}": (replace(INT4, group=group), import_q4z) for group in GROUPS},

@@ -29,8 +29,8 @@ BLOCK_ROWS = 32
 SCALED = 2
 """Value of the operators' attribute ``offsets`` for those that count in scales."""
 
-LARGEST_SCALE = 65504
-"""Largest number of float16, as which scales and offsets are stored."""
+LARGEST_SCALE, SMALLEST_SCALE = 65504, 2.0**-24
+"""Largest and smallest number above zero of float16, as which scales and offsets are stored."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,8 @@ def _pack(writer: MatrixWriter, infos: Sequence[TensorInfo], encoding: Encoding,
             planes = encode_rows(writer.source, info, encoding, slice(start, stop), weight)
             parts.append(_plain(planes, encoding))
             _check_range(info.name, *parts[-1][1:])
+            if IMPORTED.get(info.dtype, (None,))[0] == encoding:
+                _check_kept(info.name, parts[-1][1])
         first += info.shape[0]
     codes, scales = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     offsets = np.concatenate([part[2] for part in parts]) if _has_offsets(encoding) else None
@@ -188,6 +190,14 @@ def _check_range(name: str, *arrays: Floats) -> None:
         if most > LARGEST_SCALE:
             message = f"tensor `{name}` needs a scale of `{most:.0f}`, expected at most {LARGEST_SCALE}"
             raise ConversionFailed(message, stage="packing weights")
+
+
+def _check_kept(name: str, scales: Floats) -> None:
+    """A scale that float16 makes zero would lose numbers that are promised to be kept."""
+    least = np.abs(scales[scales != 0]).min(initial=SMALLEST_SCALE)
+    if least < SMALLEST_SCALE:
+        message = f"tensor `{name}` needs a scale of `{least:.3g}`, expected at least {SMALLEST_SCALE:.3g}"
+        raise ConversionFailed(message, stage="packing weights")
 
 
 def _unpack4(packed: Bytes) -> Bytes:
