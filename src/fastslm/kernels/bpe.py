@@ -1,0 +1,418 @@
+"""Byte-level byte-pair encoding: text to token ids by split rules and merges that are given as arrays.
+
+Law: the ids are those of the `tokenizers` library. A rule cuts a piece of text as a regular expression of its kind
+does (leftmost match, alternatives in order, greedy with backtracking); the words are merged pair by pair, the lowest
+rank first and the leftmost of equals (Sennrich et al. 2016). A word that was seen before is copied, not merged again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastslm.kernels.jit import compiled
+
+KNOWN = 1 << 31
+"""The bit of ``kinds`` that says that the other bits are right."""
+
+MOST_STEPS = 16
+"""Steps of one alternative."""
+
+NO_STEP = -1
+"""In place of the least count: the step takes nothing, and fails where a character of its set follows."""
+
+MOST_PROBES = 32
+"""Places looked at before a word counts as new: chosen texts cannot make the search long."""
+
+_HASH = -7046029254386353131
+_FNV, _FNV_START = 1099511628211, 1469598103934665603
+_LOW = 0xFFFFFFFF
+_NONE = 0x7FFFFFFFFFFFFFFF
+
+
+class Rules(NamedTuple):
+    """How text is cut: the rule of each level cuts the pieces that the level above left.
+
+    Attributes:
+        levels: int32 [levels, 2], first and end of a level's alternatives.
+        alternatives: int32 [n, 4], first and end of the steps; first and end of the alternatives, of which one may
+            follow. None matches empty text.
+        steps: int32 [n, 3], number of a set of characters, least and most that are taken of it; or ``NO_STEP``.
+        kinds: uint32 [0x110000], for each character a bit for each set that it is in.
+    """
+
+    levels: npt.NDArray[np.int32]
+    alternatives: npt.NDArray[np.int32]
+    steps: npt.NDArray[np.int32]
+    kinds: npt.NDArray[np.uint32]
+
+
+class Merges(NamedTuple):
+    """Pairs of tokens and what they become, as a hash table.
+
+    Attributes:
+        bytes: int32 [256], the token of each byte, -1 for bytes that are passed over.
+        pairs: int64 [power of two], left token above, right token below; -1 where there is none.
+        results: int64, the rank above, the token that a pair becomes below.
+    """
+
+    bytes: npt.NDArray[np.int32]
+    pairs: npt.NDArray[np.int64]
+    results: npt.NDArray[np.int64]
+
+
+class Words(NamedTuple):
+    """Words and their tokens, as a hash table; the bytes of the words and their tokens are elsewhere.
+
+    Attributes:
+        slots: int32 [power of two], number of a word, or -1.
+        spans: int64 [words, 4], where a word starts and how many bytes it has, then the same of its tokens.
+        count: int64 [1], words that there are.
+    """
+
+    slots: npt.NDArray[np.int32]
+    spans: npt.NDArray[np.int64]
+    count: npt.NDArray[np.int64]
+
+
+class Scratch(NamedTuple):
+    """Memory for the longest word: ``symbols`` and links int32 [bytes], ``heap`` int64 [3 * bytes]."""
+
+    symbols: npt.NDArray[np.int32]
+    before: npt.NDArray[np.int32]
+    after: npt.NDArray[np.int32]
+    heap: npt.NDArray[np.int64]
+
+
+class Text(NamedTuple):
+    """Pieces of text in one row, each followed by a token that is given.
+
+    Attributes:
+        characters: uint32, code points.
+        data: uint8, the same in UTF-8.
+        stops: int64 [pieces], where a piece ends, in code points.
+        tokens: int64 [pieces], what follows it, or -1.
+    """
+
+    characters: npt.NDArray[np.uint32]
+    data: npt.NDArray[np.uint8]
+    stops: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.int64]
+
+
+class Vocabulary(NamedTuple):
+    """Words that are tokens as a whole, whatever the merges say: bytes, tokens, and the table over them."""
+
+    data: npt.NDArray[np.uint8]
+    ids: npt.NDArray[np.int32]
+    words: Words
+
+
+def new_merges(symbols: npt.NDArray[np.int32], count: int) -> Merges:
+    """An empty table for so many merges of the tokens of bytes."""
+    size = 1 << max(16, 3 * count // 2).bit_length()
+    return Merges(symbols, np.full(size, -1, np.int64), np.zeros(size, np.int64))
+
+
+def new_words(most: int, places: int) -> Words:
+    """A table for at most so many words, with at least so many places for them."""
+    size = 1 << max(4, places - 1).bit_length()
+    return Words(np.full(size, -1, np.int32), np.empty((most, 4), np.int64), np.zeros(1, np.int64))
+
+
+def new_scratch(size: int) -> Scratch:
+    """Memory for words of up to ``size`` bytes; what is not touched costs nothing."""
+    links = (np.empty(size, np.int32) for _ in range(3))
+    return Scratch(*links, np.empty(3 * size, np.int64))
+
+
+@compiled
+def insert_merges(
+    left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], result: npt.NDArray[np.int32], merges: Merges
+) -> None:
+    """Fill the table with pairs in the order of their ranks. It must have more places than there are pairs."""
+    for rank in range(left.size):
+        pair = (np.int64(left[rank]) << 32) | np.int64(right[rank])
+        place = _place(pair, merges)
+        merges.pairs[place] = pair
+        merges.results[place] = (np.int64(rank) << 32) | np.int64(result[rank])
+
+
+@compiled
+def insert_words(data: npt.NDArray[np.uint8], stops: npt.NDArray[np.int64], words: Words) -> int:
+    """Fill the table with words of which the i-th has one token, the i-th; how many found no place."""
+    start, lost = np.int64(0), 0
+    for i in range(stops.size):
+        size = stops[i] - start
+        word, slot = _find(data, start, size, _hash(data, start, size), data, words)
+        if word < 0 and slot >= 0:
+            _remember(words, slot, start, size, np.int64(i), 1)
+        else:
+            lost += 1
+        start = stops[i]
+    return lost
+
+
+@compiled
+def unknown(characters: npt.NDArray[np.uint32], kinds: npt.NDArray[np.uint32], found: npt.NDArray[np.uint32]) -> int:
+    """Collect characters without a kind in ``found``, until it is full; how many there are. Some may come twice."""
+    count, last = 0, np.uint32(0xFFFFFFFF)
+    for character in characters:
+        if kinds[character] == 0 and character != last and count < found.size:
+            found[count] = last = character
+            count += 1
+    return count
+
+
+@compiled
+def encode(
+    text: Text, rules: Rules, merges: Merges, vocabulary: Vocabulary, seen: Words, scratch: Scratch,
+    out: npt.NDArray[np.int32],
+) -> int:
+    """Write the token ids of ``text`` to ``out``, which has room for one each byte and piece; how many there are.
+
+    All its characters have a kind. ``seen`` is empty before and worthless after.
+    """
+    at, byte, count = np.int64(0), np.int64(0), np.int64(0)
+    levels = rules.levels.shape[0]
+    bounds = np.empty(levels + 1, np.int64)
+    taken = np.empty(MOST_STEPS, np.int64)
+    for piece in range(text.stops.size):
+        bounds[:] = at
+        bounds[0] = text.stops[piece]
+        while at < bounds[0]:
+            for level in range(levels):
+                if bounds[level + 1] <= at:
+                    bounds[level + 1] = _piece_end(text.characters, at, bounds[level], level, rules, taken)
+            stop = byte
+            while at < bounds[levels]:
+                stop += _width(text.characters[at])
+                at += 1
+            count += _encode_word(text.data, byte, stop - byte, merges, vocabulary, seen, scratch, out, count)
+            byte = stop
+        if text.tokens[piece] >= 0:
+            out[count] = text.tokens[piece]
+            count += 1
+    return count
+
+
+@compiled
+def _width(character: np.uint32) -> int:
+    """Bytes of a character in UTF-8."""
+    return 1 + (character >= 0x80) + (character >= 0x800) + (character >= 0x10000)
+
+
+@compiled
+def _piece_end(
+    characters: npt.NDArray[np.uint32], start: int, stop: int, level: int, rules: Rules, taken: npt.NDArray[np.int64]
+) -> int:
+    """Where the piece at ``start`` ends: a match, or what lies before the next match."""
+    end = _match(characters, start, stop, level, rules, taken)
+    if end > start:
+        return end
+    end = start + 1
+    while end < stop and _match(characters, end, stop, level, rules, taken) < 0:
+        end += 1
+    return end
+
+
+@compiled
+def _match(
+    characters: npt.NDArray[np.uint32], start: int, stop: int, level: int, rules: Rules, taken: npt.NDArray[np.int64]
+) -> int:
+    """Where the match that begins at ``start`` ends, or -1."""
+    for one in range(rules.levels[level, 0], rules.levels[level, 1]):
+        end = _match_steps(characters, start, stop, one, rules, taken)
+        if end >= 0:
+            for more in range(rules.alternatives[one, 2], rules.alternatives[one, 3]):
+                longer = _match_steps(characters, end, stop, more, rules, taken)
+                if longer >= 0:
+                    return longer
+            return end
+    return -1
+
+
+@compiled
+def _match_steps(
+    characters: npt.NDArray[np.uint32], start: int, stop: int, one: int, rules: Rules, taken: npt.NDArray[np.int64]
+) -> int:
+    """Where one alternative ends, or -1: each step takes what it can, and gives back while the next ones fail."""
+    first, last = rules.alternatives[one, 0], rules.alternatives[one, 1]
+    step, at = first, start
+    while step < last:
+        bit, least, most = np.uint32(1) << np.uint32(rules.steps[step, 0]), rules.steps[step, 1], rules.steps[step, 2]
+        end = min(stop, at + most)
+        now = at
+        while now < end and rules.kinds[characters[now]] & bit:
+            now += 1
+        if now - at >= least and (least >= 0 or now == at):
+            taken[step - first] = now - at
+            at = now
+            step += 1
+            continue
+        step -= 1
+        while step >= first and taken[step - first] <= max(0, rules.steps[step, 1]):
+            at -= taken[step - first]
+            step -= 1
+        if step < first:
+            return -1
+        taken[step - first] -= 1
+        at -= 1
+        step += 1
+    return at
+
+
+@compiled
+def _encode_word(
+    data: npt.NDArray[np.uint8], start: int, size: int, merges: Merges, vocabulary: Vocabulary, seen: Words,
+    scratch: Scratch, out: npt.NDArray[np.int32], at: int,
+) -> int:
+    """Write the tokens of a word; how many they are."""
+    mark = _hash(data, start, size)
+    word, slot = _find(data, start, size, mark, data, seen)
+    if word >= 0:
+        source, count = seen.spans[word, 2], seen.spans[word, 3]
+        for i in range(count):
+            out[at + i] = out[source + i]
+        return count
+    whole, _ = _find(data, start, size, mark, vocabulary.data, vocabulary.words)
+    if whole >= 0:
+        out[at] = vocabulary.ids[vocabulary.words.spans[whole, 2]]
+        count = np.int64(1)
+    else:
+        symbols = 0
+        for i in range(start, start + size):
+            if merges.bytes[data[i]] >= 0:
+                scratch.symbols[symbols] = merges.bytes[data[i]]
+                symbols += 1
+        count = _merge(symbols, merges, scratch, out, at)
+    if slot >= 0:
+        _remember(seen, slot, start, size, at, count)
+    return count
+
+
+@compiled
+def _hash(data: npt.NDArray[np.uint8], start: int, size: int) -> int:
+    """FNV-1a over the bytes, then mixed."""
+    value = np.int64(_FNV_START)
+    for i in range(start, start + size):
+        value = (value ^ np.int64(data[i])) * np.int64(_FNV)
+    return value ^ (value >> 29)
+
+
+@compiled
+def _find(
+    data: npt.NDArray[np.uint8], start: int, size: int, mark: int, base: npt.NDArray[np.uint8], words: Words
+) -> tuple[int, int]:
+    """Number of the word with these bytes, or -1 and the slot for it, which is -1 where there is no room."""
+    mask = np.int64(words.slots.size - 1)
+    for probe in range(MOST_PROBES):
+        slot = (mark + probe) & mask
+        word = np.int64(words.slots[slot])
+        if word < 0:
+            return -1, (slot if words.count[0] < words.spans.shape[0] else -1)
+        if words.spans[word, 1] == size:
+            same, other = True, words.spans[word, 0]
+            for i in range(size):
+                if base[other + i] != data[start + i]:
+                    same = False
+                    break
+            if same:
+                return word, slot
+    return -1, -1
+
+
+@compiled
+def _remember(words: Words, slot: int, start: int, size: int, first: int, count: int) -> None:
+    number = words.count[0]
+    words.slots[slot] = number
+    spans = words.spans[number]
+    spans[0], spans[1], spans[2], spans[3] = start, size, first, count
+    words.count[0] = number + 1
+
+
+@compiled
+def _place(pair: int, merges: Merges) -> int:
+    """Where a pair is, or would be."""
+    mask = np.int64(merges.pairs.size - 1)
+    place = ((pair * np.int64(_HASH)) >> 20) & mask
+    while merges.pairs[place] != -1 and merges.pairs[place] != pair:
+        place = (place + 1) & mask
+    return place
+
+
+@compiled
+def _result(left: np.int32, right: np.int32, merges: Merges) -> int:
+    """Rank and token of a pair, or ``_NONE``."""
+    pair = (np.int64(left) << 32) | np.int64(right)
+    place = _place(pair, merges)
+    return merges.results[place] if merges.pairs[place] == pair else np.int64(_NONE)
+
+
+@compiled
+def _merge(size: int, merges: Merges, scratch: Scratch, out: npt.NDArray[np.int32], at: int) -> int:
+    """Merge the symbols while any pair can be, and write what is left; how many they are.
+
+    The pairs wait in a heap by rank and place; one whose symbols have changed meanwhile is passed over.
+    """
+    symbols, before, after, heap = scratch
+    waiting = np.int64(0)
+    for i in range(size):
+        before[i], after[i] = i - 1, i + 1
+        if i + 1 < size:
+            waiting = _push_pair(i, i + 1, waiting, merges, scratch)
+    while waiting > 0:
+        top = heap[0]
+        waiting -= 1
+        _sink(heap, heap[waiting], waiting)
+        left = top & _LOW
+        right = np.int64(after[left])
+        if symbols[left] < 0 or right >= size:
+            continue
+        result = _result(symbols[left], symbols[right], merges)
+        if result == _NONE or result >> 32 != top >> 32:
+            continue
+        symbols[left], symbols[right] = result & _LOW, -1
+        after[left] = after[right]
+        if after[left] < size:
+            before[after[left]] = left
+            waiting = _push_pair(left, np.int64(after[left]), waiting, merges, scratch)
+        if before[left] >= 0:
+            waiting = _push_pair(np.int64(before[left]), left, waiting, merges, scratch)
+    count, i = 0, np.int64(0)
+    while i < size:
+        out[at + count] = symbols[i]
+        count += 1
+        i = np.int64(after[i])
+    return count
+
+
+@compiled
+def _push_pair(left: int, right: int, waiting: int, merges: Merges, scratch: Scratch) -> int:
+    """Let a pair wait if it can be merged; how many wait now."""
+    result = _result(scratch.symbols[left], scratch.symbols[right], merges)
+    if result == _NONE:
+        return waiting
+    heap, item, place = scratch.heap, (result >> 32 << 32) | left, waiting
+    while place > 0 and heap[(place - 1) >> 1] > item:
+        heap[place] = heap[(place - 1) >> 1]
+        place = (place - 1) >> 1
+    heap[place] = item
+    return waiting + 1
+
+
+@compiled
+def _sink(heap: npt.NDArray[np.int64], item: int, size: int) -> None:
+    """Put an item in place of the top of a heap that has lost its last one."""
+    place = np.int64(0)
+    while 2 * place + 1 < size:
+        child = 2 * place + 1
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= item:
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = item

@@ -1,0 +1,206 @@
+"""Byte-level BPE by our kernel, for tokenizers of which every part is understood; all others are refused.
+
+Law: the ids are those of the `tokenizers` library. It is asked about each new character, normalises what is not plain,
+and must give the same ids for a page of awkward text before the kernel is used at all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from operator import add
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastslm.text.split_rules import NotUnderstoodError, RuleTables, levels_of
+
+CHARACTERS_AT_ONCE = 4096
+"""New characters that the library is asked about in one go."""
+
+_PLAIN = {"type": "BPE", "dropout": None, "unk_token": None, "fuse_unk": False, "byte_fallback": False}
+_AFFIXES = ("continuing_subword_prefix", "end_of_word_suffix")
+_AWKWARD = (
+    "I'd they'Ll WE'VE it's 's 'S'ſ don't\u2019s 12345 1,234.56 ²³½ ٣٤٥ x1y22z333 \t\t a\n\n  b \r\n\r\n   c   \n"
+    "\u3000\u00a0 \u2003end CamelCaseWORDSs HTTPServer ΑΒγδ ǅ ʰ naïve cafe\u0301 e\u0301\u0327 각 \u1100\u1161 你好，世界。"
+    "ไทย हिन्दी العربية 🙂👩\u200d👩\u200d👧 \U0001f1e9\U0001f1ea /path/to//file.py:10 <a href='x'>#{}[]()==!= "
+    "$%^&*_-+~`|\\ \x00\x7f\ufffd\ue000\U000e0001 \u0378 " + "abc" * 50 + "=" * 90 + " " * 70 + "end  "
+)
+"""What rules of splitting differ in, and what only one table of Unicode may know."""
+
+Ids = list[int]
+
+
+class ByteLevelEncoder:
+    """The kernel with the tables of one tokenizer. Usable from any thread."""
+
+    def __init__(self, inner: Any) -> None:
+        """Take a tokenizer of the library apart.
+
+        Raises:
+            NotUnderstoodError: it has a part that is not understood, or the ids differ.
+        """
+        from fastslm.kernels import bpe
+
+        self._bpe = bpe
+        self._normalizer = _normalizer(inner)
+        self._added = _added(inner, self._normalizer)
+        self._rules = RuleTables(levels_of(_state(inner.pre_tokenizer)))
+        self._kinds = np.zeros(0x110000, np.uint32)
+        self._merges, self._vocabulary = _tables(_state(inner.model), bpe)
+        self._check(inner)
+
+    def encode(self, text: str) -> Ids:
+        """Token ids. Raises UnicodeEncodeError for lone surrogates."""
+        pieces, tokens = self._pieces(text)
+        joined = "".join(pieces)
+        characters = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
+        data = np.frombuffer(joined.encode(), np.uint8)
+        self._learn(characters)
+        bpe, size = self._bpe, data.size
+        stops = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
+        out = np.empty(size + len(pieces), np.int32)
+        words = min(size, 1 << 16)
+        count = bpe.encode(
+            bpe.Text(characters, data, stops, np.array(tokens, np.int64)),
+            bpe.Rules(self._rules.levels, self._rules.alternatives, self._rules.steps, self._kinds),
+            self._merges,
+            self._vocabulary,
+            bpe.new_words(words // 4 + 1, words // 2),
+            bpe.new_scratch(size),
+            out,
+        )
+        ids: Ids = out[:count].tolist()
+        return ids
+
+    def _pieces(self, text: str) -> tuple[list[str], list[int]]:
+        """Text between added tokens, normalised, and the id after each piece, -1 where there is none.
+
+        As the library does: first the tokens that are looked for in the text as it is, then, in what is left, those
+        that are looked for after normalisation.
+        """
+        early, late = self._added
+        pieces: list[str] = []
+        tokens: list[int] = []
+        for part, token in _cut(text, early):
+            for piece, inside in _cut(self._normalized(part), late):
+                pieces.append(piece)
+                tokens.append(inside)
+            tokens[-1] = token
+        return pieces, tokens
+
+    def _normalized(self, text: str) -> str:
+        """What the library makes of a piece; Python may say that it is as it should be, where it knows every sign."""
+        if self._normalizer is None or text.isascii():
+            return text
+        if unicodedata.is_normalized("NFC", text) and all(unicodedata.category(c) != "Cn" for c in set(text)):
+            return text
+        return str(self._normalizer.normalize_str(text))
+
+    def _learn(self, characters: Any) -> None:
+        """Ask the library about characters that were not seen before. Two threads may learn the same."""
+        found = np.empty(CHARACTERS_AT_ONCE, np.uint32)
+        while count := self._bpe.unknown(characters, self._kinds, found):
+            new = np.unique(found[:count])
+            self._kinds[new] = self._rules.kinds("".join(map(chr, new.tolist()))) | np.uint32(self._bpe.KNOWN)
+
+    def _check(self, inner: Any) -> None:
+        """Compare with the library, with added tokens in the middle of words too."""
+        contents = [token.content for token in inner.get_added_tokens_decoder().values()][:64]
+        page = _AWKWARD + _AWKWARD.join(contents[:2]) + "x".join(contents) + _AWKWARD[::-1]
+        if self.encode(page) != inner.encode(page, add_special_tokens=False).ids:
+            raise NotUnderstoodError
+
+
+def _state(part: Any) -> Any:
+    """Settings of a part of the library's tokenizer, as in a tokenizer.json."""
+    return None if part is None else json.loads(part.__getstate__())
+
+
+def _normalizer(inner: Any) -> Any:
+    """The library's NFC, or None. Raises NotUnderstoodError for all others."""
+    state = _state(inner.normalizer)
+    if state is not None and state.get("type") != "NFC":
+        raise NotUnderstoodError
+    return inner.normalizer
+
+
+Finder = tuple["re.Pattern[str] | None", Mapping[str, int]]
+"""An expression for added tokens, the longest first, and their ids."""
+
+
+def _added(inner: Any, normalizer: Any) -> tuple[Finder, Finder]:
+    """Tokens that are looked for in the text as it is, and those looked for in normalised text."""
+    found: tuple[dict[str, int], dict[str, int]] = ({}, {})
+    for id_, token in inner.get_added_tokens_decoder().items():
+        if token.lstrip or token.rstrip or token.single_word:
+            raise NotUnderstoodError
+        late = bool(token.normalized)
+        content = normalizer.normalize_str(token.content) if late and normalizer else token.content
+        if not content or content in found[late]:
+            raise NotUnderstoodError
+        found[late][content] = id_
+    return _finder(found[0]), _finder(found[1])
+
+
+def _finder(ids: Mapping[str, int]) -> Finder:
+    longest = sorted(ids, key=len, reverse=True)
+    return (re.compile("|".join(map(re.escape, longest))) if ids else None), ids
+
+
+def _cut(text: str, finder: Finder) -> Iterator[tuple[str, int]]:
+    """Pieces and the token after each, -1 after the last."""
+    pattern, ids = finder
+    at = 0
+    for found in pattern.finditer(text) if pattern else ():
+        yield text[at : found.start()], ids[found[0]]
+        at = found.end()
+    yield text[at:], -1
+
+
+def _tables(model: Mapping[str, Any], bpe: Any) -> tuple[Any, Any]:
+    """Merges, and the words that are not merged, of a model of the library."""
+    if any(model.get(name, value) != value for name, value in _PLAIN.items()) or any(map(model.get, _AFFIXES)):
+        raise NotUnderstoodError
+    vocab: dict[str, int] = model["vocab"]
+    symbols = _byte_symbols()
+    ids = np.fromiter(vocab.values(), np.int64, len(vocab))
+    if np.unique(ids).size != ids.size or ids.max(initial=0) >= 1 << 31:
+        raise NotUnderstoodError
+    known = np.array([vocab.get(symbol, -1) for symbol in symbols], np.int32)
+    merges = bpe.new_merges(known, len(model["merges"]))
+    bpe.insert_merges(*_pairs(model["merges"], vocab), merges)
+    whole = vocab if model.get("ignore_merges") else {}
+    return merges, _whole_words(whole, symbols, bpe)
+
+
+def _pairs(merges: Sequence[Any], vocab: Mapping[str, int]) -> Iterator[npt.NDArray[np.int32]]:
+    """Ids of the left tokens, of the right ones, and of what they become. The library writes them in either form."""
+    pairs = [merge.split(" ") for merge in merges] if merges and isinstance(merges[0], str) else merges
+    left, right = zip(*pairs, strict=True) if pairs else ((), ())
+    for names in (left, right, map(add, left, right)):
+        yield np.fromiter(map(vocab.__getitem__, names), np.int32, len(pairs))
+
+
+def _byte_symbols() -> list[str]:
+    """The character that stands for each byte in a byte-level vocabulary: itself where it can be seen (GPT-2, 2019)."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = count(0x100)
+    return [chr(byte if byte in visible else next(others)) for byte in range(256)]
+
+
+def _whole_words(vocab: Mapping[str, int], symbols: Sequence[str], bpe: Any) -> Any:
+    """The table of all tokens that can be words: those that are spelled in byte symbols only."""
+    usable = {ord(symbol): byte for byte, symbol in enumerate(symbols)}
+    alphabet = set(symbols)
+    words = [word for word in vocab if word and alphabet.issuperset(word)]
+    data = np.frombuffer("".join(words).translate(usable).encode("latin-1"), np.uint8)
+    stops = np.cumsum([len(word) for word in words], dtype=np.int64)
+    table = bpe.new_words(len(words), 4 * len(words))
+    if bpe.insert_words(data, stops, table):
+        raise NotUnderstoodError
+    return bpe.Vocabulary(data, np.fromiter(map(vocab.__getitem__, words), np.int32, len(words)), table)
