@@ -39,12 +39,14 @@ class Rules(NamedTuple):
         levels: int32 [levels, 2], first and end of a level's alternatives.
         alternatives: int32 [n, 4], first and end of the steps; first and end of the alternatives, of which one may
             follow. None matches empty text.
+        starts: uint32 [n], a bit for each set that a match may begin with.
         steps: int32 [n, 3], number of a set of characters, least and most that are taken of it; or ``NO_STEP``.
         kinds: uint32 [0x110000], for each character a bit for each set that it is in.
     """
 
     levels: npt.NDArray[np.int32]
     alternatives: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.uint32]
     steps: npt.NDArray[np.int32]
     kinds: npt.NDArray[np.uint32]
 
@@ -146,7 +148,7 @@ def insert_words(data: npt.NDArray[np.uint8], stops: npt.NDArray[np.int64], word
     start, lost = np.int64(0), 0
     for i in range(stops.size):
         size = stops[i] - start
-        word, slot = _find(data, start, size, _hash(data, start, size), data, words)
+        word, slot = _find(data, start, size, _hash(data, start, size), data, words.slots, words.spans)
         if word < 0 and slot >= 0:
             _remember(words, slot, start, size, np.int64(i), 1)
         else:
@@ -175,25 +177,37 @@ def encode(
 
     All its characters have a kind. ``seen`` is empty before and worthless after.
     """
+    characters, data, stops, tokens = text
+    slots, spans, _ = seen
     at, byte, count = np.int64(0), np.int64(0), np.int64(0)
     levels = rules.levels.shape[0]
     bounds = np.empty(levels + 1, np.int64)
     taken = np.empty(MOST_STEPS, np.int64)
-    for piece in range(text.stops.size):
+    for piece in range(stops.size):
         bounds[:] = at
-        bounds[0] = text.stops[piece]
+        bounds[0] = stops[piece]
         while at < bounds[0]:
             for level in range(levels):
                 if bounds[level + 1] <= at:
-                    bounds[level + 1] = _piece_end(text.characters, at, bounds[level], level, rules, taken)
+                    bounds[level + 1] = _piece_end(characters, at, bounds[level], level, rules, taken)
             stop = byte
             while at < bounds[levels]:
-                stop += _width(text.characters[at])
+                stop += _width(characters[at])
                 at += 1
-            count += _encode_word(text.data, byte, stop - byte, merges, vocabulary, seen, scratch, out, count)
+            mark = _hash(data, byte, stop - byte)
+            word, slot = _find(data, byte, stop - byte, mark, data, slots, spans)
+            if word >= 0:
+                source, size = spans[word, 2], spans[word, 3]
+                for i in range(size):
+                    out[count + i] = out[source + i]
+            else:
+                size = _new_word(data, byte, stop - byte, mark, merges, vocabulary, scratch, out[count:])
+                if slot >= 0:
+                    _remember(seen, slot, byte, stop - byte, count, size)
+            count += size
             byte = stop
-        if text.tokens[piece] >= 0:
-            out[count] = text.tokens[piece]
+        if tokens[piece] >= 0:
+            out[count] = tokens[piece]
             count += 1
     return count
 
@@ -209,43 +223,38 @@ def _piece_end(
     characters: npt.NDArray[np.uint32], start: int, stop: int, level: int, rules: Rules, taken: npt.NDArray[np.int64]
 ) -> int:
     """Where the piece at ``start`` ends: a match, or what lies before the next match."""
-    end = _match(characters, start, stop, level, rules, taken)
-    if end > start:
-        return end
-    end = start + 1
-    while end < stop and _match(characters, end, stop, level, rules, taken) < 0:
-        end += 1
-    return end
+    levels, alternatives, starts, steps, kinds = rules
+    first, last = levels[level, 0], levels[level, 1]
+    for begin in range(start, stop):
+        kind = kinds[characters[begin]]
+        for one in range(first, last):
+            if not kind & starts[one]:
+                continue
+            end = _match(characters, begin, stop, alternatives[one, 0], alternatives[one, 1], steps, kinds, taken)
+            if end < 0:
+                continue
+            if begin > start:
+                return begin
+            for more in range(alternatives[one, 2], alternatives[one, 3]):
+                longer = _match(characters, end, stop, alternatives[more, 0], alternatives[more, 1], steps, kinds, taken)
+                if longer >= 0:
+                    return longer
+            return end
+    return stop
 
 
 @compiled
 def _match(
-    characters: npt.NDArray[np.uint32], start: int, stop: int, level: int, rules: Rules, taken: npt.NDArray[np.int64]
+    characters: npt.NDArray[np.uint32], start: int, stop: int, first: int, last: int, steps: npt.NDArray[np.int32],
+    kinds: npt.NDArray[np.uint32], taken: npt.NDArray[np.int64]
 ) -> int:
-    """Where the match that begins at ``start`` ends, or -1."""
-    for one in range(rules.levels[level, 0], rules.levels[level, 1]):
-        end = _match_steps(characters, start, stop, one, rules, taken)
-        if end >= 0:
-            for more in range(rules.alternatives[one, 2], rules.alternatives[one, 3]):
-                longer = _match_steps(characters, end, stop, more, rules, taken)
-                if longer >= 0:
-                    return longer
-            return end
-    return -1
-
-
-@compiled
-def _match_steps(
-    characters: npt.NDArray[np.uint32], start: int, stop: int, one: int, rules: Rules, taken: npt.NDArray[np.int64]
-) -> int:
-    """Where one alternative ends, or -1: each step takes what it can, and gives back while the next ones fail."""
-    first, last = rules.alternatives[one, 0], rules.alternatives[one, 1]
-    step, at = first, start
+    """Where a match of some steps ends, or -1: each takes what it can, and gives back while the next ones fail."""
+    step, at = np.int64(first), np.int64(start)
     while step < last:
-        bit, least, most = np.uint32(1) << np.uint32(rules.steps[step, 0]), rules.steps[step, 1], rules.steps[step, 2]
-        end = min(stop, at + most)
+        bit, least = np.uint32(1) << np.uint32(steps[step, 0]), steps[step, 1]
+        end = min(stop, at + steps[step, 2])
         now = at
-        while now < end and rules.kinds[characters[now]] & bit:
+        while now < end and kinds[characters[now]] & bit:
             now += 1
         if now - at >= least and (least >= 0 or now == at):
             taken[step - first] = now - at
@@ -253,7 +262,7 @@ def _match_steps(
             step += 1
             continue
         step -= 1
-        while step >= first and taken[step - first] <= max(0, rules.steps[step, 1]):
+        while step >= first and taken[step - first] <= max(0, steps[step, 1]):
             at -= taken[step - first]
             step -= 1
         if step < first:
@@ -265,32 +274,22 @@ def _match_steps(
 
 
 @compiled
-def _encode_word(
-    data: npt.NDArray[np.uint8], start: int, size: int, merges: Merges, vocabulary: Vocabulary, seen: Words,
-    scratch: Scratch, out: npt.NDArray[np.int32], at: int,
+def _new_word(
+    data: npt.NDArray[np.uint8], start: int, size: int, mark: int, merges: Merges, vocabulary: Vocabulary,
+    scratch: Scratch, out: npt.NDArray[np.int32],
 ) -> int:
-    """Write the tokens of a word; how many they are."""
-    mark = _hash(data, start, size)
-    word, slot = _find(data, start, size, mark, data, seen)
+    """Write the tokens of a word that was not seen before; how many they are."""
+    words = vocabulary.words
+    word, _ = _find(data, start, size, mark, vocabulary.data, words.slots, words.spans)
     if word >= 0:
-        source, count = seen.spans[word, 2], seen.spans[word, 3]
-        for i in range(count):
-            out[at + i] = out[source + i]
-        return count
-    whole, _ = _find(data, start, size, mark, vocabulary.data, vocabulary.words)
-    if whole >= 0:
-        out[at] = vocabulary.ids[vocabulary.words.spans[whole, 2]]
-        count = np.int64(1)
-    else:
-        symbols = 0
-        for i in range(start, start + size):
-            if merges.bytes[data[i]] >= 0:
-                scratch.symbols[symbols] = merges.bytes[data[i]]
-                symbols += 1
-        count = _merge(symbols, merges, scratch, out, at)
-    if slot >= 0:
-        _remember(seen, slot, start, size, at, count)
-    return count
+        out[0] = vocabulary.ids[words.spans[word, 2]]
+        return 1
+    symbols = 0
+    for i in range(start, start + size):
+        if merges.bytes[data[i]] >= 0:
+            scratch.symbols[symbols] = merges.bytes[data[i]]
+            symbols += 1
+    return _merge(symbols, merges, scratch, out)
 
 
 @compiled
@@ -304,33 +303,34 @@ def _hash(data: npt.NDArray[np.uint8], start: int, size: int) -> int:
 
 @compiled
 def _find(
-    data: npt.NDArray[np.uint8], start: int, size: int, mark: int, base: npt.NDArray[np.uint8], words: Words
+    data: npt.NDArray[np.uint8], start: int, size: int, mark: int, base: npt.NDArray[np.uint8],
+    slots: npt.NDArray[np.int32], spans: npt.NDArray[np.int64],
 ) -> tuple[int, int]:
-    """Number of the word with these bytes, or -1 and the slot for it, which is -1 where there is no room."""
-    mask = np.int64(words.slots.size - 1)
+    """Number of the word with these bytes, or -1 and the slot for it, which is -1 where none is near."""
+    mask = np.int64(slots.size - 1)
     for probe in range(MOST_PROBES):
         slot = (mark + probe) & mask
-        word = np.int64(words.slots[slot])
+        word = np.int64(slots[slot])
         if word < 0:
-            return -1, (slot if words.count[0] < words.spans.shape[0] else -1)
-        if words.spans[word, 1] == size:
-            same, other = True, words.spans[word, 0]
-            for i in range(size):
-                if base[other + i] != data[start + i]:
-                    same = False
-                    break
-            if same:
+            return -1, slot
+        if spans[word, 1] == size:
+            other, i = spans[word, 0], np.int64(0)
+            while i < size and base[other + i] == data[start + i]:
+                i += 1
+            if i == size:
                 return word, slot
     return -1, -1
 
 
 @compiled
 def _remember(words: Words, slot: int, start: int, size: int, first: int, count: int) -> None:
-    number = words.count[0]
-    words.slots[slot] = number
-    spans = words.spans[number]
-    spans[0], spans[1], spans[2], spans[3] = start, size, first, count
-    words.count[0] = number + 1
+    """Put a word into its slot while there is room."""
+    slots, spans, number = words
+    if number[0] < spans.shape[0]:
+        slots[slot] = number[0]
+        spans[number[0], 0], spans[number[0], 1] = start, size
+        spans[number[0], 2], spans[number[0], 3] = first, count
+        number[0] += 1
 
 
 @compiled
@@ -352,7 +352,7 @@ def _result(left: np.int32, right: np.int32, merges: Merges) -> int:
 
 
 @compiled
-def _merge(size: int, merges: Merges, scratch: Scratch, out: npt.NDArray[np.int32], at: int) -> int:
+def _merge(size: int, merges: Merges, scratch: Scratch, out: npt.NDArray[np.int32]) -> int:
     """Merge the symbols while any pair can be, and write what is left; how many they are.
 
     The pairs wait in a heap by rank and place; one whose symbols have changed meanwhile is passed over.
@@ -383,7 +383,7 @@ def _merge(size: int, merges: Merges, scratch: Scratch, out: npt.NDArray[np.int3
             waiting = _push_pair(np.int64(before[left]), left, waiting, merges, scratch)
     count, i = 0, np.int64(0)
     while i < size:
-        out[at + count] = symbols[i]
+        out[count] = symbols[i]
         count += 1
         i = np.int64(after[i])
     return count

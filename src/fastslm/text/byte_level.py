@@ -64,13 +64,13 @@ class ByteLevelEncoder:
         bpe, size = self._bpe, data.size
         stops = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
         out = np.empty(size + len(pieces), np.int32)
-        words = min(size, 1 << 16)
+        words = min(size // 4 + 1, 1 << 17)
         count = bpe.encode(
             bpe.Text(characters, data, stops, np.array(tokens, np.int64)),
-            bpe.Rules(self._rules.levels, self._rules.alternatives, self._rules.steps, self._kinds),
+            bpe.Rules(*self._rules.arrays, self._kinds),
             self._merges,
             self._vocabulary,
-            bpe.new_words(words // 4 + 1, words // 2),
+            bpe.new_words(words, 2 * words),
             bpe.new_scratch(size),
             out,
         )

@@ -179,7 +179,7 @@ def _with_group(found: list[Alternative], pattern: str, at: int) -> tuple[list[A
 
 
 class RuleTables:
-    """The arrays ``levels``, ``alternatives`` and ``steps`` of ``kernels.bpe.Rules``, and the sets they speak of."""
+    """The arrays of ``kernels.bpe.Rules``, and the sets of characters they speak of."""
 
     def __init__(self, levels: Sequence[Sequence[Alternative]]) -> None:
         """Number everything. Raises NotUnderstoodError when it is too much."""
@@ -197,9 +197,13 @@ class RuleTables:
             rows += [(*span, *ending) for (span, _), ending in zip(mains, endings, strict=True)]
         if len(self.sets) > MOST_SETS:
             raise NotUnderstoodError
-        self.levels = np.array(spans, np.int32).reshape(-1, 2)
-        self.alternatives = np.array(rows, np.int32).reshape(-1, 4)
-        self.steps = np.array(self._steps, np.int32).reshape(-1, 3)
+        self.arrays = (
+            np.array(spans, np.int32).reshape(-1, 2),
+            np.array(rows, np.int32).reshape(-1, 4),
+            np.array([self._starts(first, end) for first, end, *_ in rows], np.uint32),
+            np.array(self._steps, np.int32).reshape(-1, 3),
+        )
+        """``levels``, ``alternatives``, ``starts`` and ``steps``."""
 
     def _spanned(self, steps: Sequence[Step]) -> tuple[int, int]:
         if len(steps) > MOST_STEPS:
@@ -210,6 +214,15 @@ class RuleTables:
                 self.sets.append(text)
             self._steps.append((self.sets.index(text), least, most))
         return first, len(self._steps)
+
+    def _starts(self, first: int, end: int) -> int:
+        """Bits of the sets of the steps up to the first that must take something."""
+        bits = 0
+        for number, least, _ in self._steps[first:end]:
+            bits |= 1 << number if least >= 0 else 0
+            if least > 0:
+                break
+        return bits
 
     def kinds(self, characters: str) -> npt.NDArray[np.uint32]:
         """For each character a bit for each of ``sets`` that holds it, as the library says. All must differ."""
