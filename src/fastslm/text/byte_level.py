@@ -22,7 +22,7 @@ from fastslm.text.split_rules import NotUnderstoodError, RuleTables, levels_of
 CHARACTERS_AT_ONCE = 4096
 """New characters that the library is asked about in one go."""
 
-_PLAIN = {"type": "BPE", "dropout": None, "unk_token": None, "fuse_unk": False, "byte_fallback": False}
+_PLAIN = {"dropout": None, "unk_token": None, "fuse_unk": False, "byte_fallback": False}
 _AFFIXES = ("continuing_subword_prefix", "end_of_word_suffix")
 _AWKWARD = (
     "I'd they'Ll WE'VE it's 's 'S'ſ don't\u2019s 12345 1,234.56 ²³½ ٣٤٥ x1y22z333 \t\t a\n\n  b \r\n\r\n   c   \n"
@@ -44,14 +44,16 @@ class ByteLevelEncoder:
         Raises:
             NotUnderstoodError: it has a part that is not understood, or the ids differ.
         """
-        from fastslm.kernels import bpe
-
-        self._bpe = bpe
         self._normalizer = _normalizer(inner)
         self._added = _added(inner, self._normalizer)
         self._rules = RuleTables(levels_of(_state(inner.pre_tokenizer)))
+        model = _understood_model(inner)
+
+        from fastslm.kernels import bpe  # numba, only now that it is of use
+
+        self._bpe = bpe
         self._kinds = np.zeros(0x110000, np.uint32)
-        self._merges, self._vocabulary = _tables(_state(inner.model), bpe)
+        self._merges, self._vocabulary = _tables(model, bpe)
         self._check(inner)
 
     def encode(self, text: str) -> Ids:
@@ -162,15 +164,22 @@ def _cut(text: str, finder: Finder) -> Iterator[tuple[str, int]]:
     yield text[at:], -1
 
 
-def _tables(model: Mapping[str, Any], bpe: Any) -> tuple[Any, Any]:
-    """Merges, and the words that are not merged, of a model of the library."""
+def _understood_model(inner: Any) -> Mapping[str, Any]:
+    """The model of a tokenizer of the library. Raises NotUnderstoodError when it is more than merges of bytes."""
+    if type(inner.model).__name__ != "BPE":  # before all its words are read
+        raise NotUnderstoodError
+    model: dict[str, Any] = _state(inner.model)
     if any(model.get(name, value) != value for name, value in _PLAIN.items()) or any(map(model.get, _AFFIXES)):
         raise NotUnderstoodError
-    vocab: dict[str, int] = model["vocab"]
-    symbols = _byte_symbols()
-    ids = np.fromiter(vocab.values(), np.int64, len(vocab))
+    ids = np.fromiter(model["vocab"].values(), np.int64, len(model["vocab"]))
     if np.unique(ids).size != ids.size or ids.max(initial=0) >= 1 << 31:
         raise NotUnderstoodError
+    return model
+
+
+def _tables(model: Mapping[str, Any], bpe: Any) -> tuple[Any, Any]:
+    """Merges, and the words that are not merged."""
+    vocab, symbols = model["vocab"], _byte_symbols()
     known = np.array([vocab.get(symbol, -1) for symbol in symbols], np.int32)
     merges = bpe.new_merges(known, len(model["merges"]))
     bpe.insert_merges(*_pairs(model["merges"], vocab), merges)
