@@ -71,12 +71,12 @@ class Words(NamedTuple):
     Attributes:
         slots: int32 [power of two], number of a word, or -1.
         spans: int64 [words, 4], where a word starts and how many bytes it has, then the same of its tokens.
-        count: int64 [1], words that there are.
+        number: int64 [1], words that there are.
     """
 
     slots: npt.NDArray[np.int32]
     spans: npt.NDArray[np.int64]
-    count: npt.NDArray[np.int64]
+    number: npt.NDArray[np.int64]
 
 
 class Scratch(NamedTuple):
@@ -126,8 +126,8 @@ def new_words(most: int, places: int) -> Words:
 
 def new_scratch(size: int) -> Scratch:
     """Memory for words of up to ``size`` bytes; what is not touched costs nothing."""
-    links = (np.empty(size, np.int32) for _ in range(3))
-    return Scratch(*links, np.empty(3 * size, np.int64))
+    symbols, before, after = (np.empty(size, np.int32) for _ in range(3))
+    return Scratch(symbols, before, after, np.empty(3 * size, np.int64))
 
 
 @compiled
@@ -170,7 +170,12 @@ def unknown(characters: npt.NDArray[np.uint32], kinds: npt.NDArray[np.uint32], f
 
 @compiled
 def encode(
-    text: Text, rules: Rules, merges: Merges, vocabulary: Vocabulary, seen: Words, scratch: Scratch,
+    text: Text,
+    rules: Rules,
+    merges: Merges,
+    vocabulary: Vocabulary,
+    seen: Words,
+    scratch: Scratch,
     out: npt.NDArray[np.int32],
 ) -> int:
     """Write the token ids of ``text`` to ``out``, which has room for one each byte and piece; how many there are.
@@ -179,7 +184,8 @@ def encode(
     """
     characters, data, stops, tokens = text
     slots, spans, _ = seen
-    at, byte, count = np.int64(0), np.int64(0), np.int64(0)
+    count: int = 0
+    at, byte = np.int64(0), np.int64(0)
     levels = rules.levels.shape[0]
     bounds = np.empty(levels + 1, np.int64)
     taken = np.empty(MOST_STEPS, np.int64)
@@ -215,7 +221,8 @@ def encode(
 @compiled
 def _width(character: np.uint32) -> int:
     """Bytes of a character in UTF-8."""
-    return 1 + (character >= 0x80) + (character >= 0x800) + (character >= 0x10000)
+    width: int = 1 + (character >= 0x80) + (character >= 0x800) + (character >= 0x10000)
+    return width
 
 
 @compiled
@@ -236,7 +243,9 @@ def _piece_end(
             if begin > start:
                 return begin
             for more in range(alternatives[one, 2], alternatives[one, 3]):
-                longer = _match(characters, end, stop, alternatives[more, 0], alternatives[more, 1], steps, kinds, taken)
+                longer = _match(
+                    characters, end, stop, alternatives[more, 0], alternatives[more, 1], steps, kinds, taken
+                )
                 if longer >= 0:
                     return longer
             return end
@@ -245,11 +254,17 @@ def _piece_end(
 
 @compiled
 def _match(
-    characters: npt.NDArray[np.uint32], start: int, stop: int, first: int, last: int, steps: npt.NDArray[np.int32],
-    kinds: npt.NDArray[np.uint32], taken: npt.NDArray[np.int64]
+    characters: npt.NDArray[np.uint32],
+    start: int,
+    stop: int,
+    first: int,
+    last: int,
+    steps: npt.NDArray[np.int32],
+    kinds: npt.NDArray[np.uint32],
+    taken: npt.NDArray[np.int64],
 ) -> int:
     """Where a match of some steps ends, or -1: each takes what it can, and gives back while the next ones fail."""
-    step, at = np.int64(first), np.int64(start)
+    step, at = first, start
     while step < last:
         bit, least = np.uint32(1) << np.uint32(steps[step, 0]), steps[step, 1]
         end = min(stop, at + steps[step, 2])
@@ -275,8 +290,14 @@ def _match(
 
 @compiled
 def _new_word(
-    data: npt.NDArray[np.uint8], start: int, size: int, mark: int, merges: Merges, vocabulary: Vocabulary,
-    scratch: Scratch, out: npt.NDArray[np.int32],
+    data: npt.NDArray[np.uint8],
+    start: int,
+    size: int,
+    mark: int,
+    merges: Merges,
+    vocabulary: Vocabulary,
+    scratch: Scratch,
+    out: npt.NDArray[np.int32],
 ) -> int:
     """Write the tokens of a word that was not seen before; how many they are."""
     words = vocabulary.words
@@ -298,13 +319,19 @@ def _hash(data: npt.NDArray[np.uint8], start: int, size: int) -> int:
     value = np.int64(_FNV_START)
     for i in range(start, start + size):
         value = (value ^ np.int64(data[i])) * np.int64(_FNV)
-    return value ^ (value >> 29)
+    mixed: int = value ^ (value >> 29)
+    return mixed
 
 
 @compiled
 def _find(
-    data: npt.NDArray[np.uint8], start: int, size: int, mark: int, base: npt.NDArray[np.uint8],
-    slots: npt.NDArray[np.int32], spans: npt.NDArray[np.int64],
+    data: npt.NDArray[np.uint8],
+    start: int,
+    size: int,
+    mark: int,
+    base: npt.NDArray[np.uint8],
+    slots: npt.NDArray[np.int32],
+    spans: npt.NDArray[np.int64],
 ) -> tuple[int, int]:
     """Number of the word with these bytes, or -1 and the slot for it, which is -1 where none is near."""
     mask = np.int64(slots.size - 1)
@@ -337,7 +364,7 @@ def _remember(words: Words, slot: int, start: int, size: int, first: int, count:
 def _place(pair: int, merges: Merges) -> int:
     """Where a pair is, or would be."""
     mask = np.int64(merges.pairs.size - 1)
-    place = ((pair * np.int64(_HASH)) >> 20) & mask
+    place: int = ((pair * np.int64(_HASH)) >> 20) & mask
     while merges.pairs[place] != -1 and merges.pairs[place] != pair:
         place = (place + 1) & mask
     return place
@@ -348,7 +375,8 @@ def _result(left: np.int32, right: np.int32, merges: Merges) -> int:
     """Rank and token of a pair, or ``_NONE``."""
     pair = (np.int64(left) << 32) | np.int64(right)
     place = _place(pair, merges)
-    return merges.results[place] if merges.pairs[place] == pair else np.int64(_NONE)
+    found: int = merges.results[place] if merges.pairs[place] == pair else _NONE
+    return found
 
 
 @compiled

@@ -26,8 +26,8 @@ _PLAIN = {"dropout": None, "unk_token": None, "fuse_unk": False, "byte_fallback"
 _AFFIXES = ("continuing_subword_prefix", "end_of_word_suffix")
 _AWKWARD = (
     "I'd they'Ll WE'VE it's 's 'S'ſ don't\u2019s 12345 1,234.56 ²³½ ٣٤٥ x1y22z333 \t\t a\n\n  b \r\n\r\n   c   \n"
-    "\u3000\u00a0 \u2003end CamelCaseWORDSs HTTPServer ΑΒγδ ǅ ʰ naïve cafe\u0301 e\u0301\u0327 각 \u1100\u1161 你好，世界。"
-    "ไทย हिन्दी العربية 🙂👩\u200d👩\u200d👧 \U0001f1e9\U0001f1ea /path/to//file.py:10 <a href='x'>#{}[]()==!= "
+    "\u3000\u00a0 \u2003end CamelCaseWORDSs HTTPServer ΑΒγδ ǅ ʰ naïve cafe\u0301 e\u0301\u0327 각 \u1100\u1161 "
+    "你好，世界。ไทย हिन्दी العربية 🙂👩\u200d👩\u200d👧 \U0001f1e9\U0001f1ea /path/to//file.py:10 <a href='x'>#{}[]()==!= "
     "$%^&*_-+~`|\\ \x00\x7f\ufffd\ue000\U000e0001 \u0378 " + "abc" * 50 + "=" * 90 + " " * 70 + "end  "
 )
 """What rules of splitting differ in, and what only one table of Unicode may know."""

@@ -1,6 +1,6 @@
-"""How a tokenizer cuts text into words: its expressions, as the tables of ``kernels.bpe``.
+r"""How a tokenizer cuts text into words: its expressions, as the tables of ``kernels.bpe``.
 
-Law: what is not fully understood is refused. Which characters a class such as ``\\p{L}`` holds is never decided here:
+Law: what is not fully understood is refused. Which characters a class such as ``\p{L}`` holds is never decided here:
 the `tokenizers` library is asked about each character that occurs, so no other table of Unicode can disagree with it.
 """
 
@@ -83,9 +83,8 @@ def _level(step: Mapping[str, Any]) -> list[list[Alternative]]:
         return [parsed(GPT2)] if step.get("use_regex", True) else []
     if kind == "Digits":
         return [[Alternative([(NUMERIC, 1, 1 if step.get("individual_digits") else MOST)])]]
-    pattern = step.get("pattern")
-    if kind == "Split" and step.get("behavior") == "Isolated" and step.get("invert") is False and "Regex" in pattern:
-        return [parsed(pattern["Regex"])]
+    if kind == "Split" and step["behavior"] == "Isolated" and step["invert"] is False and "Regex" in step["pattern"]:
+        return [parsed(step["pattern"]["Regex"])]
     raise NotUnderstoodError
 
 
