@@ -29,6 +29,9 @@ MOST_PROBES = 32
 _HASH = -7046029254386353131
 _FNV, _FNV_START = 1099511628211, 1469598103934665603
 _LOW = 0xFFFFFFFF
+_LAST_ID = 0x7FFFFFFF
+_QUOTE, _ESCAPE, _COLON, _COMMA, _ZERO = 0x22, 0x5C, 0x3A, 0x2C, 0x30
+_BEGUN, _ENDED, _CLOSED = 0x5B, 0x5D, 0x7D
 _NONE = 0x7FFFFFFFFFFFFFFF
 
 
@@ -105,10 +108,9 @@ class Text(NamedTuple):
 
 
 class Vocabulary(NamedTuple):
-    """Words that are tokens as a whole, whatever the merges say: bytes, tokens, and the table over them."""
+    """Words that are tokens: their bytes, and the table over them, where the tokens stand for their places."""
 
     data: npt.NDArray[np.uint8]
-    ids: npt.NDArray[np.int32]
     words: Words
 
 
@@ -131,30 +133,117 @@ def new_scratch(size: int) -> Scratch:
 
 
 @compiled
-def insert_merges(
-    left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], result: npt.NDArray[np.int32], merges: Merges
-) -> None:
-    """Fill the table with pairs in the order of their ranks. It must have more places than there are pairs."""
-    for rank in range(left.size):
-        pair = (np.int64(left[rank]) << 32) | np.int64(right[rank])
-        place = _place(pair, merges)
-        merges.pairs[place] = pair
-        merges.results[place] = (np.int64(rank) << 32) | np.int64(result[rank])
+def read_vocabulary(
+    source: npt.NDArray[np.uint8], at: int, spelling: npt.NDArray[np.int32], words: Vocabulary
+) -> tuple[int, int]:
+    """Fill ``words`` from the inside of a JSON object, ``"token":id,…``, written without spaces.
+
+    Tokens with a character that stands for no byte are passed over: no text is spelled so.
+
+    Args:
+        spelling: the byte that each of the first characters stands for, or -1.
+
+    Returns:
+        the place of the closing bracket, or -1 when it is not such an object, or the table has no room; and how many
+        tokens there are.
+    """
+    used, count = np.int64(0), np.int64(0)
+    slots, spans, _ = words.words
+    while at < source.size and source[at] != _CLOSED:
+        if count > 0:
+            at += 1
+        at, size = _read_string(source, at, spelling, words.data, used)
+        if at < 0 or at >= source.size or source[at] != _COLON:
+            return -1, count
+        at += 1
+        token, digits = np.int64(0), at
+        while at < source.size and _ZERO <= source[at] <= _ZERO + 9 and at - digits < 10:
+            token = 10 * token + source[at] - _ZERO
+            at += 1
+        if size > 0:
+            word, slot = _find(words.data, used, size, _hash(words.data, used, size), words.data, slots, spans)
+            if word >= 0 or slot < 0 or token > _LAST_ID:
+                return -1, count
+            _remember(words.words, slot, used, size, token, 1)
+            used += size
+        count += 1
+    return at, count
 
 
 @compiled
-def insert_words(data: npt.NDArray[np.uint8], stops: npt.NDArray[np.int64], words: Words) -> int:
-    """Fill the table with words of which the i-th has one token, the i-th; how many found no place."""
-    start, lost = np.int64(0), 0
-    for i in range(stops.size):
-        size = stops[i] - start
-        word, slot = _find(data, start, size, _hash(data, start, size), data, words.slots, words.spans)
-        if word < 0 and slot >= 0:
-            _remember(words, slot, start, size, np.int64(i), 1)
-        else:
-            lost += 1
-        start = stops[i]
-    return lost
+def read_merges(
+    source: npt.NDArray[np.uint8], at: int, spelling: npt.NDArray[np.int32], words: Vocabulary, merges: Merges
+) -> int:
+    """Fill ``merges`` from the inside of a JSON list, ``["left","right"],…`` in the order of ranks.
+
+    Returns:
+        the place of the closing bracket, or -1 when it is not such a list.
+    """
+    last = words.words.number[0] - 1
+    used = words.words.spans[last, 0] + words.words.spans[last, 1] if last >= 0 else np.int64(0)
+    rank = np.int64(0)
+    while at < source.size and source[at] != _ENDED:
+        if rank > 0:
+            at += 1
+        if at >= source.size or source[at] != _BEGUN:
+            return -1
+        at, left = _read_string(source, at + 1, spelling, words.data, used)
+        if at < 0 or at >= source.size or source[at] != _COMMA:
+            return -1
+        at, right = _read_string(source, at + 1, spelling, words.data, used + max(0, left))
+        if at < 0 or at >= source.size or source[at] != _ENDED:
+            return -1
+        at += 1
+        if left > 0 and right > 0:
+            one, other = _token(words, used, left), _token(words, used + left, right)
+            both = _token(words, used, left + right)
+            if one < 0 or other < 0 or both < 0 or rank + 1 >= merges.pairs.size:
+                return -1
+            pair = (one << 32) | other
+            place = _place(pair, merges)
+            merges.pairs[place], merges.results[place] = pair, (rank << 32) | both
+        rank += 1
+    return at
+
+
+@compiled
+def _read_string(
+    source: npt.NDArray[np.uint8], at: int, spelling: npt.NDArray[np.int32], data: npt.NDArray[np.uint8], into: int
+) -> tuple[int, int]:
+    """Write the bytes that a JSON string spells; the place after it, or -1, and their number, -1 if it spells none.
+
+    It spells less bytes than it has itself, so that ``data`` as long as ``source`` is long enough.
+    """
+    size, spelled = 0, True
+    if at >= source.size or source[at] != _QUOTE:
+        return -1, -1
+    at += 1
+    while at < source.size and source[at] != _QUOTE:
+        character = np.int64(source[at])
+        if character == _ESCAPE and at + 1 < source.size:
+            at += 1
+            character = np.int64(source[at])
+            spelled &= character == _QUOTE or character == _ESCAPE  # others are no characters of a byte
+        elif character & 0xE0 == 0xC0 and at + 1 < source.size:
+            at += 1
+            character = ((character & 0x1F) << 6) | (source[at] & 0x3F)
+        elif character >= 0x80:
+            spelled = False
+        at += 1
+        spelled &= character < spelling.size and spelling[character] >= 0
+        if spelled:
+            data[into + size] = spelling[character]
+            size += 1
+    return (at + 1 if at < source.size else -1), (size if spelled else -1)
+
+
+@compiled
+def _token(words: Vocabulary, start: int, size: int) -> int:
+    """The token with these bytes of ``words.data``, or -1."""
+    data, (slots, spans, _) = words
+    word, _ = _find(data, start, size, _hash(data, start, size), data, slots, spans)
+    token: int = spans[word, 2] if word >= 0 else np.int64(-1)
+    return token
 
 
 @compiled
@@ -303,7 +392,7 @@ def _new_word(
     words = vocabulary.words
     word, _ = _find(data, start, size, mark, vocabulary.data, words.slots, words.spans)
     if word >= 0:
-        out[0] = vocabulary.ids[words.spans[word, 2]]
+        out[0] = words.spans[word, 2]
         return 1
     symbols = 0
     for i in range(start, start + size):

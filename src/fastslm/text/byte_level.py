@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import count
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,15 @@ from fastslm.text.split_rules import NotUnderstoodError, RuleTables, levels_of
 CHARACTERS_AT_ONCE = 4096
 """New characters that the library is asked about in one go."""
 
+VOCABULARY, MERGES = b'"vocab":{', b'},"merges":['
+"""What stands in the library's own JSON before these parts of a model."""
+
 _PLAIN = {"dropout": None, "unk_token": None, "fuse_unk": False, "byte_fallback": False}
 _AFFIXES = ("continuing_subword_prefix", "end_of_word_suffix")
 _AWKWARD = (
     "I'd they'Ll WE'VE it's 's 'S'ſ don't\u2019s 12345 1,234.56 ²³½ ٣٤٥ x1y22z333 \t\t a\n\n  b \r\n\r\n   c   \n"
     "\u3000\u00a0 \u2003end CamelCaseWORDSs HTTPServer ΑΒγδ ǅ ʰ naïve cafe\u0301 e\u0301\u0327 각 \u1100\u1161 "
-    "你好，世界。ไทย हिन्दी العربية 🙂👩\u200d👩\u200d👧 \U0001f1e9\U0001f1ea /path/to//file.py:10 <a href='x'>#{}[]()==!= "
+    "你好，世界。ไทย हिन्दी العربية 🙂👩\u200d👩\u200d👧 \U0001f1e9\U0001f1ea /path/to//file.py:10 #{}[]()==!= "
     "$%^&*_-+~`|\\ \x00\x7f\ufffd\ue000\U000e0001 \u0378 " + "abc" * 50 + "=" * 90 + " " * 70 + "end  "
 )
 """What rules of splitting differ in, and what only one table of Unicode may know."""
@@ -47,13 +49,13 @@ class ByteLevelEncoder:
         self._normalizer = _normalizer(inner)
         self._added = _added(inner, self._normalizer)
         self._rules = RuleTables(levels_of(_state(inner.pre_tokenizer)))
-        model = _understood_model(inner)
+        model = _model_state(inner)
 
         from fastslm.kernels import bpe  # numba, only now that it is of use
 
         self._bpe = bpe
         self._kinds = np.zeros(0x110000, np.uint32)
-        self._merges, self._vocabulary = _tables(model, bpe)
+        self._merges, self._vocabulary = _tables(model, inner.get_vocab_size(with_added_tokens=False), bpe)
         self._check(inner)
 
     def encode(self, text: str) -> Ids:
@@ -164,52 +166,51 @@ def _cut(text: str, finder: Finder) -> Iterator[tuple[str, int]]:
     yield text[at:], -1
 
 
-def _understood_model(inner: Any) -> Mapping[str, Any]:
-    """The model of a tokenizer of the library. Raises NotUnderstoodError when it is more than merges of bytes."""
-    if type(inner.model).__name__ != "BPE":  # before all its words are read
+def _model_state(inner: Any) -> tuple[bytes, int, bool]:
+    """The model as the library writes it, where its vocabulary begins, and whether whole words are not merged.
+
+    Raises:
+        NotUnderstoodError: it is more than merges of bytes.
+    """
+    if type(inner.model).__name__ != "BPE":  # before all its words are written
         raise NotUnderstoodError
-    model: dict[str, Any] = _state(inner.model)
-    if any(model.get(name, value) != value for name, value in _PLAIN.items()) or any(map(model.get, _AFFIXES)):
+    state = bytes(inner.model.__getstate__())
+    at = state.find(VOCABULARY)  # within a string the quotes would be escaped
+    settings = json.loads(state[: max(0, at)].rstrip(b",") + b"}")
+    if any(settings.get(name, value) != value for name, value in _PLAIN.items()) or any(map(settings.get, _AFFIXES)):
         raise NotUnderstoodError
-    ids = np.fromiter(model["vocab"].values(), np.int64, len(model["vocab"]))
-    if np.unique(ids).size != ids.size or ids.max(initial=0) >= 1 << 31:
+    return state, at + len(VOCABULARY), bool(settings.get("ignore_merges"))
+
+
+def _tables(model: tuple[bytes, int, bool], count: int, bpe: Any) -> tuple[Any, Any]:
+    """Merges, and the words that are not merged, of a model with ``count`` tokens. Raises NotUnderstoodError."""
+    state, at, ignores_merges = model
+    symbols = _byte_symbols()
+    spelling = np.full(1 + max(symbols), -1, np.int32)
+    spelling[symbols] = np.arange(256)
+    source = np.frombuffer(state, np.uint8)
+    words = bpe.Vocabulary(np.empty(source.size, np.uint8), bpe.new_words(count, 4 * count))
+    at, found = bpe.read_vocabulary(source, at, spelling, words)
+    if found != count or state[at : at + len(MERGES)] != MERGES:
         raise NotUnderstoodError
-    return model
+    at += len(MERGES)
+    merges = bpe.new_merges(_byte_tokens(words), state.count(b'["', at))
+    if state[bpe.read_merges(source, at, spelling, words, merges) :] != b"]}":
+        raise NotUnderstoodError
+    return merges, words if ignores_merges else bpe.Vocabulary(np.empty(0, np.uint8), bpe.new_words(0, 0))
 
 
-def _tables(model: Mapping[str, Any], bpe: Any) -> tuple[Any, Any]:
-    """Merges, and the words that are not merged."""
-    vocab, symbols = model["vocab"], _byte_symbols()
-    known = np.array([vocab.get(symbol, -1) for symbol in symbols], np.int32)
-    merges = bpe.new_merges(known, len(model["merges"]))
-    bpe.insert_merges(*_pairs(model["merges"], vocab), merges)
-    whole = vocab if model.get("ignore_merges") else {}
-    return merges, _whole_words(whole, symbols, bpe)
+def _byte_tokens(words: Any) -> npt.NDArray[np.int32]:
+    """The token of each byte, -1 where the vocabulary lacks it: the library passes over such a byte."""
+    tokens = np.full(256, -1, np.int32)
+    spans = words.words.spans[: words.words.number[0]]
+    single = spans[spans[:, 1] == 1]
+    tokens[words.data[single[:, 0]]] = single[:, 2]
+    return tokens
 
 
-def _pairs(merges: Sequence[Any], vocab: Mapping[str, int]) -> Iterator[npt.NDArray[np.int32]]:
-    """Ids of the left tokens, of the right ones, and of what they become. The library writes them in either form."""
-    pairs = [merge.split(" ") for merge in merges] if merges and isinstance(merges[0], str) else merges
-    left, right = zip(*pairs, strict=True) if pairs else ((), ())
-    for names in (left, right, map(add, left, right)):
-        yield np.fromiter(map(vocab.__getitem__, names), np.int32, len(pairs))
-
-
-def _byte_symbols() -> list[str]:
+def _byte_symbols() -> list[int]:
     """The character that stands for each byte in a byte-level vocabulary: itself where it can be seen (GPT-2, 2019)."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = count(0x100)
-    return [chr(byte if byte in visible else next(others)) for byte in range(256)]
-
-
-def _whole_words(vocab: Mapping[str, int], symbols: Sequence[str], bpe: Any) -> Any:
-    """The table of all tokens that can be words: those that are spelled in byte symbols only."""
-    usable = {ord(symbol): byte for byte, symbol in enumerate(symbols)}
-    alphabet = set(symbols)
-    words = [word for word in vocab if word and alphabet.issuperset(word)]
-    data = np.frombuffer("".join(words).translate(usable).encode("latin-1"), np.uint8)
-    stops = np.cumsum([len(word) for word in words], dtype=np.int64)
-    table = bpe.new_words(len(words), 4 * len(words))
-    if bpe.insert_words(data, stops, table):
-        raise NotUnderstoodError
-    return bpe.Vocabulary(data, np.fromiter(map(vocab.__getitem__, words), np.int32, len(words)), table)
+    return [byte if byte in visible else next(others) for byte in range(256)]
