@@ -129,7 +129,9 @@ def test_a_model_that_is_cut_off_is_no_model(end):
     assert bpe.read_merges(source, 0, SPELLING, words, bpe.new_merges(merges.bytes, 9)) in (-1, source.size, 9)
 
 
-@pytest.mark.parametrize("text", ['"a" :1}', '"a":1,"a":2}', "a:1}", '["a"]}', '"a":9999999999}', '"a"', '"\\', '"\\u00'])
+@pytest.mark.parametrize(
+    "text", ['"a" :1}', '"a":1,"a":2}', "a:1}", '["a"]}', '"a":9999999999}', '"a"', '"\\', '"\\u00']
+)
 def test_what_is_no_vocabulary_is_refused(text):
     source = np.frombuffer(text.encode(), np.uint8)
     at, _ = bpe.read_vocabulary(source, 0, SPELLING, new_vocabulary(source, 2))
