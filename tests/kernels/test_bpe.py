@@ -1,6 +1,7 @@
-"""Byte-pair kernels against the slow definition; how text is cut is tested with the rules, in tests/text."""
+"""Byte-pair kernels against the slow definition."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from tests.reference.bpe import merged
 from fastslm.kernels import bpe
 
 SPELLING = np.array([byte if 0x20 < byte < 0x7F else -1 for byte in range(0x7F)], np.int32)
-KNOWN = np.uint32(bpe.KNOWN)
 
 
 def written(value: object) -> np.ndarray:
@@ -21,7 +21,7 @@ def written(value: object) -> np.ndarray:
 
 
 def new_vocabulary(source: np.ndarray, count: int) -> bpe.Vocabulary:
-    return bpe.Vocabulary(np.empty(source.size, np.uint8), bpe.new_words(count, 4 * count))
+    return bpe.Vocabulary(np.empty(2 * source.size, np.uint8), bpe.new_words(count, 4 * count))
 
 
 def tables(vocab: dict[str, int], pairs: list[tuple[str, str]]) -> tuple[bpe.Vocabulary, bpe.Merges]:
@@ -38,22 +38,13 @@ def tables(vocab: dict[str, int], pairs: list[tuple[str, str]]) -> tuple[bpe.Voc
 
 def encoded(pieces: list[str], merges: bpe.Merges, *, whole: bpe.Vocabulary | None = None, room: int = 64) -> list[int]:
     """Ids of pieces, which are cut before each space; a 7 after each piece."""
-    text = "".join(pieces)
-    characters = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    data = np.frombuffer(text.encode(), np.uint8)
-    kinds = np.full(0x80, KNOWN | np.uint32(2), np.uint32)
-    kinds[ord(" ")] = KNOWN | np.uint32(1)
-    rules = bpe.Rules(
-        levels=np.array([[0, 2]], np.int32),
-        alternatives=np.array([[0, 2, 0, 0], [2, 3, 0, 0]], np.int32),
-        starts=np.array([3, 1], np.uint32),
-        steps=np.array([[0, 0, 1], [1, 1, 99], [0, 1, 1]], np.int32),
-        kinds=kinds,
-    )
+    words = [word for piece in pieces for word in re.findall(" ?[^ ]+| ", piece)]
+    stops = np.cumsum([len(re.findall(" ?[^ ]+| ", piece)) for piece in pieces], dtype=np.int64)
+    data = np.frombuffer("".join(pieces).encode(), np.uint8)
+    ends = np.cumsum([len(word.encode()) for word in words], dtype=np.int64)
     out = np.full(data.size + len(pieces), -5, np.int32)
     count = bpe.encode(
-        bpe.Text(characters, data, np.cumsum([*map(len, pieces)], dtype=np.int64), np.full(len(pieces), 7, np.int64)),
-        rules,
+        bpe.Text(data, ends, stops, np.full(len(pieces), 7, np.int64)),
         merges,
         whole or bpe.Vocabulary(np.empty(0, np.uint8), bpe.new_words(0, 0)),
         bpe.new_words(room, 2 * room),
@@ -136,12 +127,3 @@ def test_what_is_no_vocabulary_is_refused(text):
     source = np.frombuffer(text.encode(), np.uint8)
     at, _ = bpe.read_vocabulary(source, 0, SPELLING, new_vocabulary(source, 2))
     assert at < 0 or bytes(source[at:]) != b"}"
-
-
-def test_new_characters_are_collected_until_the_place_is_full():
-    kinds = np.zeros(0x80, np.uint32)
-    kinds[ord("b")] = KNOWN
-    characters = np.frombuffer("aabaacd".encode("utf-32-le"), np.uint32)
-    found = np.zeros(8, np.uint32)
-    assert {*map(chr, found[: bpe.unknown(characters, kinds, found)])} == set("acd")
-    assert bpe.unknown(characters, kinds, np.zeros(1, np.uint32)) == 1

@@ -1,4 +1,4 @@
-"""Byte-pair merging, slow and obvious: merge the pair of the lowest rank, the leftmost of equals, until none is left."""
+"""Byte-pair merging, slow and obvious: the pair of the lowest rank, the leftmost of equals, until none is left."""
 
 from __future__ import annotations
 

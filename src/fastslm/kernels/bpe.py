@@ -1,8 +1,7 @@
-"""Byte-level byte-pair encoding: text to token ids by split rules and merges that are given as arrays.
+"""Byte-pair encoding of words: bytes to token ids by merges, which are read from a model.
 
-Law: the ids are those of the `tokenizers` library. A rule cuts a piece of text as a regular expression of its kind
-does (leftmost match, alternatives in order, greedy with backtracking); the words are merged pair by pair, the lowest
-rank first and the leftmost of equals (Sennrich et al. 2016). A word that was seen before is copied, not merged again.
+Law: the pair of the lowest rank is merged first, the leftmost of equals (Sennrich et al. 2016), until none is left. A
+word that was seen before is copied, not merged again.
 """
 
 from __future__ import annotations
@@ -13,15 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastslm.kernels.jit import compiled
-
-KNOWN = 1 << 31
-"""The bit of ``kinds`` that says that the other bits are right."""
-
-MOST_STEPS = 16
-"""Steps of one alternative."""
-
-NO_STEP = -1
-"""In place of the least count: the step takes nothing, and fails where a character of its set follows."""
 
 MOST_PROBES = 32
 """Places looked at before a word counts as new: chosen texts cannot make the search long."""
@@ -35,23 +25,9 @@ _BEGUN, _ENDED, _CLOSED = 0x5B, 0x5D, 0x7D
 _NONE = 0x7FFFFFFFFFFFFFFF
 
 
-class Rules(NamedTuple):
-    """How text is cut: the rule of each level cuts the pieces that the level above left.
-
-    Attributes:
-        levels: int32 [levels, 2], first and end of a level's alternatives.
-        alternatives: int32 [n, 4], first and end of the steps; first and end of the alternatives, of which one may
-            follow. None matches empty text.
-        starts: uint32 [n], a bit for each set that a match may begin with.
-        steps: int32 [n, 3], number of a set of characters, least and most that are taken of it; or ``NO_STEP``.
-        kinds: uint32 [0x110000], for each character a bit for each set that it is in.
-    """
-
-    levels: npt.NDArray[np.int32]
-    alternatives: npt.NDArray[np.int32]
-    starts: npt.NDArray[np.uint32]
-    steps: npt.NDArray[np.int32]
-    kinds: npt.NDArray[np.uint32]
+Bytes = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.int32]
+Places = npt.NDArray[np.int64]
 
 
 class Merges(NamedTuple):
@@ -63,9 +39,9 @@ class Merges(NamedTuple):
         results: int64, the rank above, the token that a pair becomes below.
     """
 
-    bytes: npt.NDArray[np.int32]
-    pairs: npt.NDArray[np.int64]
-    results: npt.NDArray[np.int64]
+    bytes: Numbers
+    pairs: Places
+    results: Places
 
 
 class Words(NamedTuple):
@@ -77,44 +53,44 @@ class Words(NamedTuple):
         number: int64 [1], words that there are.
     """
 
-    slots: npt.NDArray[np.int32]
-    spans: npt.NDArray[np.int64]
-    number: npt.NDArray[np.int64]
+    slots: Numbers
+    spans: Places
+    number: Places
 
 
 class Scratch(NamedTuple):
     """Memory for the longest word: ``symbols`` and links int32 [bytes], ``heap`` int64 [3 * bytes]."""
 
-    symbols: npt.NDArray[np.int32]
-    before: npt.NDArray[np.int32]
-    after: npt.NDArray[np.int32]
-    heap: npt.NDArray[np.int64]
+    symbols: Numbers
+    before: Numbers
+    after: Numbers
+    heap: Places
 
 
 class Text(NamedTuple):
-    """Pieces of text in one row, each followed by a token that is given.
+    """Words of text in one row, after some of which a token is given.
 
     Attributes:
-        characters: uint32, code points.
-        data: uint8, the same in UTF-8.
-        stops: int64 [pieces], where a piece ends, in code points.
+        data: uint8, the text in UTF-8.
+        ends: int64 [words], where each word ends.
+        stops: int64 [pieces], at which word each piece ends.
         tokens: int64 [pieces], what follows it, or -1.
     """
 
-    characters: npt.NDArray[np.uint32]
-    data: npt.NDArray[np.uint8]
-    stops: npt.NDArray[np.int64]
-    tokens: npt.NDArray[np.int64]
+    data: Bytes
+    ends: Places
+    stops: Places
+    tokens: Places
 
 
 class Vocabulary(NamedTuple):
     """Words that are tokens: their bytes, and the table over them, where the tokens stand for their places."""
 
-    data: npt.NDArray[np.uint8]
+    data: Bytes
     words: Words
 
 
-def new_merges(symbols: npt.NDArray[np.int32], count: int) -> Merges:
+def new_merges(symbols: Numbers, count: int) -> Merges:
     """An empty table for so many merges of the tokens of bytes."""
     size = 1 << max(16, 3 * count // 2).bit_length()
     return Merges(symbols, np.full(size, -1, np.int64), np.zeros(size, np.int64))
@@ -133,9 +109,7 @@ def new_scratch(size: int) -> Scratch:
 
 
 @compiled
-def read_vocabulary(
-    source: npt.NDArray[np.uint8], at: int, spelling: npt.NDArray[np.int32], words: Vocabulary
-) -> tuple[int, int]:
+def read_vocabulary(source: Bytes, at: int, spelling: Numbers, words: Vocabulary) -> tuple[int, int]:
     """Fill ``words`` from the inside of a JSON object, ``"token":id,…``, written without spaces.
 
     Tokens with a character that stands for no byte are passed over: no text is spelled so.
@@ -171,9 +145,7 @@ def read_vocabulary(
 
 
 @compiled
-def read_merges(
-    source: npt.NDArray[np.uint8], at: int, spelling: npt.NDArray[np.int32], words: Vocabulary, merges: Merges
-) -> int:
+def read_merges(source: Bytes, at: int, spelling: Numbers, words: Vocabulary, merges: Merges) -> int:
     """Fill ``merges`` from the inside of a JSON list, ``["left","right"],…`` in the order of ranks.
 
     Returns:
@@ -207,9 +179,7 @@ def read_merges(
 
 
 @compiled
-def _read_string(
-    source: npt.NDArray[np.uint8], at: int, spelling: npt.NDArray[np.int32], data: npt.NDArray[np.uint8], into: int
-) -> tuple[int, int]:
+def _read_string(source: Bytes, at: int, spelling: Numbers, data: Bytes, into: int) -> tuple[int, int]:
     """Write the bytes that a JSON string spells; the place after it, or -1, and their number, -1 if it spells none.
 
     It spells less bytes than it has itself, so that ``data`` as long as ``source`` is long enough.
@@ -230,7 +200,7 @@ def _read_string(
         elif character >= 0x80:
             spelled = False
         at += 1
-        spelled &= character < spelling.size and spelling[character] >= 0
+        spelled &= character < spelling.size and spelling[character] >= 0 and into + size < data.size
         if spelled:
             data[into + size] = spelling[character]
             size += 1
@@ -247,60 +217,30 @@ def _token(words: Vocabulary, start: int, size: int) -> int:
 
 
 @compiled
-def unknown(characters: npt.NDArray[np.uint32], kinds: npt.NDArray[np.uint32], found: npt.NDArray[np.uint32]) -> int:
-    """Collect characters without a kind in ``found``, until it is full; how many there are. Some may come twice."""
-    count, last = 0, np.uint32(0xFFFFFFFF)
-    for character in characters:
-        if kinds[character] == 0 and character != last and count < found.size:
-            found[count] = last = character
-            count += 1
-    return count
-
-
-@compiled
-def encode(
-    text: Text,
-    rules: Rules,
-    merges: Merges,
-    vocabulary: Vocabulary,
-    seen: Words,
-    scratch: Scratch,
-    out: npt.NDArray[np.int32],
-) -> int:
+def encode(text: Text, merges: Merges, vocabulary: Vocabulary, seen: Words, scratch: Scratch, out: Numbers) -> int:
     """Write the token ids of ``text`` to ``out``, which has room for one each byte and piece; how many there are.
 
-    All its characters have a kind. ``seen`` is empty before and worthless after.
+    ``seen`` is empty before and worthless after.
     """
-    characters, data, stops, tokens = text
+    data, ends, stops, tokens = text
     slots, spans, _ = seen
-    count: int = 0
-    at, byte = np.int64(0), np.int64(0)
-    levels = rules.levels.shape[0]
-    bounds = np.empty(levels + 1, np.int64)
-    taken = np.empty(MOST_STEPS, np.int64)
+    start, count, next_ = np.int64(0), 0, np.int64(0)
     for piece in range(stops.size):
-        bounds[:] = at
-        bounds[0] = stops[piece]
-        while at < bounds[0]:
-            for level in range(levels):
-                if bounds[level + 1] <= at:
-                    bounds[level + 1] = _piece_end(characters, at, bounds[level], level, rules, taken)
-            stop = byte
-            while at < bounds[levels]:
-                stop += _width(characters[at])
-                at += 1
-            mark = _hash(data, byte, stop - byte)
-            word, slot = _find(data, byte, stop - byte, mark, data, slots, spans)
+        for number in range(next_, stops[piece]):
+            size = ends[number] - start
+            mark = _hash(data, start, size)
+            word, slot = _find(data, start, size, mark, data, slots, spans)
             if word >= 0:
-                source, size = spans[word, 2], spans[word, 3]
-                for i in range(size):
+                source, made = spans[word, 2], spans[word, 3]
+                for i in range(made):
                     out[count + i] = out[source + i]
             else:
-                size = _new_word(data, byte, stop - byte, mark, merges, vocabulary, scratch, out[count:])
+                made = _new_word(data, start, size, mark, merges, vocabulary, scratch, out[count:])
                 if slot >= 0:
-                    _remember(seen, slot, byte, stop - byte, count, size)
-            count += size
-            byte = stop
+                    _remember(seen, slot, start, size, count, made)
+            count += made
+            start = ends[number]
+        next_ = stops[piece]
         if tokens[piece] >= 0:
             out[count] = tokens[piece]
             count += 1
@@ -308,85 +248,15 @@ def encode(
 
 
 @compiled
-def _width(character: np.uint32) -> int:
-    """Bytes of a character in UTF-8."""
-    width: int = 1 + (character >= 0x80) + (character >= 0x800) + (character >= 0x10000)
-    return width
-
-
-@compiled
-def _piece_end(
-    characters: npt.NDArray[np.uint32], start: int, stop: int, level: int, rules: Rules, taken: npt.NDArray[np.int64]
-) -> int:
-    """Where the piece at ``start`` ends: a match, or what lies before the next match."""
-    levels, alternatives, starts, steps, kinds = rules
-    first, last = levels[level, 0], levels[level, 1]
-    for begin in range(start, stop):
-        kind = kinds[characters[begin]]
-        for one in range(first, last):
-            if not kind & starts[one]:
-                continue
-            end = _match(characters, begin, stop, alternatives[one, 0], alternatives[one, 1], steps, kinds, taken)
-            if end < 0:
-                continue
-            if begin > start:
-                return begin
-            for more in range(alternatives[one, 2], alternatives[one, 3]):
-                longer = _match(
-                    characters, end, stop, alternatives[more, 0], alternatives[more, 1], steps, kinds, taken
-                )
-                if longer >= 0:
-                    return longer
-            return end
-    return stop
-
-
-@compiled
-def _match(
-    characters: npt.NDArray[np.uint32],
-    start: int,
-    stop: int,
-    first: int,
-    last: int,
-    steps: npt.NDArray[np.int32],
-    kinds: npt.NDArray[np.uint32],
-    taken: npt.NDArray[np.int64],
-) -> int:
-    """Where a match of some steps ends, or -1: each takes what it can, and gives back while the next ones fail."""
-    step, at = first, start
-    while step < last:
-        bit, least = np.uint32(1) << np.uint32(steps[step, 0]), steps[step, 1]
-        end = min(stop, at + steps[step, 2])
-        now = at
-        while now < end and kinds[characters[now]] & bit:
-            now += 1
-        if now - at >= least and (least >= 0 or now == at):
-            taken[step - first] = now - at
-            at = now
-            step += 1
-            continue
-        step -= 1
-        while step >= first and taken[step - first] <= max(0, steps[step, 1]):
-            at -= taken[step - first]
-            step -= 1
-        if step < first:
-            return -1
-        taken[step - first] -= 1
-        at -= 1
-        step += 1
-    return at
-
-
-@compiled
 def _new_word(
-    data: npt.NDArray[np.uint8],
+    data: Bytes,
     start: int,
     size: int,
     mark: int,
     merges: Merges,
     vocabulary: Vocabulary,
     scratch: Scratch,
-    out: npt.NDArray[np.int32],
+    out: Numbers,
 ) -> int:
     """Write the tokens of a word that was not seen before; how many they are."""
     words = vocabulary.words
@@ -403,7 +273,7 @@ def _new_word(
 
 
 @compiled
-def _hash(data: npt.NDArray[np.uint8], start: int, size: int) -> int:
+def _hash(data: Bytes, start: int, size: int) -> int:
     """FNV-1a over the bytes, then mixed."""
     value = np.int64(_FNV_START)
     for i in range(start, start + size):
@@ -413,15 +283,7 @@ def _hash(data: npt.NDArray[np.uint8], start: int, size: int) -> int:
 
 
 @compiled
-def _find(
-    data: npt.NDArray[np.uint8],
-    start: int,
-    size: int,
-    mark: int,
-    base: npt.NDArray[np.uint8],
-    slots: npt.NDArray[np.int32],
-    spans: npt.NDArray[np.int64],
-) -> tuple[int, int]:
+def _find(data: Bytes, start: int, size: int, mark: int, base: Bytes, slots: Numbers, spans: Places) -> tuple[int, int]:
     """Number of the word with these bytes, or -1 and the slot for it, which is -1 where none is near."""
     mask = np.int64(slots.size - 1)
     for probe in range(MOST_PROBES):
@@ -469,7 +331,7 @@ def _result(left: np.int32, right: np.int32, merges: Merges) -> int:
 
 
 @compiled
-def _merge(size: int, merges: Merges, scratch: Scratch, out: npt.NDArray[np.int32]) -> int:
+def _merge(size: int, merges: Merges, scratch: Scratch, out: Numbers) -> int:
     """Merge the symbols while any pair can be, and write what is left; how many they are.
 
     The pairs wait in a heap by rank and place; one whose symbols have changed meanwhile is passed over.
@@ -521,7 +383,7 @@ def _push_pair(left: int, right: int, waiting: int, merges: Merges, scratch: Scr
 
 
 @compiled
-def _sink(heap: npt.NDArray[np.int64], item: int, size: int) -> None:
+def _sink(heap: Places, item: int, size: int) -> None:
     """Put an item in place of the top of a heap that has lost its last one."""
     place = np.int64(0)
     while 2 * place + 1 < size:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -20,6 +20,9 @@ from fastslm.text.split_rules import NotUnderstoodError, RuleTables, levels_of
 
 CHARACTERS_AT_ONCE = 4096
 """New characters that the library is asked about in one go."""
+
+MOST_WORDS = 1 << 17
+"""Different words of one text that are remembered."""
 
 VOCABULARY, MERGES = b'"vocab":{', b'},"merges":['
 """What stands in the library's own JSON before these parts of a model."""
@@ -51,9 +54,9 @@ class ByteLevelEncoder:
         self._rules = RuleTables(levels_of(_state(inner.pre_tokenizer)))
         model = _model_state(inner)
 
-        from fastslm.kernels import bpe  # numba, only now that it is of use
+        from fastslm.kernels import bpe, splitting  # numba, only now that it is of use
 
-        self._bpe = bpe
+        self._bpe, self._splitting = bpe, splitting
         self._kinds = np.zeros(0x110000, np.uint32)
         self._merges, self._vocabulary = _tables(model, inner.get_vocab_size(with_added_tokens=False), bpe)
         self._check(inner)
@@ -61,25 +64,30 @@ class ByteLevelEncoder:
     def encode(self, text: str) -> Ids:
         """Token ids. Raises UnicodeEncodeError for lone surrogates."""
         pieces, tokens = self._pieces(text)
-        joined = "".join(pieces)
-        characters = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
-        data = np.frombuffer(joined.encode(), np.uint8)
-        self._learn(characters)
-        bpe, size = self._bpe, data.size
-        stops = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
-        out = np.empty(size + len(pieces), np.int32)
-        words = min(size // 4 + 1, 1 << 17)
+        data, ends, stops = self._words(pieces)
+        bpe, words = self._bpe, min(ends.size, MOST_WORDS)
+        out = np.empty(data.size + len(pieces), np.int32)
         count = bpe.encode(
-            bpe.Text(characters, data, stops, np.array(tokens, np.int64)),
-            bpe.Rules(*self._rules.arrays, self._kinds),
+            bpe.Text(data, ends, stops, np.array(tokens, np.int64)),
             self._merges,
             self._vocabulary,
             bpe.new_words(words, 2 * words),
-            bpe.new_scratch(size),
+            bpe.new_scratch(data.size),
             out,
         )
         ids: Ids = out[:count].tolist()
         return ids
+
+    def _words(self, pieces: Sequence[str]) -> tuple[Any, Any, Any]:
+        """The pieces in UTF-8, where their words end, and at which word each piece ends."""
+        text = "".join(pieces)
+        characters = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        stops = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
+        ends = np.empty(len(text), np.int64)
+        self._learn(characters)
+        rules = self._splitting.Rules(*self._rules.arrays, self._kinds)
+        count = self._splitting.cut(characters, stops, rules, ends)
+        return np.frombuffer(text.encode(), np.uint8), ends[:count], stops
 
     def _pieces(self, text: str) -> tuple[list[str], list[int]]:
         """Text between added tokens, normalised, and the id after each piece, -1 where there is none.
@@ -108,9 +116,9 @@ class ByteLevelEncoder:
     def _learn(self, characters: Any) -> None:
         """Ask the library about characters that were not seen before. Two threads may learn the same."""
         found = np.empty(CHARACTERS_AT_ONCE, np.uint32)
-        while count := self._bpe.unknown(characters, self._kinds, found):
+        while count := self._splitting.unknown(characters, self._kinds, found):
             new = np.unique(found[:count])
-            self._kinds[new] = self._rules.kinds("".join(map(chr, new.tolist()))) | np.uint32(self._bpe.KNOWN)
+            self._kinds[new] = self._rules.kinds("".join(map(chr, new.tolist()))) | np.uint32(self._splitting.KNOWN)
 
     def _check(self, inner: Any) -> None:
         """Compare with the library, with added tokens in the middle of words too."""

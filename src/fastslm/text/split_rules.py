@@ -1,4 +1,4 @@
-r"""How a tokenizer cuts text into words: its expressions, as the tables of ``kernels.bpe``.
+r"""How a tokenizer cuts text into words: its expressions, as the tables of ``kernels.splitting``.
 
 Law: what is not fully understood is refused. Which characters a class such as ``\p{L}`` holds is never decided here:
 the `tokenizers` library is asked about each character that occurs, so no other table of Unicode can disagree with it.
@@ -178,7 +178,7 @@ def _with_group(found: list[Alternative], pattern: str, at: int) -> tuple[list[A
 
 
 class RuleTables:
-    """The arrays of ``kernels.bpe.Rules``, and the sets of characters they speak of."""
+    """The arrays of ``kernels.splitting.Rules``, and the sets of characters they speak of."""
 
     def __init__(self, levels: Sequence[Sequence[Alternative]]) -> None:
         """Number everything. Raises NotUnderstoodError when it is too much."""
