@@ -1,4 +1,6 @@
 // Quantisation of float rows.
+#include <algorithm>
+
 #include <pybind11/numpy.h>
 
 #include <fastslm/quantize.hpp>
@@ -18,18 +20,18 @@ std::span<T> values_of(Array<T>& array) {
   return {array.mutable_data(), static_cast<std::size_t>(array.size())};
 }
 
-py::object quantize(const Array<float>& rows, int bits, const std::optional<Array<float>>& importance,
-                    bool thorough, bool offsets) {
+py::object quantize(const Array<float>& rows, int bits, std::size_t group,
+                    const std::optional<Array<float>>& importance, bool thorough, bool offsets) {
   if (rows.ndim() != 2 || (bits != 4 && bits != 8)) {
     throw Error(ErrorCode::invalid_argument, "`rows` is not a matrix, or `bits` is neither 4 nor 8",
                 {.name = "rows"});
   }
-  const FloatRows from{{rows.data(), static_cast<std::size_t>(rows.size())},
-                       static_cast<std::size_t>(rows.shape(1))};
+  const FloatRows from{
+      {rows.data(), static_cast<std::size_t>(rows.size())}, static_cast<std::size_t>(rows.shape(1)), group};
   const std::span<const float> weights =
       importance ? std::span(importance->data(), static_cast<std::size_t>(importance->size()))
                  : std::span<const float>();
-  const py::ssize_t groups = rows.shape(1) / static_cast<py::ssize_t>(kQuantGroup);
+  const py::ssize_t groups = rows.shape(1) / static_cast<py::ssize_t>(std::max<std::size_t>(group, 1));
   Array<std::uint8_t> codes({rows.shape(0), rows.shape(1) * bits / 8});
   Array<float> scales({rows.shape(0), groups});
   Array<std::uint8_t> zeros({rows.shape(0), bits == 4 && !offsets ? groups : 0});
@@ -53,9 +55,9 @@ py::object quantize(const Array<float>& rows, int bits, const std::optional<Arra
 }  // namespace
 
 void bind_quant(py::module_& module) {
-  module.def("quantize", &quantize, py::arg("rows"), py::kw_only(), py::arg("bits"),
+  module.def("quantize", &quantize, py::arg("rows"), py::kw_only(), py::arg("bits"), py::arg("group") = 32,
              py::arg("importance") = py::none(), py::arg("thorough") = true, py::arg("offsets") = false,
-             "Codes, scales and zero points of rows in groups of 32.");
+             "Codes, scales and zero points of rows in groups.");
 }
 
 }  // namespace fastslm::python

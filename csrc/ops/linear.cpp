@@ -1,7 +1,6 @@
 #include "ops/linear.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 
 namespace fastslm::ops {
@@ -37,13 +36,9 @@ void QLinear::compute(const Context& context) const {
   const auto finish = [&](const RawTile& tile) {
     const std::size_t first = tile.first_block * kPackedBlockRows;
     const std::size_t columns = std::min(tile.end_block * kPackedBlockRows, width) - first;
-    for (std::size_t r = 0; r < tile.count; ++r) {
-      const std::size_t at = (tile.row + r) * width + first;
-      float* raw = tile.raw + r * tile.stride;
-      if (bias != nullptr) kernels_.add(raw, bias + first, columns);
-      if (residual != nullptr) kernels_.add(raw, residual + at, columns);
-      std::memcpy(y + at, raw, columns * sizeof(float));
-    }
+    const std::size_t at = tile.row * width + first;
+    kernels_.put({tile.raw, tile.stride, tile.count, columns, y + at, width},
+                 bias != nullptr ? bias + first : nullptr, residual != nullptr ? residual + at : nullptr);
   };
   Product(context, kernels_, weight_, 1, finish).run(x.as<const float>(), count);
 }
@@ -51,7 +46,7 @@ void QLinear::compute(const Context& context) const {
 QGateUp::QGateUp(const Setting& setting)
     : kernels_(setting.kernels),
       weight_(setting.info, 1),
-      activation_(static_cast<Activation>(setting.info.integer("activation", 0, 2))),
+      activation_(static_cast<Activation>(setting.info.integer("activation", 0, kLastActivation))),
       width_(static_cast<std::size_t>(
           setting.info.integer("width", 1, static_cast<std::int64_t>(weight_.rows())))) {
   const std::size_t halves = (width_ + kPackedBlockRows - 1) / kPackedBlockRows * kPackedBlockRows * 2;

@@ -25,8 +25,8 @@ class QLinear {
 };
 
 // y = activation(x gate^T) * (x up^T). N counts the rows of both; the blocks of 32 rows alternate, gate
-// first, each half padded to whole blocks. Attribute `activation`: 0 SiLU, 1 GELU by tanh, 2 GELU by erf;
-// `width`: rows of one half.
+// first, each half padded to whole blocks. Attribute `activation`: 0 SiLU, 1 GELU by tanh, 2 GELU by erf, 3
+// clamped (see Activation); `width`: rows of one half.
 //
 // Inputs: x float32 [..., K]; packed weights uint8 [bytes]; bias float32 [N], ordered like the blocks,
 // optional. Output: float32 [..., width].

@@ -19,6 +19,55 @@ PackedView matrix_at(PackedView view, const PackedWeight& weight, std::size_t in
   return view;
 }
 
+// Null when the input is absent; throws OpError when it does not have a row of `width` for each expert.
+const float* bias_of(const Tensor& tensor, std::size_t experts, std::size_t width, const char* name) {
+  if (!tensor) return nullptr;
+  if (tensor.count() != experts * width) {
+    throw OpError(std::string(name) + " bias has shape " + tensor.shape() + ", expected " +
+                  std::to_string(experts * width) + " values");
+  }
+  return tensor.as<const float>();
+}
+
+// What is done with a tile of gate and up.
+struct Gating {
+  const Kernels& kernels;
+  Activation activation;
+  const float* bias;  // of the expert, or null
+  float* inner;
+  std::size_t width;
+
+  void operator()(const RawTile& tile) const {
+    const std::size_t columns = (tile.end_block - tile.first_block) * kPackedBlockRows;
+    for (std::size_t r = 0; bias != nullptr && r < tile.count; ++r) {
+      kernels.add(tile.raw + r * tile.stride, bias + tile.first_block * kPackedBlockRows, columns);
+    }
+    gate_tile(kernels, activation, tile, inner, width);
+  }
+};
+
+// What is done with a tile of down.
+struct Adding {
+  const Kernels& kernels;
+  const float* bias;  // of the expert, or null
+  const std::uint32_t* rows;
+  const float* shares;
+  float* y;
+  std::size_t width;
+
+  void operator()(const RawTile& tile) const {
+    const std::size_t first = tile.first_block * kPackedBlockRows;
+    const std::size_t columns = std::min(tile.end_block * kPackedBlockRows, width) - first;
+    for (std::size_t r = 0; r < tile.count; ++r) {
+      const float share = shares[tile.row + r];
+      float* raw = tile.raw + r * tile.stride;
+      if (bias != nullptr) kernels.add(raw, bias + first, columns);
+      float* to = y + rows[tile.row + r] * width + first;
+      for (std::size_t c = 0; c < columns; ++c) to[c] += share * raw[c];
+    }
+  }
+};
+
 std::size_t experts_of(const Info& info) {
   return static_cast<std::size_t>(info.integer("experts", 1, kMostExperts));
 }
@@ -31,7 +80,7 @@ QMoE::QMoE(const Setting& setting)
       chosen_(
           static_cast<std::size_t>(setting.info.integer("chosen", 1, static_cast<std::int64_t>(experts_)))),
       normalized_(setting.info.integer("normalized", 0, 1) == 1),
-      activation_(static_cast<Activation>(setting.info.integer("activation", 0, 2))),
+      activation_(static_cast<Activation>(setting.info.integer("activation", 0, kLastActivation))),
       gate_up_(setting.info, 2, "gate_up_", experts_),
       down_(setting.info, 3, "down_", experts_) {
   const std::size_t halves = ceil_div(down_.inputs(), kPackedBlockRows) * kPackedBlockRows * 2;
@@ -66,14 +115,17 @@ const float* QMoE::router_scores(const Context& context, const float* x, std::si
     throw OpError("router has shape " + router.shape() + ", expected [" + std::to_string(experts_) + ", " +
                   std::to_string(inputs) + "]");
   }
+  const float* bias = bias_of(context.input(4), experts_, 1, "router");
   float* scores = scratch<Use::router_logits, float>(count * experts_);
   const std::size_t parts = ceil_div(experts_, kExpertsPerTask);
   context.parallel_for(parts * ceil_div(count, kRowsPerTask), [&](std::size_t task) {
     const std::size_t first = task % parts * kExpertsPerTask;
     const std::size_t row = task / parts * kRowsPerTask;
     for (std::size_t r = row; r < std::min(count, row + kRowsPerTask); ++r) {
-      kernels_.dots(x + r * inputs, router.as<const float>() + first * inputs,
-                    std::min(kExpertsPerTask, experts_ - first), inputs, scores + r * experts_ + first);
+      const std::size_t here = std::min(kExpertsPerTask, experts_ - first);
+      float* to = scores + r * experts_ + first;
+      kernels_.dots(x + r * inputs, router.as<const float>() + first * inputs, here, inputs, to);
+      if (bias != nullptr) kernels_.add(to, bias + first, here);
     }
   });
   return scores;
@@ -136,8 +188,8 @@ const float* QMoE::gate(const Context& context, const float* x, const Routes& ro
   const QuantizedRows rows = quantize_rows(context, kernels_, gate_up_, x, routes.count, routes.rows);
   const PackedView view = gate_up_.view(context);
   float* inner = scratch<Use::inner, float>(routes.count * width);
-  const auto finish = [&](const RawTile& tile) { gate_tile(kernels_, activation_, tile, inner, width); };
-  using Multiplier = Tiles<decltype(finish)>;
+  const float* bias = bias_of(context.input(5), experts_, gate_up_.rows(), "gate and up");
+  using Multiplier = Tiles<Gating>;
   const std::size_t few = few_tasks(routes.experts * units, routes.experts * gate_up_.bytes());
   const std::size_t few_parts = std::min(units, ceil_div(few, routes.experts));
   auto* tasks = scratch<Use::expert_tasks, std::size_t>(experts_ + 1);
@@ -151,6 +203,8 @@ const float* QMoE::gate(const Context& context, const float* x, const Routes& ro
     const auto e = static_cast<std::size_t>(std::upper_bound(tasks, tasks + experts_ + 1, task) - tasks - 1);
     const std::size_t part = task - tasks[e], parts = tasks[e + 1] - tasks[e];
     const std::size_t first = routes.starts[e];
+    const float* own = bias != nullptr ? bias + e * gate_up_.rows() : nullptr;
+    const Gating finish{kernels_, activation_, own, inner, width};
     Multiplier(kernels_, matrix_at(view, gate_up_, e), 2, finish)
         .multiply(rows, first, routes.starts[e + 1] - first, units * part / parts,
                   units * (part + 1) / parts);
@@ -164,17 +218,8 @@ void QMoE::add_up(const Context& context, const float* inner, const Routes& rout
   const std::size_t width = down_.rows(), blocks = down_.blocks();
   const QuantizedRows rows = quantize_rows(context, kernels_, down_, inner, routes.count);
   const PackedView view = down_.view(context);
-  const auto finish = [&](const RawTile& tile) {
-    const std::size_t first = tile.first_block * kPackedBlockRows;
-    const std::size_t columns = std::min(tile.end_block * kPackedBlockRows, width) - first;
-    for (std::size_t r = 0; r < tile.count; ++r) {
-      const float share = routes.shares[tile.row + r];
-      const float* raw = tile.raw + r * tile.stride;
-      float* to = y + routes.rows[tile.row + r] * width + first;
-      for (std::size_t c = 0; c < columns; ++c) to[c] += share * raw[c];
-    }
-  };
-  using Multiplier = Tiles<decltype(finish)>;
+  const float* bias = bias_of(context.input(6), experts_, width, "down");
+  using Multiplier = Tiles<Adding>;
   const bool few = Multiplier::are_few(kernels_, routes.most);
   const std::size_t tasks = few ? few_tasks(blocks, routes.experts * down_.bytes()) : blocks;
   context.parallel_for(tasks, [&](std::size_t task) {
@@ -185,6 +230,8 @@ void QMoE::add_up(const Context& context, const float* inner, const Routes& rout
     for (std::size_t e = 0; e < experts_; ++e) {
       const std::size_t start = routes.starts[e], here = routes.starts[e + 1] - start;
       if (here == 0) continue;
+      const Adding finish{
+          kernels_, bias != nullptr ? bias + e * width : nullptr, routes.rows, routes.shares, y, width};
       Multiplier(kernels_, matrix_at(view, down_, e), 1, finish).multiply(rows, start, here, begin, end);
     }
   });

@@ -5,22 +5,30 @@
 
 namespace fastslm::ops {
 
-// y = sum over the chosen experts of share * down(activation(x gate^T) * (x up^T)).
+// y = sum over the chosen experts of share * down(activation(x gate^T) * (x up^T)), with a bias for each
+// product or for none.
 //
-// The router's scores are x router^T in float32. An expert's share is its part of the softmax over all
-// scores, or over those of the chosen ones if `normalized`; of equal scores the first expert is chosen.
-// Contributions are added in the order of the experts, so a row does not depend on its company. Only experts
-// that some row has chosen are read, each of them once.
+// The router's scores are x router^T in float32, plus its bias. An expert's share is its part of the softmax
+// over all scores, or over those of the chosen ones if `normalized`; of equal scores the first expert is
+// chosen. Contributions are added in the order of the experts, so a row does not depend on its company. Only
+// experts that some row has chosen are read, each of them once.
 //
 // Inputs: x float32 [..., K]; router float32 [experts, K]; `gate_up`, the matrices of all experts one after
-// the other, each as QGateUp takes it, uint8 [experts * bytes]; `down` the same as QLinear takes it. Output:
-// float32 [..., K]. Attributes: `experts`, `chosen`, `normalized`, `activation` as in QGateUp, and those of
-// one packed matrix with `gate_up_` or `down_` in front; `down_K` is the width of an expert.
+// the other, each as QGateUp takes it, uint8 [experts * bytes]; `down` the same as QLinear takes it; and
+// float32 biases, optional: of the router [experts], of gate and up as QGateUp takes it [experts, gate_up_N],
+// of down [experts, K]. Output: float32 [..., K]. Attributes: `experts`, `chosen`, `normalized`, `activation`
+// as in QGateUp, and those of one packed matrix with `gate_up_` or `down_` in front; `down_K` is the width of
+// an expert.
 class QMoE {
  public:
   static constexpr const char* kName = "QMoE";
-  static constexpr Port kInputs[] = {
-      {abi::Element::float32}, {abi::Element::float32}, {abi::Element::uint8}, {abi::Element::uint8}};
+  static constexpr Port kInputs[] = {{abi::Element::float32},
+                                     {abi::Element::float32},
+                                     {abi::Element::uint8},
+                                     {abi::Element::uint8},
+                                     {abi::Element::float32, abi::Presence::optional},
+                                     {abi::Element::float32, abi::Presence::optional},
+                                     {abi::Element::float32, abi::Presence::optional}};
   static constexpr Port kOutputs[] = {{abi::Element::float32}};
 
   explicit QMoE(const Setting& setting);

@@ -1,7 +1,6 @@
 #include "ops/product.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 #include <thread>
 
@@ -120,15 +119,13 @@ QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, cons
 
 void gate_tile(const Kernels& kernels, Activation activation, const RawTile& tile, float* y,
                std::size_t width) {
-  for (std::size_t r = 0; r < tile.count; ++r) {
-    float* raw = tile.raw + r * tile.stride;
-    for (std::size_t block = tile.first_block; block < tile.end_block;
-         block += 2, raw += 2 * kPackedBlockRows) {
-      const std::size_t first = block / 2 * kPackedBlockRows;
-      kernels.gated(activation, raw, raw + kPackedBlockRows, kPackedBlockRows);
-      std::memcpy(y + (tile.row + r) * width + first, raw,
-                  std::min(kPackedBlockRows, width - first) * sizeof(float));
-    }
+  const float* raw = tile.raw;
+  for (std::size_t block = tile.first_block; block < tile.end_block;
+       block += 2, raw += 2 * kPackedBlockRows) {
+    const std::size_t first = block / 2 * kPackedBlockRows;
+    const std::size_t columns = std::min(kPackedBlockRows, width - first);
+    kernels.put_gated({raw, tile.stride, tile.count, columns, y + tile.row * width + first, width},
+                      activation);
   }
 }
 

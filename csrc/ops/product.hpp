@@ -1,6 +1,7 @@
 // Activations times a packed matrix: shapes and checks, quantisation of the activations, division into tasks.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -160,7 +161,8 @@ class Tiles {
   const Finish& finish_;
 };
 
-// The same for a whole matrix on all threads.
+// The same for a whole matrix on all threads. The codes of many rows would push each other out of the second
+// level cache, from one unit of the matrix to the next: they are taken in blocks that stay in it.
 template <class Finish>
 class Product {
  public:
@@ -176,13 +178,24 @@ class Product {
     if (count == 0) return;
     const QuantizedRows rows = quantize_rows(context_, kernels_, weight_, x, count);
     const bool few = Tiles<Finish>::are_few(kernels_, count);
-    const std::size_t tasks = few ? few_tasks(units_, weight_.bytes()) : units_;
-    context_.parallel_for(tasks, [&](std::size_t task) {
-      tiles_.multiply(rows, 0, count, units_ * task / tasks, units_ * (task + 1) / tasks);
+    const std::size_t parts = few ? few_tasks(units_, weight_.bytes()) : units_;
+    const std::size_t most = few ? count : rows_of_block();
+    context_.parallel_for(ceil_div(count, most) * parts, [&](std::size_t task) {
+      const std::size_t first = task / parts * most;
+      const std::size_t part = task % parts;
+      tiles_.multiply(rows, first, std::min(most, count - first), units_ * part / parts,
+                      units_ * (part + 1) / parts);
     });
   }
 
  private:
+  static constexpr std::size_t kBlockBytes = 5 << 18;  // of codes; to unpack a unit again costs a tenth of it
+
+  std::size_t rows_of_block() const {
+    const auto tile = static_cast<std::size_t>(kernels_.tile_rows) / weight_.passes();
+    return std::max<std::size_t>(1, kBlockBytes / (weight_.inputs() * weight_.passes() * tile)) * tile;
+  }
+
   const Context& context_;
   const Kernels& kernels_;
   const PackedWeight& weight_;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from fastslm.export.encoding import (
     INT4,
     INT4_OFFSETS,
     INT4_SYMMETRIC,
+    INT4_WIDE,
     INT8,
     Encoding,
     check_finite,
@@ -35,7 +38,9 @@ from support.memory_source import MemoryTensors
         ("int4", "Q4_0", INT4_SYMMETRIC, INT8),
         ("int4", "Q4_1", INT4_OFFSETS, INT8),
         ("int4", "Q6_K", INT4, INT8),
-        ("int4-fast", "F32", INT4, INT4),
+        ("int4-fast", "F32", INT4_WIDE, INT4_WIDE),
+        ("int4-fast", "Q4_0", INT4_SYMMETRIC, INT4_SYMMETRIC),
+        ("int4", "Q4Z128", replace(INT4, group=128), INT8),
         ("mixed", "F32", INT4, INT8),
         ("exact", "Q4_0", INT4_SYMMETRIC, INT4_SYMMETRIC),
         ("exact", "Q4_1", INT4_OFFSETS, INT4_OFFSETS),
@@ -46,12 +51,14 @@ from support.memory_source import MemoryTensors
 )
 def test_the_table(precision: str, kind: str, layer: Encoding, embedding: Encoding) -> None:
     """As the module says."""
-    info = TensorInfo("w", kind, (8, 64))
+    info = TensorInfo("w", kind, (8, 128))
     assert choose_encoding(precision, info, "layer") == layer
     assert choose_encoding(precision, info, "table") == embedding
 
 
-@pytest.mark.parametrize(("precision", "outer"), [("int4", INT4), ("mixed", INT8), ("int8", INT8), ("int4-fast", INT4)])
+@pytest.mark.parametrize(
+    ("precision", "outer"), [("int4", INT4), ("mixed", INT8), ("int8", INT8), ("int4-fast", INT4_WIDE)]
+)
 def test_the_outer_layers_are_spared_under_mixed(precision: str, outer: Encoding) -> None:
     """What the first layer spoils, all others build on."""
     assert choose_encoding(precision, TensorInfo("w", "F32", (8, 64)), "sensitive") == outer
@@ -72,10 +79,18 @@ def test_rows_that_do_not_divide_into_blocks_stay_float() -> None:
     assert choose_encoding("int4", TensorInfo("w", "F32", (8, 40)), "layer") == FLOAT
 
 
-@pytest.mark.parametrize("encoding", [FLOAT, INT8, INT4], ids=lambda e: f"{e.bits}")
-@pytest.mark.parametrize("columns", [32, 96])
-def test_planes_have_the_announced_size(encoding: Encoding, columns: int) -> None:
+@pytest.mark.parametrize(("columns", "group"), [(256, 128), (576, 64), (1536, 128), (96, 32), (32, 32)])
+def test_a_group_divides_the_row(columns: int, group: int) -> None:
+    """The largest that does, of at most the wanted size."""
+    assert replace(INT4, group=128).fitted(columns) == replace(INT4, group=group)
+    assert INT4.fitted(columns) == INT4
+
+
+@pytest.mark.parametrize("encoding", [FLOAT, INT8, INT4, INT4_OFFSETS], ids=lambda e: f"{e.bits}{e.has_offsets}")
+@pytest.mark.parametrize(("columns", "group"), [(32, 32), (96, 32), (192, 64), (128, 128)])
+def test_planes_have_the_announced_size(encoding: Encoding, columns: int, group: int) -> None:
     """The file is laid out before the first row is encoded."""
+    encoding = replace(encoding, group=group)
     tensors = MemoryTensors({"w": np.random.default_rng(0).normal(size=(6, columns))})
     planes = encode_rows(tensors, tensors.info("w"), encoding, slice(1, 5))
     assert tuple(plane.nbytes for plane in planes) == tuple(4 * size for size in encoding.row_bytes(columns))

@@ -98,15 +98,16 @@ def test_packing_puts_the_even_code_low() -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("thorough", [False, True])
-def test_the_search_is_that_of_its_twin(thorough: bool, weighted: bool) -> None:
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_the_search_is_that_of_its_twin(group: int, thorough: bool, weighted: bool) -> None:
     """To the last bit, also where a tile is not full and where rows are short."""
     random = np.random.default_rng(4)
-    rows = random.normal(0.01, 0.05, (7, 96)).astype(np.float32)
-    importance = random.random(96).astype(np.float32) if weighted else None
-    result = _native.quantize(rows, bits=4, importance=importance, thorough=thorough)
+    rows = random.normal(0.01, 0.05, (7, 3 * group)).astype(np.float32)
+    importance = random.random(3 * group).astype(np.float32) if weighted else None
+    result = _native.quantize(rows, bits=4, group=group, importance=importance, thorough=thorough)
     assert result is not None
-    codes, scales, zeros = twin.quantize4(rows, importance, thorough=thorough)
-    np.testing.assert_array_equal(unpack4(result[0]).reshape(-1, 32), codes)
+    codes, scales, zeros = twin.quantize4(rows, importance, group, thorough=thorough)
+    np.testing.assert_array_equal(unpack4(result[0]).reshape(-1, group), codes)
     np.testing.assert_array_equal(result[1].reshape(-1), scales)
     np.testing.assert_array_equal(result[2].reshape(-1), zeros)
 
@@ -134,9 +135,36 @@ def test_what_is_no_number_is_noticed(bits: int, bad: float) -> None:
             quantize4(rows) if bits == 4 else quantize8(rows)
 
 
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_eight_bits_share_a_scale_in_groups(group: int) -> None:
+    """That of the largest weight, which is kept."""
+    rows = np.random.default_rng(9).normal(0, 0.05, (5, 3 * group)).astype(np.float32)
+    codes, scales = quantize8(rows, group)
+    largest = np.abs(rows.reshape(5, 3, group)).max(axis=-1)
+    np.testing.assert_allclose(scales, largest / 127, rtol=1e-6)
+    restored = (codes.astype(np.float32) - 128) * np.repeat(scales, group, axis=1)
+    assert (np.abs(restored - rows) <= np.repeat(largest, group, axis=1) / 127 * 0.501).all()
+
+
+def test_wider_groups_lose_more() -> None:
+    """Fewer scales, a little more error: the price of fewer bytes."""
+    rows = np.random.default_rng(10).normal(0, 0.05, (64, 512)).astype(np.float32)
+    errors = []
+    for group in (32, 64, 128):
+        codes, scales, offsets = quantize4_offsets(rows, group=group)
+        restored = (unpack4(codes).astype(np.float32) - 8) * np.repeat(scales, group, axis=1)
+        errors.append(float(((restored + np.repeat(offsets, group, axis=1) - rows) ** 2).sum()))
+    assert errors[0] < errors[1] < errors[2] < 1.7 * errors[0]
+
+
 def test_shapes_that_cannot_be_are_refused() -> None:
     """One sentence each."""
     rows = np.zeros((2, 48), np.float32)
+    for group in (0, 16, 48, 256):
+        with pytest.raises(UsageError, match=f"`group` is `{group}`, expected 32, 64 or 128"):
+            _native.quantize(rows, bits=4, group=group)
+    with pytest.raises(UsageError, match="`columns` is `96`, expected a multiple of 64"):
+        _native.quantize(np.zeros((2, 96), np.float32), bits=8, group=64)
     with pytest.raises(UsageError, match="`columns` is `48`, expected a multiple of 32"):
         _native.quantize(rows, bits=4)
     with pytest.raises(UsageError, match="`importance` has 3 values, expected 64"):
@@ -146,17 +174,18 @@ def test_shapes_that_cannot_be_are_refused() -> None:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_search_for_lines_is_that_of_its_twin(weighted: bool) -> None:
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_the_search_for_lines_is_that_of_its_twin(group: int, weighted: bool) -> None:
     """To the last bit."""
     random = np.random.default_rng(6)
-    rows = random.normal(0.03, 0.05, (7, 96)).astype(np.float32)
-    importance = random.random(96).astype(np.float32) if weighted else None
-    result = _native.quantize(rows, bits=4, importance=importance, offsets=True)
+    rows = random.normal(0.03, 0.05, (7, 3 * group)).astype(np.float32)
+    importance = random.random(3 * group).astype(np.float32) if weighted else None
+    result = _native.quantize(rows, bits=4, group=group, importance=importance, offsets=True)
     assert result is not None
-    codes, scales, offsets = twin.quantize4_offsets(rows, importance)
+    codes, scales, offsets = twin.quantize4_offsets(rows, importance, group)
     np.testing.assert_array_equal(result[1].reshape(-1), scales)
     np.testing.assert_array_equal(result[2].reshape(-1), offsets)
-    np.testing.assert_array_equal(unpack4(result[0]).reshape(-1, 32), codes)
+    np.testing.assert_array_equal(unpack4(result[0]).reshape(-1, group), codes)
 
 
 def restore_lines(rows: np.ndarray) -> np.ndarray:

@@ -2,10 +2,10 @@
 
     python tests/golden/make_families.py [VARIANT …]
 
-Needs ``torch`` and ``transformers``; the tests do not. ``<variant>.json`` holds the configuration in the wording of
-transformers 4 (``config``) and as transformers 5 saves it (``newer``), and the folder of the weights, which variants
-may share. ``<variant>.npz`` holds ``prompt_0``, ``logits_0``, …: token ids and float32 logits [tokens, vocabulary] of
-the saved weights, computed in float32. The tokenizer is that of ``llama/``.
+Needs ``torch`` and ``transformers``, and ``accelerate`` for MXFP4; the tests do not. ``<variant>.json`` holds the
+configuration in the wording of transformers 4 (``config``) and as transformers 5 saves it (``newer``), and the folder
+of the weights, which variants may share. ``<variant>.npz`` holds ``prompt_0``, ``logits_0``, …: token ids and float32
+logits [tokens, vocabulary] of the saved weights, computed in float32. The tokenizer is that of ``llama/``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 HERE = Path(__file__).parent
@@ -80,6 +81,18 @@ QWEN2_MIXTURE = {
     "shared_expert_intermediate_size": 64,
     "norm_topk_prob": False,
 }
+GPT_OSS = {
+    **MIXTURE,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 3,
+    "sliding_window": 5,
+    "swiglu_limit": 7.0,
+    "attention_bias": True,
+    "rope_theta": 150000.0,
+    "rope_scaling": {**YARN, "truncate": False},
+    "layer_types": ["sliding_attention", "full_attention"],
+}
+FP4 = [sign * value for sign in (1, -1) for value in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)]
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen3": ("qwen3", "qwen3", BASE),
     "qwen3_yarn": ("qwen3", "qwen3", {**BASE, "rope_scaling": YARN}),
@@ -101,6 +114,12 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "qwen3_moe_dense",
         "qwen3_moe",
         {**QWEN_MIXTURE, "num_hidden_layers": 3, "decoder_sparse_step": 2},
+    ),
+    "gpt_oss": ("gpt_oss", "gpt_oss", GPT_OSS),
+    "gpt_oss_mxfp4": (
+        "gpt_oss_mxfp4",
+        "gpt_oss",
+        {**GPT_OSS, "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}},
     ),
     "phi3": ("phi3", "phi3", {**PHI3, "sliding_window": 7}),
     "phi4_mini": ("phi3", "phi3", {**PHI3, **LONG}),
@@ -178,15 +197,40 @@ def make_config(kind: str, values: dict[str, Any]) -> Any:
 def save_weights(name: str, kind: str, values: dict[str, Any]) -> None:
     """Random weights in bfloat16: norms that are not one, biases that matter."""
     torch.manual_seed(sorted(VARIANTS).index(name))
-    model = AutoModelForCausalLM.from_config(make_config(kind, values))
+    plain = {key: value for key, value in values.items() if key != "quantization_config"}
+    model = AutoModelForCausalLM.from_config(make_config(kind, plain))
     for key, value in model.named_parameters():
         is_norm = value.ndim == 1 and not key.endswith("bias")
         if value.ndim == 1:
             around = 1.0 if is_norm and not kind.startswith("gemma") else 0.0
             value.data = torch.randn_like(value) * 0.2 + around
+        elif key.endswith("_proj_bias"):
+            value.data = torch.randn_like(value) * 0.2
+        elif key.endswith("experts.gate_up_proj"):
+            value.data *= 2.5  # some reach the limits of the activation
+        elif key.endswith("experts.down_proj"):
+            value.data *= 0.5  # so that rounding, which may change the last choice, changes little
     model.to(torch.bfloat16).save_pretrained(TARGET / name)
+    if plain != values:
+        pack_experts(TARGET / name / "model.safetensors")
     for extra in ("config.json", "generation_config.json"):
         (TARGET / name / extra).unlink(missing_ok=True)
+
+
+def pack_experts(path: Path) -> None:
+    """Replace the matrices of the experts by MXFP4 blocks along their inputs, as the model's makers publish them."""
+    packed: dict[str, torch.Tensor] = {}
+    for name, value in load_file(path).items():
+        if not name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            packed[name] = value
+            continue
+        blocks = value.float().transpose(1, 2).unflatten(2, (-1, 32)).contiguous()
+        exponents = (blocks.abs().amax(-1).log2().floor() - 2).to(torch.int32)
+        errors = (blocks.ldexp(-exponents[..., None])[..., None] - torch.tensor(FP4)).abs()
+        codes = errors.argmin(-1).to(torch.uint8)
+        packed[f"{name}_blocks"] = codes[..., 0::2] | (codes[..., 1::2] << 4)
+        packed[f"{name}_scales"] = (exponents + 127).to(torch.uint8)
+    save_file(packed, path, metadata={"format": "pt"})
 
 
 def write_variant(name: str) -> None:

@@ -197,6 +197,18 @@ void gates_agree_with_their_definitions(const Kernels& kernels) {
   CHECK(worst(Activation::gelu_tanh, [](double v) {
           return 0.5 * v * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (v + 0.044715 * v * v * v)));
         }) < 1e-6);
+  // With up at 2, within its limits, the clamped one multiplies by 3.
+  CHECK(worst(Activation::clamped_silu, [](double v) {
+          const double gate = std::min(v, 7.0);
+          return 1.5 * gate / (1 + std::exp(-1.702 * gate));
+        }) < 1e-6);
+  for (const float beyond : {-9.0F, 9.0F}) {
+    std::vector<float> y(32, 1.0F), at_limit(32, 1.0F);
+    const std::vector<float> far(32, beyond), limit(32, beyond < 0 ? -7.0F : 7.0F);
+    kernels.gated(Activation::clamped_silu, y.data(), far.data(), y.size());
+    kernels.gated(Activation::clamped_silu, at_limit.data(), limit.data(), y.size());
+    CHECK_EQUAL(std::memcmp(y.data(), at_limit.data(), y.size() * sizeof(float)), 0);
+  }
 }
 
 // How many rows there are must not matter to any of them; widths that are no multiple of a vector are there

@@ -27,12 +27,13 @@ std::vector<const Kernels*> runnable() {
   return found;
 }
 
-Tile random_tile(unsigned seed, bool has_importance) {
+Tile random_tile(unsigned seed, bool has_importance, std::size_t group = 32) {
   std::mt19937 engine(seed);
   std::normal_distribution<float> normal(0.01F, 0.05F);
   Tile tile;
+  tile.group = group;
   tile.has_importance = has_importance;
-  for (std::size_t i = 0; i < fastslm::kQuantGroup; ++i) {
+  for (std::size_t i = 0; i < group; ++i) {
     for (std::size_t lane = 0; lane < fastslm::quant::kLanes; ++lane) {
       tile.weights[i][lane] =
           lane == 3 ? 0.0F : normal(engine) * std::pow(10.0F, static_cast<float>(lane) - 8);
@@ -42,29 +43,35 @@ Tile random_tile(unsigned seed, bool has_importance) {
   return tile;
 }
 
-void expect_same(const TileResult& one, const TileResult& other) {
-  CHECK(
-      std::equal(&one.codes[0][0], &one.codes[0][0] + sizeof one.codes / sizeof(float), &other.codes[0][0]));
+void expect_same(const TileResult& one, const TileResult& other, std::size_t group) {
+  CHECK(std::equal(&one.codes[0][0], &one.codes[group - 1][0] + fastslm::quant::kLanes, &other.codes[0][0]));
   CHECK(std::equal(std::begin(one.scales), std::end(one.scales), std::begin(other.scales)));
   CHECK_EQUAL(one.finite, other.finite);
 }
 
 void every_instruction_set_gives_the_same_bits() {
   for (unsigned seed = 0; seed < 50; ++seed) {
-    const Tile tile = random_tile(seed, seed % 2 == 1);
+    const std::size_t group = std::size_t{32} << seed % 3;
+    const Tile tile = random_tile(seed, seed % 2 == 1, group);
     const Effort effort = seed % 4 < 2 ? Effort::quick : Effort::thorough;
     TileResult expected;
     TileResult found;
     fastslm::quant::kPortable.four(tile, effort, expected);
     for (const Kernels* kernels : runnable()) {
       kernels->four(tile, effort, found);
-      expect_same(expected, found);
+      expect_same(expected, found, group);
+      CHECK(std::equal(std::begin(expected.zeros), std::end(expected.zeros), std::begin(found.zeros)));
+    }
+    fastslm::quant::kPortable.four_offsets(tile, effort, expected);
+    for (const Kernels* kernels : runnable()) {
+      kernels->four_offsets(tile, effort, found);
+      expect_same(expected, found, group);
       CHECK(std::equal(std::begin(expected.zeros), std::end(expected.zeros), std::begin(found.zeros)));
     }
     fastslm::quant::kPortable.eight(tile, expected);
     for (const Kernels* kernels : runnable()) {
       kernels->eight(tile, found);
-      expect_same(expected, found);
+      expect_same(expected, found, group);
     }
   }
 }
@@ -81,7 +88,7 @@ void more_grids_never_fit_worse() {
       for (std::size_t lane = 0; lane < fastslm::quant::kLanes; ++lane) {
         double own = 0;
         double size = 1e-60;
-        for (std::size_t i = 0; i < fastslm::kQuantGroup; ++i) {
+        for (std::size_t i = 0; i < tile.group; ++i) {
           const double weight = tile.weights[i][lane];
           own += std::pow(weight - result.scales[lane] * (result.codes[i][lane] - result.zeros[lane]), 2);
           size += weight * weight;
@@ -119,6 +126,9 @@ void sizes_are_checked() {
   const fastslm::QuantizedRows good{codes, scales, zeros};
   CHECK(fastslm::quantize4({values, 96}, {}, Effort::quick, good));
   CHECK(fastslm::quantize4({values, 32}, {}, Effort::quick, good));
+  CHECK(fastslm::quantize4({values, 96, 32}, {}, Effort::quick, good));
+  CHECK_ERROR(invalid_argument, fastslm::quantize4({values, 96, 48}, {}, Effort::quick, good));
+  CHECK_ERROR(invalid_argument, fastslm::quantize4({values, 96, 64}, {}, Effort::quick, good));
   CHECK_ERROR(invalid_argument, fastslm::quantize4({values, 40}, {}, Effort::quick, good));
   CHECK_ERROR(invalid_argument, fastslm::quantize4({values, 64}, {}, Effort::quick, good));
   CHECK_ERROR(invalid_argument, fastslm::quantize4({values, 96}, scales, Effort::quick, good));

@@ -19,6 +19,7 @@ ACTIVATIONS = {
     1: lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     2: lambda x: 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
 }
+GATES = {**{number: lambda g, u, f=f: f(g) * u for number, f in ACTIVATIONS.items()}, 3: mixture.clamped}
 COUNTS = (1, 2, 3, 7, 30, 200)
 """Rows of a call: 200 give experts both more and fewer than the kernels for a few rows take."""
 
@@ -67,6 +68,7 @@ class Case:
     activation: int = 0
     width: int = 96
     inputs: int = 128
+    biased: bool = False
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(5)
@@ -77,6 +79,9 @@ class Case:
             for _ in range(self.experts)
         ]
         self.router = rng.normal(size=(self.experts, self.inputs)).astype(np.float32) * 0.2
+        self.router_bias = rng.normal(size=self.experts).astype(np.float32) * 0.5
+        widths = (self.width, self.width, self.inputs)
+        self.biases = [tuple(rng.normal(size=size).astype(np.float32) for size in widths) for _ in range(self.experts)]
         self.x = rng.normal(size=(max(COUNTS), self.inputs)).astype(np.float32)
 
     @property
@@ -99,15 +104,26 @@ class Case:
     @property
     def weights(self) -> dict[str, np.ndarray]:
         gate_up = np.concatenate([self.interleaved(expert) for expert in range(self.experts)])
-        return {
+        weights = {
             "router": self.router,
             "gate_up": gate_up,
             "down": np.concatenate([parts[2].packed for parts in self.parts]),
         }
+        return weights | (self.bias_weights if self.biased else {})
+
+    @property
+    def bias_weights(self) -> dict[str, np.ndarray]:
+        blocks = [np.pad(each, (0, -len(each) % 32)).reshape(-1, 32) for parts in self.biases for each in parts[:2]]
+        inner = np.stack([np.stack(blocks[i : i + 2], axis=1) for i in range(0, len(blocks), 2)])
+        return {
+            "router_bias": self.router_bias,
+            "gate_up_bias": inner.reshape(self.experts, -1),
+            "down_bias": np.stack([parts[2] for parts in self.biases]),
+        }
 
     def session(self, folder: Path, **changed: np.ndarray) -> Any:
-        names = ["x", "router", "gate_up", "down"]
-        model = OneOperator("QMoE", names, ["y"], self.attributes, self.weights | changed)
+        weights = self.weights | changed
+        model = OneOperator("QMoE", ["x", *weights], ["y"], self.attributes, weights)
         return open_session(model.save(folder))
 
     def expected(self, count: int) -> np.ndarray:
@@ -117,9 +133,10 @@ class Case:
             self.router,
             experts,  # type: ignore[arg-type]
             self.chosen,
-            ACTIVATIONS[self.activation],
+            GATES[self.activation],
             normalized=self.normalized,
             groups=(self.gate_up.group, self.down.group),
+            biases=(self.router_bias, self.biases) if self.biased else None,  # type: ignore[arg-type]
         )
 
     def bound(self) -> float:
@@ -128,9 +145,10 @@ class Case:
         Two such steps of the largest group, besides what float32 adds.
         """
         rounded = packing.quantized(self.x, self.gate_up.group)
+        biases = self.biases if self.biased else [(0.0, 0.0)] * self.experts
         inner = max(
-            np.abs(ACTIVATIONS[self.activation](rounded @ gate.weights.T) * (rounded @ up.weights.T)).max()
-            for gate, up, _ in self.parts
+            np.abs(GATES[self.activation](rounded @ gate.weights.T + bias[0], rounded @ up.weights.T + bias[1])).max()
+            for (gate, up, _), bias in zip(self.parts, biases, strict=True)
         )
         return 2 * float(inner / 127 * max(np.abs(parts[2].weights).max() for parts in self.parts))
 
@@ -145,6 +163,9 @@ CASES = [
     Case(experts=1, chosen=1),
     Case(experts=4, chosen=4, normalized=False),
     Case(experts=40, chosen=8, width=32, inputs=64),
+    Case(Format(8), Format(8), activation=3, biased=True),
+    Case(Format(4, has_offsets=True), Format(8), width=64, activation=3, biased=True, normalized=False),
+    Case(experts=40, chosen=4, width=32, inputs=64, biased=True),
 ]
 
 
@@ -244,7 +265,7 @@ def test_leading_dimensions_are_kept(tmp_path: Path) -> None:
         ({"chosen": 6}, "attribute `chosen` is 6, expected 1 to 5"),
         ({"chosen": 0}, "attribute `chosen` is 0, expected 1 to 5"),
         ({"normalized": 2}, "attribute `normalized` is 2, expected 0 to 1"),
-        ({"activation": 3}, "attribute `activation` is 3, expected 0 to 2"),
+        ({"activation": 4}, "attribute `activation` is 4, expected 0 to 3"),
         ({"gate_up_bits": 5}, "attribute `gate_up_bits` is 5, expected 4 or 8"),
         ({"down_group_size": 48}, "attribute `down_group_size` is 48, expected 32, 64 or 128"),
         ({"down_layout": 1}, f"packed layout is version 1, expected {ops.layout_version()}"),
@@ -286,6 +307,22 @@ def test_a_router_of_another_shape_is_refused(shape: tuple[int, ...], text: str,
     case = Case()
     session = case.session(tmp_path, router=np.zeros(shape, np.float32))
     with pytest.raises(Exception, match=rf"QMoE: router has shape {text}, expected \[5, 128\]"):
+        session.run(None, {"x": case.x[:1]})
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("router_bias", r"router bias has shape \[6\], expected 5 values"),
+        ("gate_up_bias", r"gate and up bias has shape \[6\], expected 960 values"),
+        ("down_bias", r"down bias has shape \[6\], expected 640 values"),
+    ],
+)
+def test_biases_of_another_size_are_refused(name: str, sentence: str, tmp_path: Path) -> None:
+    """They would be read beyond their end."""
+    case = Case(biased=True)
+    session = case.session(tmp_path, **{name: np.zeros(6, np.float32)})
+    with pytest.raises(Exception, match=f"QMoE: {sentence}"):
         session.run(None, {"x": case.x[:1]})
 
 

@@ -9,7 +9,13 @@ import numpy as np
 from reference import packing
 
 Expert = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Weights of gate, up and down."""
+"""Weights of gate, up and down; or biases of them."""
+
+
+def clamped(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """The gate of gpt-oss."""
+    gate, up = np.minimum(gate, 7.0), np.clip(up, -7.0, 7.0)
+    return gate / (1 + np.exp(-1.702 * gate)) * (up + 1)
 
 
 def chosen_shares(scores: np.ndarray, chosen: int, *, normalized: bool) -> dict[int, float]:
@@ -25,17 +31,22 @@ def mixture(
     router: np.ndarray,
     experts: Sequence[Expert],
     chosen: int,
-    activation: Callable[[np.ndarray], np.ndarray],
+    gated: Callable[[np.ndarray, np.ndarray], np.ndarray],
     *,
     normalized: bool,
     groups: tuple[int, int] = (32, 32),
+    biases: tuple[np.ndarray, Sequence[Expert]] | None = None,
 ) -> np.ndarray:
-    """Results [rows, width], with the activations rounded to bytes in groups before both products."""
+    """Results [rows, width], with the activations rounded to bytes in groups before both products.
+
+    ``biases`` are those of the router and of the experts.
+    """
     out = np.zeros(x.shape)
+    router_bias, expert_biases = biases or (np.zeros(len(experts)), [(np.zeros(1),) * 3] * len(experts))
     rounded = packing.quantized(x, groups[0])
-    for row, scores in enumerate(x.astype(np.float64) @ router.astype(np.float64).T):
+    for row, scores in enumerate(x.astype(np.float64) @ router.astype(np.float64).T + router_bias):
         for expert, share in chosen_shares(scores, chosen, normalized=normalized).items():
-            gate, up, down = experts[expert]
-            inner = activation(gate @ rounded[row]) * (up @ rounded[row])
-            out[row] += share * (down @ packing.quantized(inner[None], groups[1])[0])
+            (gate, up, down), (gate_bias, up_bias, down_bias) = experts[expert], expert_biases[expert]
+            inner = gated(gate @ rounded[row] + gate_bias, up @ rounded[row] + up_bias)
+            out[row] += share * (down @ packing.quantized(inner[None], groups[1])[0] + down_bias)
     return out

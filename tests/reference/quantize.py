@@ -14,10 +14,10 @@ QUICK = (1.0, 0.93, 0.86)
 THOROUGH = (1.04, 1.0, 0.965, 0.93, 0.895, 0.86, 0.82, 0.77)
 
 
-def quantize4(rows: Floats, importance: Floats | None, *, thorough: bool) -> tuple[Floats, Floats, Floats]:
-    """Codes [blocks, 32], scales and zero points [blocks], all as floats; importance is per column."""
-    blocks = rows.reshape(-1, 32)
-    weights = np.ones_like(blocks) if importance is None else np.tile(importance, len(rows)).reshape(-1, 32)
+def quantize4(rows: Floats, importance: Floats | None, group: int, *, thorough: bool) -> tuple[Floats, Floats, Floats]:
+    """Codes [blocks, group], scales and zero points [blocks], all as floats; importance is per column."""
+    blocks = rows.reshape(-1, group)
+    weights = np.ones_like(blocks) if importance is None else np.tile(importance, len(rows)).reshape(-1, group)
     best = [_search(block, weight, thorough=thorough) for block, weight in zip(blocks, weights, strict=True)]
     codes = [_codes(block, steps, zero) + zero for block, (_, steps, zero, _) in zip(blocks, best, strict=True)]
     return np.array(codes), np.array([fit[3] for fit in best]), np.array([fit[2] for fit in best])
@@ -62,10 +62,10 @@ def _codes(block: Floats, steps: np.float32, zero: np.float32) -> Floats:
     return np.clip(np.rint(np.clip(block * steps, -16, 16)), -zero, np.float32(15) - zero)
 
 
-def quantize4_offsets(rows: Floats, importance: Floats | None) -> tuple[Floats, Floats, Floats]:
-    """The thorough search for weight = scale * code + offset: codes [blocks, 32], scales and offsets [blocks]."""
-    blocks = rows.reshape(-1, 32)
-    weights = np.ones_like(blocks) if importance is None else np.tile(importance, len(rows)).reshape(-1, 32)
+def quantize4_offsets(rows: Floats, importance: Floats | None, group: int) -> tuple[Floats, Floats, Floats]:
+    """The thorough search for weight = scale * code + offset: codes [blocks, group], scales and offsets [blocks]."""
+    blocks = rows.reshape(-1, group)
+    weights = np.ones_like(blocks) if importance is None else np.tile(importance, len(rows)).reshape(-1, group)
     lines = [_search_line(block, weight) for block, weight in zip(blocks, weights, strict=True)]
     codes = [_line_codes(block, scale, offset) for block, (scale, offset) in zip(blocks, lines, strict=True)]
     return np.array(codes), np.array([line[0] for line in lines]), np.array([line[1] for line in lines])

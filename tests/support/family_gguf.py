@@ -43,6 +43,8 @@ ARCHITECTURES: dict[str, str] = {
     "mixtral": "llama",
     "qwen2_moe": "qwen2moe",
     "qwen3_moe": "qwen3moe",
+    "gpt_oss": "gpt-oss",
+    "gpt_oss_mxfp4": "gpt-oss",
 }
 """Golden variant to the architecture that GGUF calls it."""
 
@@ -70,6 +72,8 @@ KEYS: dict[str, tuple[str, ...]] = {
 EPSILONS = {"starcoder2": 1e-5, "gpt2": 1e-5, "gptneox": 1e-5, "phi2": 1e-5, "stablelm": 1e-5, "olmo": 1e-5}
 RMS_EPSILONS = {
     "mixtral": 1e-5,
+    "gpt_oss": 1e-5,
+    "gpt_oss_mxfp4": 1e-5,
     "granite": 1e-6,
     "tied": 1e-5,
     "qwen2": 1e-5,
@@ -110,9 +114,8 @@ def write_family_gguf(
         writer.add_bool(f"{arch}.use_parallel_residual", config.get("use_parallel_residual", arch == "gptneox"))
     _add_tokenizer(writer)
     for name, value in _tensors(arch, config, golden.folder).items():
-        quantized = gguf.GGMLQuantizationType[
-            kind if value.ndim > 1 and "position" not in name and "gate_inp" not in name else "F32"
-        ]
+        is_matrix = value.ndim > 1 and name.endswith(".weight") and "position" not in name and "gate_inp" not in name
+        quantized = gguf.GGMLQuantizationType[kind if is_matrix else "F32"]
         writer.add_tensor(name, gguf.quantize(np.ascontiguousarray(value), quantized), raw_dtype=quantized)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -160,6 +163,8 @@ def _tensors(arch: str, config: dict[str, Any], folder: Path) -> dict[str, np.nd
     names = gguf.get_tensor_name_map(kind, config.get("num_hidden_layers", 2))
     found: dict[str, np.ndarray] = {}
     for name, value in _stacked(source).items():
+        if name.endswith(".sinks"):
+            name += ".weight"
         renamed = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if renamed is None:
             raise AssertionError(f"the gguf package does not know `{name}`")

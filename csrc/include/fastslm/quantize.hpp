@@ -1,4 +1,5 @@
-// Quantisation of float32 rows to 4 or 8 bits in groups of 32, with a search for the scale that hurts least.
+// Quantisation of float32 rows to 4 or 8 bits in groups of 32, 64 or 128, with a search for the scale that
+// hurts least.
 //
 // weight = scale * (code - zero): 8 bits always have zero point 128, 4 bits one per group. Or, with 4 bits,
 // weight = scale * code + offset, which fits better, as an offset is not bound to the grid. The error that is
@@ -12,12 +13,13 @@
 
 namespace fastslm {
 
-constexpr std::size_t kQuantGroup = 32;
+constexpr std::size_t kLargestQuantGroup = 128;
 
-// A matrix, row after row; `columns` is a multiple of 32.
+// A matrix, row after row; `columns` is a multiple of `group`, which is 32, 64 or 128.
 struct FloatRows {
   std::span<const float> values;
   std::size_t columns = 0;
+  std::size_t group = 32;
 };
 
 // Where the result goes, row after row: codes (two 4-bit codes in a byte, the even column in the low half),

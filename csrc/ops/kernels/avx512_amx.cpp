@@ -18,7 +18,7 @@ namespace {
 // clang-format on
 
 constexpr Kernels kTable{Vec::few_at_once,
-                         kTileRows,
+                         kRowsOfCall,
                          0,
                          quantize,
                          remainder,
@@ -26,7 +26,8 @@ constexpr Kernels kTable{Vec::few_at_once,
                          unpack,
                          multiply_tile_of_many,
                          add,
-                         gated,
+                         put,
+                         put_gated,
                          rms_norm,
                          dots,
                          store_row,

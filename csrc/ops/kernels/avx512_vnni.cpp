@@ -15,9 +15,9 @@ namespace {
 #include "ops/kernels/tile.inl"
 // clang-format on
 
-constexpr Kernels kTable{Vec::few_at_once, Vec::tile_rows, 0,    quantize, remainder, multiply_few,
-                         unpack,           multiply_tile,  add,  gated,    rms_norm,  dots,
-                         store_row,        attend,         merge};
+constexpr Kernels kTable{Vec::few_at_once, kTileRows, 0,   quantize,  remainder, multiply_few, unpack,
+                         multiply_tile,    add,       put, put_gated, rms_norm,  dots,         store_row,
+                         attend,           merge};
 
 }  // namespace
 

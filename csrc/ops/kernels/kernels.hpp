@@ -50,7 +50,20 @@ struct PanelMemory {
   float* offsets;
 };
 
-enum class Activation { silu, gelu_tanh, gelu_erf };
+// All but the last give activation(gate) * up. `clamped_silu` is that of gpt-oss, with both clamped first:
+// gate / (1 + exp(-1.702 gate)) * (up + 1), gate at most 7 and up from -7 to 7.
+enum class Activation { silu, gelu_tanh, gelu_erf, clamped_silu };
+constexpr int kLastActivation = static_cast<int>(Activation::clamped_silu);
+
+// Raw sums of `rows` rows and where their results go: [rows][columns] with other rows between.
+struct Block {
+  const float* raw;
+  std::size_t stride;
+  std::size_t rows;
+  std::size_t columns;
+  float* y;
+  std::size_t width;  // of y
+};
 
 // How a KV cache stores the row of a position, head_dim numbers. int8 is signed bytes, then a float16 scale
 // for every 32 of them.
@@ -99,7 +112,10 @@ struct Kernels {
   void (*multiply_tile)(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count, float* y,
                         std::size_t stride);
   void (*add)(float* y, const float* x, std::size_t count);
-  void (*gated)(Activation activation, float* gate, const float* up, std::size_t count);
+  // y = raw + bias [columns] + residual [rows][width], each or null
+  void (*put)(const Block& block, const float* bias, const float* residual);
+  // y = activation(gate) * up, rows of raw are 32 gates followed by 32 ups; at most 32 columns
+  void (*put_gated)(const Block& block, Activation activation);
   // y = x * weight / sqrt(mean(x * x) + epsilon)
   void (*rms_norm)(const float* x, const float* weight, float epsilon, std::size_t count, float* y);
   // y[i] = x * row i of a matrix of floats [count][width]

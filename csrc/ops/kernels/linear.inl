@@ -13,10 +13,11 @@ constexpr int kColumns = Vec::lanes * kVectors;
 constexpr std::size_t kNear = 2304;  // bytes ahead of the stream that go to the first level cache
 constexpr std::size_t kFar = 18432;  // and to the second
 
-inline void prefetch(const std::uint8_t* unit, std::size_t bytes) {
+inline void prefetch(const std::uint8_t* from, std::size_t bytes) {
+#pragma GCC unroll 16
   for (std::size_t line = 0; line < bytes; line += 64) {
-    __builtin_prefetch(unit + kNear + line, 0, 3);
-    __builtin_prefetch(unit + kFar + line, 0, 2);
+    __builtin_prefetch(from + kNear + line, 0, 3);
+    __builtin_prefetch(from + kFar + line, 0, 2);
   }
 }
 
@@ -150,16 +151,21 @@ inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const 
   float* opaque = scratch;
   __asm__("" : "+r"(opaque) : : "memory");  // keeps the tile in memory, see Sums
   Sums<M> sums(opaque);
+  constexpr std::size_t kStepBytes = kColumns * 32 * Bits / 8;  // all at once would wait for each other
   const std::int8_t* a = rows.codes + row * rows.inputs;
   for (std::size_t g = 0; g < matrix.groups; ++g, unit += matrix.unit_bytes, a += matrix.group) {
     const std::size_t i = g * rows.count + row;
-    prefetch(unit, matrix.unit_bytes);
+    prefetch(unit + matrix.code_bytes, 64);
+    if (matrix.has_offsets) prefetch(unit + matrix.code_bytes + 64, 64);
+    const std::uint8_t* ahead = unit;
 #pragma GCC unroll 2
     for (int pass = 0; pass < kPasses; ++pass) {
       Vec::Int total[index(M)][kVectors];
       start_at<M>(rows.starts + i, total);
       const int group = Short ? 32 : matrix.group;
       for (int k = 0; k < group; k += 32) {
+        prefetch(ahead, kStepBytes);
+        ahead += kStepBytes;
         unit32<M, Bits>(unit, pass * kVectors, k, group, a, rows.inputs, total);
       }
       scale_and_add<M>(total, unit + matrix.code_bytes, matrix, pass * kVectors, rows.scales + i,

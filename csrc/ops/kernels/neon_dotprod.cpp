@@ -27,9 +27,8 @@ struct Vec : VecNeon {
 #include "ops/kernels/tile.inl"
 // clang-format on
 
-constexpr Kernels kTable{12,           Vec::tile_rows, 128,           quantize, remainder,
-                         multiply_few, unpack,         multiply_tile, add,      gated,
-                         rms_norm,     dots,           store_row,     attend,   merge};
+constexpr Kernels kTable{12,  kTileRows, 128,       quantize, remainder, multiply_few, unpack, multiply_tile,
+                         add, put,       put_gated, rms_norm, dots,      store_row,    attend, merge};
 
 }  // namespace
 

@@ -140,8 +140,8 @@ void multiply_tile(const Panel& panel, const QuantizedRows& rows, std::size_t fi
 }
 
 constexpr int kTileRows = 4;
-constexpr Kernels kTable{0,   kTileRows, 0,        quantize, remainder, nullptr, unpack, multiply_tile,
-                         add, gated,     rms_norm, dots,     store_row, attend,  merge};
+constexpr Kernels kTable{0,   kTileRows, 0,         quantize, remainder, nullptr,   unpack, multiply_tile,
+                         add, put,       put_gated, rms_norm, dots,      store_row, attend, merge};
 
 }  // namespace
 

@@ -63,6 +63,30 @@ void add(float* y, const float* x, std::size_t count) {
   for (; i < count; ++i) y[i] += x[i];
 }
 
+inline void store_some(float* y, Vec::Float values, std::size_t count) {
+  if (count >= Vec::lanes) return Vec::store(y, values);
+  Vec::store_first(y, values, static_cast<int>(count));
+}
+
+// raw has room for whole vectors, bias and residual have not.
+void put(const Block& block, const float* bias, const float* residual) {
+  for (std::size_t r = 0; r < block.rows; ++r) {
+    const float* raw = block.raw + r * block.stride;
+    const std::size_t row = r * block.width;
+    for (std::size_t i = 0; i < block.columns; i += Vec::lanes) {
+      const std::size_t left = block.columns - i;
+      const int some = left < Vec::lanes ? static_cast<int>(left) : Vec::lanes;
+      const auto load = [&](const float* x) {
+        return some == Vec::lanes ? Vec::load(x) : Vec::load_first(x, some);
+      };
+      Vec::Float sum = Vec::load(raw + i);
+      if (bias != nullptr) sum = Vec::add(sum, load(bias + i));
+      if (residual != nullptr) sum = Vec::add(sum, load(residual + row + i));
+      store_some(block.y + row + i, sum, left);
+    }
+  }
+}
+
 inline Vec::Float silu(Vec::Float x) {
   return Vec::div(x, Vec::add(Vec::set(1.0F), exponential(Vec::sub(Vec::set(0), x))));
 }
@@ -94,10 +118,25 @@ inline Vec::Float activate(Activation activation, Vec::Float x) {
   return activation == Activation::gelu_tanh ? gelu_tanh(x) : gelu_erf(x);
 }
 
-// count is a multiple of 32
-void gated(Activation activation, float* gate, const float* up, std::size_t count) {
-  for (std::size_t i = 0; i < count; i += Vec::lanes) {
-    Vec::store(gate + i, Vec::mul(activate(activation, Vec::load(gate + i)), Vec::load(up + i)));
+// The first operand of min and max is the bound, so that what is no number stays so.
+inline Vec::Float clamped_silu(Vec::Float gate, Vec::Float up) {
+  const Vec::Float bound = Vec::set(7.0F);
+  gate = Vec::min(bound, gate);
+  up = Vec::max(Vec::set(-7.0F), Vec::min(bound, up));
+  const Vec::Float grown = exponential(Vec::mul(gate, Vec::set(-1.702F)));
+  return Vec::mul(Vec::div(gate, Vec::add(Vec::set(1.0F), grown)), Vec::add(up, Vec::set(1.0F)));
+}
+
+void put_gated(const Block& block, Activation activation) {
+  const bool clamped = activation == Activation::clamped_silu;
+  for (std::size_t r = 0; r < block.rows; ++r) {
+    const float* gate = block.raw + r * block.stride;
+    float* y = block.y + r * block.width;
+    for (std::size_t i = 0; i < block.columns; i += Vec::lanes) {
+      const Vec::Float x = Vec::load(gate + i), up = Vec::load(gate + 32 + i);
+      const Vec::Float both = clamped ? clamped_silu(x, up) : Vec::mul(activate(activation, x), up);
+      store_some(y + i, both, block.columns - i);
+    }
   }
 }
 

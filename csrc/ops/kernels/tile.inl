@@ -1,4 +1,24 @@
 // Products of rows with an unpacked panel, for the vector instruction sets. Builds on linear.inl.
+//
+// A chunk of the inputs is done for all rows of a call before the next: its codes are read from the second
+// level cache once, and stay in the first.
+
+constexpr int kTileRows = 8 * Vec::tile_rows;  // that one call shares the codes of a panel with
+constexpr std::size_t kChunkInputs = 512;      // whose codes stay in the first level cache
+
+struct GroupRange {
+  std::size_t first;
+  std::size_t end;
+};
+
+// Calls step(range) for the groups of one chunk after the other.
+template <class Step>
+inline void for_chunks(const QuantizedRows& rows, const Step& step) {
+  const std::size_t most = kChunkInputs / index(rows.group);
+  for (std::size_t g = 0; g < rows.groups; g += most) {
+    step(GroupRange{g, g + most < rows.groups ? g + most : rows.groups});
+  }
+}
 
 // total += dot products of 32 inputs with the bytes of a panel, at the columns and the inputs that `codes`
 // points to.
@@ -17,19 +37,23 @@ inline void panel32(const std::uint8_t* codes, const std::int8_t* a, std::size_t
   });
 }
 
-// kColumns columns from `column` on for M rows of one panel. Bits tells how large the byte codes may be.
+// Adds a chunk to kColumns columns from `column` on for M rows of y, or begins them with it. Bits tells how
+// large the byte codes may be.
 template <int M, int Bits, bool Short, bool HasOffsets>
-inline void tile_columns(const Panel& panel, const QuantizedRows& rows, std::size_t row, int column, float* y,
-                         std::size_t stride) {
+inline void tile_columns(const Panel& panel, const QuantizedRows& rows, GroupRange range, std::size_t row,
+                         int column, float* y, std::size_t stride) {
   Vec::Float sum[index(M)][kVectors];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
+    const float* from = y + index(m) * stride + index(column);
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) sum[m][v] = Vec::set(0);
+    for (int v = 0; v < kVectors; ++v) {
+      sum[m][v] = range.first == 0 ? Vec::set(0) : Vec::load(from + v * Vec::lanes);
+    }
   }
-  const std::int8_t* a = rows.codes + row * rows.inputs;
-  const std::uint8_t* codes = panel.codes + column * 4;
-  for (std::size_t g = 0; g < rows.groups; ++g, codes += panel.group_bytes, a += rows.group) {
+  const std::int8_t* a = rows.codes + row * rows.inputs + range.first * index(rows.group);
+  const std::uint8_t* codes = panel.codes + range.first * panel.group_bytes + column * 4;
+  for (std::size_t g = range.first; g < range.end; ++g, codes += panel.group_bytes, a += rows.group) {
     const std::size_t i = g * rows.count + row;
     const std::size_t scale = g * 32 + index(column);
     Vec::Int total[index(M)][kVectors];
@@ -49,14 +73,30 @@ inline void tile_columns(const Panel& panel, const QuantizedRows& rows, std::siz
 }
 
 template <int Bits, bool Short, bool HasOffsets, int M = Vec::tile_rows>
-inline void tile_of(int count, const Panel& panel, const QuantizedRows& rows, std::size_t first, float* y,
-                    std::size_t stride) {
+inline void rows_of_chunk(int count, const Panel& panel, const QuantizedRows& rows, GroupRange range,
+                          std::size_t first, float* y, std::size_t stride) {
   if constexpr (M > 1) {
-    if (count < M) return tile_of<Bits, Short, HasOffsets, M - 1>(count, panel, rows, first, y, stride);
+    if (count < M) {
+      return rows_of_chunk<Bits, Short, HasOffsets, M - 1>(count, panel, rows, range, first, y, stride);
+    }
   }
   for (int column = 0; column < 32; column += kColumns) {
-    tile_columns<M, Bits, Short, HasOffsets>(panel, rows, first, column, y, stride);
+    tile_columns<M, Bits, Short, HasOffsets>(panel, rows, range, first, column, y, stride);
   }
+}
+
+template <int Bits, bool Short, bool HasOffsets>
+inline void tile_of(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count, float* y,
+                    std::size_t stride) {
+  const int parts = (count + Vec::tile_rows - 1) / Vec::tile_rows;
+  for_chunks(rows, [&](GroupRange range) {
+    for (int part = 0; part < parts; ++part) {
+      const int begin = count * part / parts;
+      const int here = count * (part + 1) / parts - begin;
+      rows_of_chunk<Bits, Short, HasOffsets>(here, panel, rows, range, first + index(begin),
+                                             y + index(begin) * stride, stride);
+    }
+  });
 }
 
 template <int Bits>
@@ -66,14 +106,11 @@ inline void tile_in_format(const Panel& panel, const QuantizedRows& rows, std::s
   const auto run = rows.group == 32
                        ? (has_offsets ? tile_of<Bits, true, true> : tile_of<Bits, true, false>)
                        : (has_offsets ? tile_of<Bits, false, true> : tile_of<Bits, false, false>);
-  run(count, panel, rows, first, y, stride);
+  run(panel, rows, first, count, y, stride);
 }
 
 void multiply_tile(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count, float* y,
                    std::size_t stride) {
-  if (panel.bits == 4) {
-    tile_in_format<4>(panel, rows, first, count, y, stride);
-  } else {
-    tile_in_format<8>(panel, rows, first, count, y, stride);
-  }
+  const auto run = panel.bits == 4 ? tile_in_format<4> : tile_in_format<8>;
+  run(panel, rows, first, count, y, stride);
 }

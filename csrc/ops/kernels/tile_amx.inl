@@ -8,7 +8,7 @@
 
 constexpr int kRowsAtOnce = 16;          // of a tile
 constexpr int kManyRows = 30;            // fewer are faster by vectors
-constexpr int kTileRows = 64;            // that one call shares the codes of a panel with
+constexpr int kRowsOfCall = 64;          // that share the codes of a panel
 constexpr std::size_t kChunkGroups = 8;  // whose integer sums stay in the first level cache
 
 struct alignas(64) TileShapes {
@@ -40,11 +40,6 @@ constexpr AllTileShapes all_tile_shapes() {
 }
 
 constexpr AllTileShapes kTileShapes = all_tile_shapes();
-
-struct GroupRange {
-  std::size_t first;
-  std::size_t end;
-};
 
 // Integer sums of a chunk.
 using Dots = std::int32_t[kChunkGroups][2][kRowsAtOnce * 16];
@@ -158,11 +153,7 @@ inline void multiply_chunks(const Panel& panel, const QuantizedRows& rows, std::
 void multiply_tile_of_many(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count,
                            float* y, std::size_t stride) {
   if (count < kManyRows) {
-    for (int row = 0; row < count; row += Vec::tile_rows) {
-      const int here = count - row < Vec::tile_rows ? count - row : Vec::tile_rows;
-      multiply_tile(panel, rows, first + index(row), here, y + index(row) * stride, stride);
-    }
-    return;
+    return multiply_tile(panel, rows, first, count, y, stride);
   }
   const auto run = panel.offsets != nullptr ? multiply_chunks<true> : multiply_chunks<false>;
   run(panel, rows, first, count, y, stride);

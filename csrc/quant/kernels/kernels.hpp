@@ -12,15 +12,16 @@ namespace fastslm::quant {
 
 constexpr std::size_t kLanes = 16;
 
-// Sixteen groups, element by element: `weights[i][lane]`. Importance is null when all count the same.
+// Sixteen groups of `group` weights, element by element: `weights[i][lane]`.
 struct Tile {
-  alignas(64) float weights[kQuantGroup][kLanes];
-  alignas(64) float importance[kQuantGroup][kLanes];
-  bool has_importance = false;
+  alignas(64) float weights[kLargestQuantGroup][kLanes];
+  alignas(64) float importance[kLargestQuantGroup][kLanes];
+  std::size_t group = 32;
+  bool has_importance = false;  // or all count the same
 };
 
 struct TileResult {
-  alignas(64) float codes[kQuantGroup][kLanes];  // 0 to 15, or 0 to 255
+  alignas(64) float codes[kLargestQuantGroup][kLanes];  // 0 to 15, or 0 to 255
   alignas(64) float scales[kLanes];
   alignas(64) float zeros[kLanes];  // or offsets
   bool finite = false;

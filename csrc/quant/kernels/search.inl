@@ -56,11 +56,12 @@ struct Part {
 
   Lanes weight(std::size_t i) const { return load(tile.weights[i] + first); }
   Lanes importance(std::size_t i) const { return load(tile.importance[i] + first); }
+  std::size_t size() const { return tile.group; }
 };
 
 Range range_of(const Part& part) {
   Range range;
-  for (std::size_t i = 0; i < kQuantGroup; ++i) {
+  for (std::size_t i = 0; i < part.size(); ++i) {
     const Lanes w = part.weight(i);
     range.low = smaller(range.low, w);
     range.high = larger(range.high, w);
@@ -107,7 +108,7 @@ template <bool weighted>
 Fit fit_of(const Part& part, const Grid& grid) {
   Lanes along{};
   Lanes norm{};
-  for (std::size_t i = 0; i < kQuantGroup; ++i) {
+  for (std::size_t i = 0; i < part.size(); ++i) {
     const Lanes w = part.weight(i);
     const Lanes q = code_of(w, grid);
     const Lanes hq = weighted ? part.importance(i) * q : q;
@@ -168,7 +169,7 @@ bool four_of(const Part& part, Effort effort, TileResult& result) {
   const Range range = range_of(part);
   const Best best =
       part.tile.has_importance ? search<true>(part, effort, range) : search<false>(part, effort, range);
-  for (std::size_t i = 0; i < kQuantGroup; ++i) {
+  for (std::size_t i = 0; i < part.size(); ++i) {
     store(result.codes[i] + part.first, code_of(part.weight(i), best.grid) + best.grid.zero);
   }
   store(result.scales + part.first, best.fit.scale);
@@ -202,7 +203,7 @@ LineFit line_of(const Part& part, const Line& grid) {
   Lanes squares{};
   Lanes weights{};
   Lanes along{};
-  for (std::size_t i = 0; i < kQuantGroup; ++i) {
+  for (std::size_t i = 0; i < part.size(); ++i) {
     const Lanes w = part.weight(i);
     const Lanes q = code_on(w, grid, steps);
     const Lanes h = weighted ? part.importance(i) : all(1.0F);
@@ -238,7 +239,7 @@ Line search_line(const Part& part, std::span<const float> spans, int refits, con
 // Unlike a grid with a zero point, a line need not pass through zero.
 Range tight_range_of(const Part& part) {
   Range range{part.weight(0), part.weight(0), Lanes{}};
-  for (std::size_t i = 0; i < kQuantGroup; ++i) {
+  for (std::size_t i = 0; i < part.size(); ++i) {
     const Lanes w = part.weight(i);
     range.low = smaller(range.low, w);
     range.high = larger(range.high, w);
@@ -256,7 +257,7 @@ bool line_of_four(const Part& part, Effort effort, TileResult& result) {
   const Line line = part.tile.has_importance ? search_line<true>(part, spans, refits, range)
                                              : search_line<false>(part, spans, refits, range);
   const Lanes steps = inverse(line.scale);
-  for (std::size_t i = 0; i < kQuantGroup; ++i) {
+  for (std::size_t i = 0; i < part.size(); ++i) {
     store(result.codes[i] + part.first, code_on(part.weight(i), line, steps));
   }
   store(result.scales + part.first, line.scale);
@@ -269,7 +270,7 @@ bool eight_of(const Part& part, TileResult& result) {
   const Range range = range_of(part);
   const Lanes scale = larger(range.high, -range.low) * all(1.0F / 127.0F);
   const Lanes steps = inverse(scale);
-  for (std::size_t i = 0; i < kQuantGroup; ++i) {
+  for (std::size_t i = 0; i < part.size(); ++i) {
     store(result.codes[i] + part.first, rounded(part.weight(i) * steps) + all(128.0F));
   }
   store(result.scales + part.first, scale);

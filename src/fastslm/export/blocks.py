@@ -5,9 +5,11 @@ Formats as in ggml's ``ggml-common.h``; each holds 32 weights, scales are float1
     Q8_0   d, 32 signed bytes q            weight = d * q
     Q4_0   d, 16 bytes of two codes q      weight = d * (q - 8)
     Q4_1   d, m, 16 bytes of two codes q   weight = d * q + m = d * (q - 8) + (m + 8 * d)
+    MXFP4  see ``formats.prequantized.mxfp4``: signed bytes times a power of two
 
-In ggml byte j holds the weights j (low half) and j + 16 (high half); ONNX Runtime wants 2j and 2j + 1. ``Q4Z`` is the
-block of ``formats.prequantized``, for GPTQ and AWQ: d as float32, z, 16 bytes in that order; weight = d * (q - z).
+In ggml byte j holds the weights j (low half) and j + 16 (high half); ONNX Runtime wants 2j and 2j + 1. ``Q4Z32``,
+``Q4Z64`` and ``Q4Z128`` are the blocks of ``formats.prequantized``, for GPTQ and AWQ, of so many weights: d as float32,
+z, bytes of two codes in that order; weight = d * (q - z).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastslm.export.quantize import Bytes, Floats, pack4, pack_zeros
+from fastslm.formats.prequantized import mxfp4
 
 
 def import_q8_0(blocks: Bytes) -> tuple[Bytes, Floats]:
@@ -36,9 +39,15 @@ def import_q4_1(blocks: Bytes) -> tuple[Bytes, Floats, Floats]:
 
 
 def import_q4z(blocks: Bytes) -> tuple[Bytes, Floats, Bytes]:
-    """Packed codes, scales, and zero points packed like the codes, of blocks [rows, n, 21]."""
+    """Packed codes, scales, and zero points packed like the codes, of blocks [rows, n, 5 + half the group]."""
     scales: Floats = np.ascontiguousarray(blocks[..., :4]).view("<f4")[..., 0].astype(np.float32)
     return np.ascontiguousarray(blocks[..., 5:]).reshape(len(blocks), -1), scales, pack_zeros(blocks[..., 4])
+
+
+def import_mxfp4(blocks: Bytes) -> tuple[Bytes, Floats]:
+    """Codes with zero point 128, [rows, columns], and scales [rows, columns / 32] of blocks [rows, n, 17]."""
+    numbers, scales = mxfp4.doubled(blocks)
+    return numbers.view(np.uint8) ^ np.uint8(0x80), scales
 
 
 def _half(blocks: Bytes, at: int) -> Floats:

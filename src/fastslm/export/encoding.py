@@ -1,4 +1,4 @@
-"""How a matrix lies in the weights file: as floats, or as codes with scales per block of 32 along its rows.
+"""How a matrix lies in the weights file: as floats, or as codes with a scale per group of weights along its rows.
 
 Which encoding a matrix gets is decided here and nowhere else:
 
@@ -8,22 +8,23 @@ Which encoding a matrix gets is decided here and nowhere else:
     mixed       4 bits   8 bits                         8 bits               float
     int4        4 bits   4 bits                         8 bits               float
     int4-fast   4 bits   4 bits                         4 bits               float
-    exact       Q4_0, Q4_1, Q4Z (GPTQ, AWQ): 4 bits, Q8_0: 8 bits, with the numbers of the file; every other block
-                format, and a matrix of plain floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
+    exact       Q4_0, Q4_1, Q4Z* (GPTQ, AWQ): 4 bits, Q8_0, MXFP4: 8 bits, with the numbers of the file; every other
+                block format, and a matrix of floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
 
 Values are the ``v_proj`` of attention where it is a tensor of its own. Per byte, 8 bits help them most, then the outer
 layers. Mean KL divergence of SmolLM2-135M from its floats with calibrated 4 bits: 0.073; with 8 bits for the values
 (1.5 MB more) 0.066, the outer layers (3.1 MB) 0.064, the output of attention (4.4 MB) 0.064, queries and keys (5.8 MB)
 0.067, down (11.6 MB) 0.055.
 Most matrices of an encoder count as embedding, see ``encoder.linear``. Blocks of a file that have the wanted number of
-bits keep their numbers under the other precisions too. A matrix whose rows are not a multiple of 32 stays float.
+bits keep their numbers under the other precisions too. Groups have 32 weights, under int4-fast 64 where
+that divides a row, and those of a file as they are there. A matrix whose rows are not a multiple of 32 stays float.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -31,8 +32,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastslm.errors import ConversionFailed
-from fastslm.export.blocks import import_q4_0, import_q4_1, import_q4z, import_q8_0
-from fastslm.export.quantize import BLOCK, Bytes, Floats, quantize4, quantize4_offsets, quantize8
+from fastslm.export.blocks import import_mxfp4, import_q4_0, import_q4_1, import_q4z, import_q8_0
+from fastslm.export.quantize import GROUPS, Bytes, Floats, quantize4, quantize4_offsets, quantize8
 from fastslm.formats.source import TensorInfo, TensorSource
 
 Planes = tuple[npt.NDArray[np.float32] | npt.NDArray[np.uint8], ...]
@@ -44,13 +45,15 @@ class Encoding:
 
     Attributes:
         bits: 32 for plain floats, else bits per code.
-        has_zeros: each block has a zero point of its own, packed like the codes.
-        has_offsets: each block has a float that is added to all its weights.
+        has_zeros: each group has a zero point of its own, packed like the codes.
+        has_offsets: each group has a float that is added to all its weights.
+        group: neighbouring weights of a row that share a scale.
     """
 
     bits: int
     has_zeros: bool = False
     has_offsets: bool = False
+    group: int = 32
 
     @property
     def is_quantized(self) -> bool:
@@ -61,9 +64,16 @@ class Encoding:
         """Bytes that one row takes in each plane."""
         if not self.is_quantized:
             return (4 * columns,)
-        blocks = columns // BLOCK
-        sizes = (columns * self.bits // 8, 4 * blocks)
-        return sizes + ((blocks + 1) // 2,) * self.has_zeros + (4 * blocks,) * self.has_offsets
+        groups = columns // self.group
+        sizes = (columns * self.bits // 8, 4 * groups)
+        return sizes + ((groups + 1) // 2,) * self.has_zeros + (4 * groups,) * self.has_offsets
+
+    def fitted(self, columns: int) -> Encoding:
+        """Its like with the largest group, of at most its own, that divides a row; floats where none does."""
+        if not self.is_quantized:
+            return self
+        fitting = (group for group in GROUPS if group <= self.group and columns % group == 0)
+        return next((replace(self, group=group) for group in fitting), FLOAT)
 
 
 FLOAT = Encoding(32)
@@ -75,9 +85,10 @@ INT4_OFFSETS = Encoding(4, has_offsets=True)
 IMPORTED: Mapping[str, tuple[Encoding, Callable[[Bytes], Planes]]] = MappingProxyType(
     {
         "Q8_0": (INT8, import_q8_0),
+        "MXFP4": (INT8, import_mxfp4),
         "Q4_0": (INT4_SYMMETRIC, import_q4_0),
         "Q4_1": (INT4_OFFSETS, import_q4_1),
-        "Q4Z": (INT4, import_q4z),
+        **{f"Q4Z{group}": (replace(INT4, group=group), import_q4z) for group in GROUPS},
     }
 )
 """Block formats whose numbers are kept under ``exact``."""
@@ -85,16 +96,18 @@ IMPORTED: Mapping[str, tuple[Encoding, Callable[[Bytes], Planes]]] = MappingProx
 Role = Literal["layer", "sensitive", "table"]
 """What a matrix is for: a layer; values, or the first or last layer; or the embedding and the output head."""
 
-BITS: Mapping[str, Mapping[Role, int]] = MappingProxyType(
+INT4_WIDE = replace(INT4, group=64)
+
+POLICIES: Mapping[str, Mapping[Role, Encoding]] = MappingProxyType(
     {
-        "fp32": {"layer": 32, "sensitive": 32, "table": 32},
-        "int8": {"layer": 8, "sensitive": 8, "table": 8},
-        "mixed": {"layer": 4, "sensitive": 8, "table": 8},
-        "int4": {"layer": 4, "sensitive": 4, "table": 8},
-        "int4-fast": {"layer": 4, "sensitive": 4, "table": 4},
+        "fp32": {"layer": FLOAT, "sensitive": FLOAT, "table": FLOAT},
+        "int8": {"layer": INT8, "sensitive": INT8, "table": INT8},
+        "mixed": {"layer": INT4, "sensitive": INT8, "table": INT8},
+        "int4": {"layer": INT4, "sensitive": INT4, "table": INT8},
+        "int4-fast": {"layer": INT4_WIDE, "sensitive": INT4_WIDE, "table": INT4_WIDE},
     }
 )
-"""Bits by precision; ``exact`` has those of the file."""
+"""Encodings by precision, with the groups that are wanted; ``exact`` has those of the file."""
 
 _LAYER = re.compile(r"\.(\d+)\.")
 _VALUES = ".v_proj.weight"
@@ -115,14 +128,12 @@ def last_layer_of(names: Iterable[str]) -> int:
 
 
 def choose_encoding(precision: str, info: TensorInfo, role: Role) -> Encoding:
-    """The encoding of one matrix under a precision of ``BITS``, or ``exact``."""
-    if precision == "fp32" or info.shape[-1] % BLOCK:
-        return FLOAT
-    kept = IMPORTED[info.dtype][0] if info.dtype in IMPORTED else INT8
-    if precision == "exact":
-        return kept
-    wanted = INT4 if BITS[precision][role] == 4 else INT8
-    return kept if kept.bits == wanted.bits else wanted
+    """The encoding of one matrix under a precision of ``POLICIES``, or ``exact``."""
+    kept = IMPORTED[info.dtype][0] if info.dtype in IMPORTED else None
+    wanted = (kept or INT8) if precision == "exact" else POLICIES[precision][role]
+    if kept is not None and kept.bits == wanted.bits:
+        wanted = kept
+    return wanted.fitted(info.shape[-1])
 
 
 def encode_rows(
@@ -156,8 +167,8 @@ def encode_rows(
 
 def _quantized(values: Floats, encoding: Encoding, importance: Floats | None) -> Planes:
     if encoding.bits == 8:
-        return quantize8(values)
-    return (quantize4_offsets if encoding.has_offsets else quantize4)(values, importance)
+        return quantize8(values, encoding.group)
+    return (quantize4_offsets if encoding.has_offsets else quantize4)(values, importance, encoding.group)
 
 
 def check_finite(name: str, *arrays: npt.NDArray[np.generic]) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 from fastslm.export.decoder.shape import Activation, Linear
 from fastslm.export.graph import MICROSOFT, Graph
 from fastslm.export.matrices import MatrixWriter, StoredMatrix
-from fastslm.export.quantize import BLOCK
 
 ACCURACY_LEVEL = 4
 """MatMulNBits rounds activations to 8 bits per block of 32, as llama.cpp does; level 0 would keep them float32.
@@ -23,6 +22,9 @@ ACCURACY_LEVEL = 4
 as fast where a matrix does not fit in the cache. What it costs, on SmolLM2-135M with Q4_1 weights: perplexity 28.66
 against 28.59 with float activations everywhere; llama.cpp has 28.64.
 """
+
+CLAMPED_ALPHA, CLAMP = 1.702, 7.0
+"""Constants of the activation ``clamped_silu``."""
 
 INT64 = 7
 """ONNX's number for the element type."""
@@ -69,11 +71,11 @@ class Layers:
         """Rows of the embedding matrix: [tokens, width]."""
         if not stored.encoding.is_quantized:
             return self.graph.node("Gather", [self._floats(stored), ids], f"{name}/out", axis=0)
-        bits, blocks = stored.encoding.bits, stored.columns // BLOCK
-        sizes = [stored.rows, stored.columns * bits // 8], [stored.rows, blocks]
+        bits, group = stored.encoding.bits, stored.encoding.group
+        sizes = [stored.rows, stored.columns * bits // 8], [stored.rows, stored.columns // group]
         codes = self.graph.external(f"{stored.name}/codes/rows", np.uint8, sizes[0], stored.planes[0])
         scales = self.graph.external(f"{stored.name}/scales/rows", np.float32, sizes[1], stored.planes[1])
-        options = {"bits": bits, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
+        options = {"bits": bits, "block_size": group, "gather_axis": 0, "quantize_axis": 1}
         operands = [codes, ids, scales, *self._row_zeros(stored)]
         rows = self.graph.node("GatherBlockQuantized", operands, f"{name}/rows", domain=MICROSOFT, **options)
         return self._add_gathered_offsets(name, stored, ids, rows) if stored.encoding.has_offsets else rows
@@ -90,12 +92,14 @@ class Layers:
     def gated(self, kind: Activation, gate: Linear, up: Linear, x: str) -> str:
         """activation(gate(x)) * up(x), the inner half of a feed-forward layer: [tokens, width]."""
         gates, values = self.project(gate, x), self.project(up, x)
+        if kind == "clamped_silu":
+            return self._clamped(gates, values)
         return self.graph.node("Mul", [self.activation(kind, gates), values], f"{values}/gated")
 
     def linear(self, name: str, stored: StoredMatrix, x: str, bias: str = "") -> str:
         """Multiply by the transposed matrix and add a bias: [tokens, rows of the matrix], a value of the given name.
 
-        A block with an offset m adds m times the sum of its inputs, so the offsets are a second, 32 times smaller
+        A group with an offset m adds m times the sum of its inputs, so the offsets are a second, much smaller
         matrix that multiplies the sums. (MatMulNBits takes float zero points too, but then unpacks the whole matrix at
         every call: 15 to 30 times slower with one row.)
         """
@@ -105,7 +109,7 @@ class Layers:
         if not stored.encoding.has_offsets:
             return self._product(name, stored, x, bias)
         product = self._product(f"{name}/product", stored, x, bias)
-        operands = [self._block_sums(x, stored.columns), self._offsets(stored), product]
+        operands = [self._group_sums(x, stored), self._offsets(stored), product]
         return self.graph.node("Gemm", operands, name, transB=1)
 
     def in_column_order(self, key: str, x: str) -> str:
@@ -141,12 +145,20 @@ class Layers:
             return self.graph.node("Relu", [x], name)
         return self.graph.node("Gelu" if kind == "gelu" else "FastGelu", [x], name, domain=MICROSOFT)
 
+    def _clamped(self, gate: str, up: str) -> str:
+        """See ``Activation``."""
+        small, bounded = self._number(-CLAMP), self._number(CLAMP)
+        gate = self.graph.node("Clip", [gate, "", bounded], f"{gate}/clamped")
+        gate = self.graph.node("QuickGelu", [gate], f"{gate}/silu", domain=MICROSOFT, alpha=CLAMPED_ALPHA)
+        shifted = self.graph.node("Clip", [up, small, bounded], f"{up}/clamped")
+        shifted = self.graph.node("Add", [shifted, self._number(1.0)], f"{up}/shifted")
+        return self.graph.node("Mul", [gate, shifted], f"{up}/gated")
+
     def times(self, x: str, factor: float) -> str:
         """The product of x and a number; x itself when that is one."""
         if factor == 1.0:
             return x
-        constant = self.graph.constant(f"number.{factor!r}", np.array(factor, np.float32))
-        return self.graph.node("Mul", [x, constant], f"{x}/times.{factor!r}")
+        return self.graph.node("Mul", [x, self._number(factor)], f"{x}/times.{factor!r}")
 
     def softcap(self, x: str, bound: float | None) -> str:
         """Values bounded softly, as bound * tanh(x / bound); x itself without a bound."""
@@ -159,8 +171,7 @@ class Layers:
         """Values cut off at -bound and bound; x itself without a bound."""
         if bound is None:
             return x
-        ends = [self.graph.constant(f"number.{end!r}", np.array(end, np.float32)) for end in (-bound, bound)]
-        return self.graph.node("Clip", [x, *ends], f"{x}/clipped")
+        return self.graph.node("Clip", [x, self._number(-bound), self._number(bound)], f"{x}/clipped")
 
     def positions(self) -> str:
         """Position of every token in its row, [batch, sequence]: counted from what the cache held before this step."""
@@ -198,6 +209,9 @@ class Layers:
         size = self.graph.node("Shape", ["input_ids"], "width/shape", start=1, end=2)
         return self.graph.node("Squeeze", [size], "width")
 
+    def _number(self, value: float) -> str:
+        return self.graph.constant(f"number.{value!r}", np.array(value, np.float32))
+
     def _int64(self, value: int) -> str:
         return self.graph.constant(f"integer.{value}", np.array(value, np.int64))
 
@@ -210,21 +224,24 @@ class Layers:
         return self.vector(*(each.key for each in linear.biases)) if linear.biases else ""
 
     def _product(self, name: str, stored: StoredMatrix, x: str, bias: str) -> str:
-        bits, blocks = stored.encoding.bits, stored.columns // BLOCK
-        shape = [stored.rows, blocks, BLOCK * bits // 8]
+        bits, group = stored.encoding.bits, stored.encoding.group
+        blocks = stored.columns // group
+        shape = [stored.rows, blocks, group * bits // 8]
         codes = self.graph.external(f"{stored.name}/codes", np.uint8, shape, stored.planes[0])
         scales = self.graph.external(f"{stored.name}/scales", np.float32, [stored.rows * blocks], stored.planes[1])
         zeros = self._zeros(stored) if stored.encoding.has_zeros else ""
         operands = [x, codes, scales, zeros, "", bias]
-        options = {"K": stored.columns, "N": stored.rows, "bits": bits, "block_size": BLOCK}
+        options = {"K": stored.columns, "N": stored.rows, "bits": bits, "block_size": group}
         options["accuracy_level"] = self.accuracy_level
         return self.graph.node("MatMulNBits", operands, name, domain=MICROSOFT, **options)
 
-    def _block_sums(self, x: str, columns: int) -> str:
-        """Sum of every 32 neighbours, [tokens, columns / 32]; once per value, whoever asks."""
-        sums = f"{x}/sums"
+    def _group_sums(self, x: str, stored: StoredMatrix) -> str:
+        """Sum of the inputs of every group, [tokens, groups]; once per value and size, whoever asks."""
+        group = stored.encoding.group
+        sums = f"{x}/sums.{group}"
         if not self.graph.defines(sums):
-            blocks = self.graph.node("Reshape", [x, self.graph.shape(0, columns // BLOCK, BLOCK)], f"{x}/blocks")
+            in_groups = self.graph.shape(0, stored.columns // group, group)
+            blocks = self.graph.node("Reshape", [x, in_groups], f"{x}/groups.{group}")
             axis = self.graph.constant("last_of_three", np.array([2], np.int64))
             self.graph.node("ReduceSum", [blocks, axis], sums, keepdims=0)
         return sums
@@ -232,7 +249,8 @@ class Layers:
     def _add_gathered_offsets(self, name: str, stored: StoredMatrix, ids: str, rows: str) -> str:
         offsets = self.graph.node("Gather", [self._offsets(stored), ids], f"{name}/offsets", axis=0)
         spread = self.graph.node("Unsqueeze", [offsets, self.graph.shape(-1)], f"{name}/offsets/3d")
-        in_blocks = self.graph.shape(0, stored.columns // BLOCK, BLOCK)
+        group = stored.encoding.group
+        in_blocks = self.graph.shape(0, stored.columns // group, group)
         blocks = self.graph.node("Reshape", [rows, in_blocks], f"{name}/blocks")
         total = self.graph.node("Add", [blocks, spread], f"{name}/total")
         return self.graph.node("Reshape", [total, self.graph.shape(0, stored.columns)], f"{name}/out")
@@ -252,5 +270,5 @@ class Layers:
         return [self.graph.external(f"{stored.name}/zeros/rows", np.uint8, shape, stored.planes[2])]
 
     def _offsets(self, stored: StoredMatrix) -> str:
-        shape = [stored.rows, stored.columns // BLOCK]
+        shape = [stored.rows, stored.columns // stored.encoding.group]
         return self.graph.external(f"{stored.name}/offsets", np.float32, shape, stored.planes[2])

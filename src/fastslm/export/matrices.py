@@ -70,7 +70,7 @@ class MatrixWriter:
     Attributes:
         source: the model's tensors, checked by ``check_tensors``.
         weights: where they go.
-        precision: one of ``encoding.BITS``, or ``exact``.
+        precision: one of ``encoding.POLICIES``, or ``exact``.
         pool: runs the tasks.
         report: told the name of every tensor that is done.
         importance: by tensor, how much the squared error of each column counts when it is quantised.

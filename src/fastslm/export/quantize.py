@@ -1,7 +1,7 @@
-"""Quantise float32 rows to 4 or 8 bits in blocks of 32, by the compiled search of ``_native.quantize``.
+"""Quantise float32 rows to 4 or 8 bits in groups of 32, 64 or 128, by the compiled search of ``_native.quantize``.
 
 In both formats ``weight = scale * (code - zero)``, as in ONNX Runtime's MatMulNBits and GatherBlockQuantized; 8 bits
-always use their default zero point 128, 4 bits have one per block.
+always use their default zero point 128, 4 bits have one per group.
 """
 
 from __future__ import annotations
@@ -17,59 +17,59 @@ from fastslm.errors import ConversionFailed
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
-BLOCK = 32
-"""Weights per scale."""
+GROUPS = (128, 64, 32)
+"""Numbers of weights that may share a scale."""
 
 
-def quantize8(rows: Floats) -> tuple[Bytes, Floats]:
-    """Round to the nearest of 255 steps between minus and plus the largest magnitude of each block.
+def quantize8(rows: Floats, group: int = 32) -> tuple[Bytes, Floats]:
+    """Round to the nearest of 255 steps between minus and plus the largest magnitude of each group.
 
     Args:
-        rows: [rows, columns], columns a multiple of 32.
+        rows: [rows, columns], columns a multiple of ``group``.
 
     Returns:
-        Codes [rows, columns] and scales [rows, columns / 32].
+        Codes [rows, columns] and scales [rows, columns / group].
 
     Raises:
         ConversionFailed: a number is infinite or not a number.
     """
-    codes, scales, _ = _quantized(rows, 8, None)
+    codes, scales, _ = _quantized(rows, 8, group, None)
     return codes, scales
 
 
-def quantize4(rows: Floats, importance: Floats | None = None) -> tuple[Bytes, Floats, Bytes]:
+def quantize4(rows: Floats, importance: Floats | None = None, group: int = 32) -> tuple[Bytes, Floats, Bytes]:
     """Quantise to 4 bits with the least squared error that a search over grids finds.
 
     Args:
-        rows: [rows, columns], columns a multiple of 32.
+        rows: [rows, columns], columns a multiple of ``group``.
         importance: how much the squared error of each column counts, None for all the same.
 
     Returns:
-        Codes [rows, columns / 2], two in a byte, the even column in the low half; scales [rows, columns / 32]; zero
+        Codes [rows, columns / 2], two in a byte, the even column in the low half; scales [rows, columns / group]; zero
         points [rows, bytes], packed like the codes, with half a byte to spare if their number is odd.
 
     Raises:
         ConversionFailed: a number is infinite or not a number.
     """
-    codes, scales, zeros = _quantized(rows, 4, importance)
+    codes, scales, zeros = _quantized(rows, 4, group, importance)
     return codes, scales, pack_zeros(zeros)
 
 
-def quantize4_offsets(rows: Floats, importance: Floats | None = None) -> tuple[Bytes, Floats, Floats]:
-    """Quantise to 4 bits with a free offset for each block: weight = scale * (code - 8) + offset.
+def quantize4_offsets(rows: Floats, importance: Floats | None = None, group: int = 32) -> tuple[Bytes, Floats, Floats]:
+    """Quantise to 4 bits with a free offset for each group: weight = scale * (code - 8) + offset.
 
     Takes an eighth off the squared error of ``quantize4``, and finds blocks of Q4_1 exactly.
 
     Args:
-        rows, importance: as in ``quantize4``.
+        rows, importance, group: as in ``quantize4``.
 
     Returns:
-        Codes and scales as ``quantize4`` gives them; offsets [rows, columns / 32].
+        Codes and scales as ``quantize4`` gives them; offsets [rows, columns / group].
 
     Raises:
         ConversionFailed: a number is infinite or not a number.
     """
-    result = _native.quantize(rows, bits=4, importance=importance, offsets=True)
+    result = _native.quantize(rows, bits=4, group=group, importance=importance, offsets=True)
     if result is None:
         raise _not_finite(rows)
     codes, scales, offsets = result
@@ -82,8 +82,8 @@ def pack4(codes: Bytes) -> Bytes:
     return packed
 
 
-def _quantized(rows: Floats, bits: Literal[4, 8], importance: Floats | None) -> tuple[Bytes, Floats, Bytes]:
-    result = _native.quantize(rows, bits=bits, importance=importance)
+def _quantized(rows: Floats, bits: Literal[4, 8], group: int, importance: Floats | None) -> tuple[Bytes, Floats, Bytes]:
+    result = _native.quantize(rows, bits=bits, group=group, importance=importance)
     if result is None:
         raise _not_finite(rows)
     codes, scales, zeros = result
@@ -96,5 +96,5 @@ def _not_finite(rows: Floats) -> ConversionFailed:
 
 
 def pack_zeros(zeros: Bytes) -> Bytes:
-    """Zero points [rows, blocks] packed like codes, with half a byte to spare if their number is odd."""
+    """Zero points [rows, groups] packed like codes, with half a byte to spare if their number is odd."""
     return pack4(np.pad(zeros, ((0, 0), (0, zeros.shape[1] % 2))))

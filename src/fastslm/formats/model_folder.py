@@ -10,7 +10,7 @@ from typing import Any
 
 from fastslm.encoder_facts import EncoderFacts
 from fastslm.errors import FileMissing, FormatError
-from fastslm.formats import checked_json
+from fastslm.formats import checked_json, stacked
 from fastslm.formats.folder_text import FolderText, read_text_files
 from fastslm.formats.mapping import ModelFile, Opener
 from fastslm.formats.pickled.tensors import has_pickled, open_pickled
@@ -94,9 +94,11 @@ def readable_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _open_weights(folder: Path, config: Mapping[str, Any], opener: Opener) -> tuple[TensorSource, dict[str, int]]:
-    """Safetensors; pickled tensors where there are none. Packed modules are put together."""
+    """Safetensors; pickled tensors where there are none. Packed modules are put together, stacks taken apart."""
     pickled = has_pickled(folder) and not any(folder.glob("*.safetensors"))
     tensors, files = open_pickled(folder) if pickled else open_safetensors(folder, opener)
+    if config["model_type"] == stacked.MODEL_TYPE:
+        return stacked.StackedExperts(tensors), files
     settings = read_settings(config)
     return (PrequantizedTensors(tensors, settings) if settings else tensors), files
 

@@ -84,16 +84,14 @@ class SafetensorsFile:
         if info.dtype not in ITEM_TYPES:
             message = f"tensor `{name}` has type `{info.dtype}`, expected one of {', '.join(ITEM_TYPES)}"
             raise UnsupportedModel(message, feature=info.dtype)
-        values = self._bytes(entry).view(ITEM_TYPES[info.dtype]).reshape(info.shape)
-        if not info.shape:
-            return to_float32(values, info.dtype)
-        first, last = row_range(info.shape[0], start, stop)
-        result = to_float32(values[first:last], info.dtype)
-        let_go(values[first:last])
+        values = self._rows(entry, ITEM_TYPES[info.dtype], start, stop)
+        result = to_float32(values, info.dtype)
+        if info.shape:
+            let_go(values)
         return result
 
-    def raw(self, name: str) -> npt.NDArray[Any]:
-        """All elements where they lie in the file, of their own type; bfloat16 as 16 bits.
+    def raw(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
+        """Rows of the first dimension where they lie in the file, of their own type; bfloat16 as 16 bits.
 
         Raises:
             FormatError: there is no such tensor.
@@ -104,7 +102,7 @@ class SafetensorsFile:
         if kind is None:
             message = f"tensor `{name}` has type `{entry.info.dtype}`, expected plain numbers"
             raise UnsupportedModel(message, feature=entry.info.dtype)
-        return self._bytes(entry).view(kind).reshape(entry.info.shape)
+        return self._rows(entry, kind, start, stop)
 
     def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
         """Always raises FormatError: safetensors holds no quantised blocks."""
@@ -116,8 +114,14 @@ class SafetensorsFile:
         entry = self._entry(name)
         return (Extent(self.path, self._begin + entry.begin, self._begin + entry.end),)
 
-    def _bytes(self, entry: _Entry) -> npt.NDArray[np.uint8]:
-        return self._file.part(self._begin + entry.begin, self._begin + entry.end)
+    def _rows(self, entry: _Entry, kind: str, start: int, stop: int | None) -> npt.NDArray[Any]:
+        """Rows of the first dimension where they lie; a number by itself is all there is."""
+        shape, begin = entry.info.shape, self._begin + entry.begin
+        if not shape:
+            return self._file.part(begin, self._begin + entry.end).view(kind).reshape(())
+        first, last = row_range(shape[0], start, stop)
+        size = (entry.end - entry.begin) // max(1, shape[0])
+        return self._file.part(begin + first * size, begin + last * size).view(kind).reshape(last - first, *shape[1:])
 
     def _entry(self, name: str) -> _Entry:
         try:

@@ -23,8 +23,8 @@ class TensorFile(TensorSource, Protocol):
     def size_bytes(self) -> int:
         """Length of the file."""
 
-    def raw(self, name: str) -> npt.NDArray[Any]:
-        """All elements of a tensor where they lie in the file, of its own type."""
+    def raw(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
+        """Rows of a tensor's first dimension where they lie in the file, of its own type; all by default."""
 
 
 class ShardedTensors:
@@ -51,9 +51,9 @@ class ShardedTensors:
         """See ``TensorSource``."""
         return self.file(name).blocks(name, start, stop)
 
-    def raw(self, name: str) -> npt.NDArray[Any]:
-        """All elements of a tensor as they lie in its file, see ``TensorFile``."""
-        return self.file(name).raw(name)
+    def raw(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
+        """Rows of a tensor as they lie in its file, see ``TensorFile``."""
+        return self.file(name).raw(name, start, stop)
 
     def extents(self, name: str) -> tuple[Extent, ...]:
         """See ``TensorSource``."""

@@ -144,7 +144,8 @@ def test_files_without_the_outer_module_are_taken(variant: str, prefix: str) -> 
         ("qwen3_moe", {"mlp_only_layers": 1}, "`mlp_only_layers` is `1`, expected a list of layers"),
         ("qwen2_moe", {"qkv_bias": False}, "`qkv_bias` is `False`"),
         ("qwen2_moe", {"hidden_act": "swiglu"}, "`hidden_act` is `swiglu`"),
-        ("qwen3", {"model_type": "gpt_oss"}, "`model_type` `gpt_oss` is not supported: its experts have biases"),
+        ("gpt_oss", {"swiglu_limit": 6.0}, "`swiglu_limit` is `6.0`, expected 7.0"),
+        ("gpt_oss", {"num_experts_per_tok": 5}, "`num_experts_per_tok` is `5`, expected at most 4"),
         ("qwen3", {"model_type": "lfm2"}, "`model_type` `lfm2` is not supported: its short convolutions"),
     ],
 )

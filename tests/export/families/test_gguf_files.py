@@ -78,6 +78,18 @@ def test_widths_that_older_files_leave_out_are_worked_out(missing: str, tmp_path
     assert open_model(path).config["shared_expert_intermediate_size"] == 64
 
 
+def test_mxfp4_blocks_are_those_of_the_folder(tmp_path: Path) -> None:
+    """Both kinds of files hold the same numbers in another order, for every expert."""
+    folder = open_model(golden_model("gpt_oss_mxfp4", tmp_path / "folder").folder).tensors
+    file = open_model(write_family_gguf("gpt_oss_mxfp4", tmp_path, "MXFP4")).tensors
+    names = [name for name in folder if folder.info(name).dtype == "MXFP4"]
+    assert len(names) == 2 * 4 * 3  # layers, experts, matrices
+    for name in names:
+        assert file.info(name) == folder.info(name)
+        assert file.blocks(name).tobytes() == folder.blocks(name).tobytes()
+        assert file.read(name, 3, 9).tobytes() == folder.read(name, 3, 9).tobytes()
+
+
 @pytest.mark.parametrize("variant", WRITTEN)
 def test_blocks_travel_with_their_rows(variant: str, tmp_path: Path) -> None:
     """Q8_0 blocks are imported as they are, also where rows are reordered or a tensor is split."""

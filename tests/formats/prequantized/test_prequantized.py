@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def named(name: str, parts: dict[str, tuple[str, np.ndarray]]) -> dict[str, tupl
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("group_size", "inputs"), [(32, 96), (64, 128), (128, 192), (-1, 160)])
+@pytest.mark.parametrize(("group_size", "inputs"), [(32, 96), (64, 128), (96, 192), (128, 192), (128, 256), (-1, 160)])
 def test_every_weight_is_kept_bit_for_bit(method: str, group_size: int, inputs: int, tmp_path: Path) -> None:
     """Read as floats, and as the codes, scales and zero points of the converted file."""
     per_group = inputs if group_size < 0 else group_size
@@ -88,27 +89,30 @@ def test_every_weight_is_kept_bit_for_bit(method: str, group_size: int, inputs: 
     np.testing.assert_array_equal(source.read("x.weight"), expected)
     np.testing.assert_array_equal(source.read("x.weight", 3, 11), expected[3:11])
     info = source.info("x.weight")
-    assert choose_encoding("exact", info, "layer") == INT4
-    packed, kept_scales, kept_zeros = encode_rows(source, info, INT4, slice(5, 16))
+    group = next(size for size in (128, 64, 32) if inputs % size == per_group % size == 0)
+    encoding = replace(INT4, group=group)
+    assert choose_encoding("exact", info, "layer") == encoding
+    packed, kept_scales, kept_zeros = encode_rows(source, info, encoding, slice(5, 16))
     values = np.stack([packed & 15, packed >> 4], axis=-1).reshape(11, inputs)
-    points = np.stack([kept_zeros & 15, kept_zeros >> 4], axis=-1).reshape(11, -1)[:, : inputs // 32]
-    blocks = values.reshape(11, -1, 32).astype(np.float32) - points[..., None].astype(np.float32)
+    points = np.stack([kept_zeros & 15, kept_zeros >> 4], axis=-1).reshape(11, -1)[:, : inputs // group]
+    blocks = values.reshape(11, -1, group).astype(np.float32) - points[..., None].astype(np.float32)
     np.testing.assert_array_equal((blocks * kept_scales[..., None]).reshape(11, inputs), expected[5:])
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_our_operators_get_the_same_numbers(method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_our_operators_get_the_same_numbers(method: str, group: int, tmp_path: Path) -> None:
     """Zero points included: a packed unit holds them as whole numbers."""
-    codes, zeros, scales = numbers(40, 128, 64)
+    codes, zeros, scales = numbers(40, 256, group)
     parts = {name: value for name, (_, value) in named("x", module(method, codes, zeros, scales)).items()}
-    source = PrequantizedTensors(Memory(parts), settings_of(method, 64))
+    source = PrequantizedTensors(Memory(parts), settings_of(method, group))
     with WeightsFile(tmp_path / "data") as weights, ThreadPoolExecutor(1) as pool:
         stored = store_packed(MatrixWriter(source, weights, "exact", pool, lambda name: None), "x.weight")
     packed = np.fromfile(tmp_path / "data", np.uint8)[stored.region.offset :][: stored.region.size_bytes]
-    kept = _native.unpack_linear(packed, (40, 128), bits=4, group=32, has_offsets=True)
-    scale, shift = (np.repeat(each, 32, axis=1) for each in kept[1:])
-    assert stored.attributes["offsets"] == 2
-    np.testing.assert_array_equal(scale * (kept[0] + shift), dequantized(codes, zeros, scales, np.arange(128) // 64))
+    kept = _native.unpack_linear(packed, (40, 256), bits=4, group=group, has_offsets=True)
+    scale, shift = (np.repeat(each, group, axis=1) for each in kept[1:])
+    assert (stored.attributes["offsets"], stored.attributes["group_size"]) == (2, group)
+    np.testing.assert_array_equal(scale * (kept[0] + shift), dequantized(codes, zeros, scales, np.arange(256) // group))
 
 
 @given(st.sampled_from(METHODS), st.integers(0, 99), st.integers(0, 24), st.integers(0, 24))

@@ -45,6 +45,7 @@ class AttentionBuilder:
             operands, tables = self._turned(operands, attention, tables), ("", "")
         operands += [""] * (3 - len(operands)) + self.kv_inputs(index, shape)
         operands += ["seqlens_k", "total_sequence_length", *tables, "", self._linear_biases(shape)]
+        operands.append(self.sinks(attention))
         results = [name, *self.kv_outputs(index, shape)]
         options = {**_options(shape), "do_rotary": int(bool(tables[0]))}
         graph.nodes("GroupQueryAttention", operands, results, domain=MICROSOFT, **options)
@@ -109,6 +110,10 @@ class AttentionBuilder:
         ones = graph.constant(f"{name}/ones", np.ones(1, np.int64))
         size = graph.node("Concat", [ones, ones, width, ones], f"{name}/size", axis=0)
         return graph.node("Expand", [row, size], name)
+
+    def sinks(self, attention: Attention) -> str:
+        """The sinks as an initializer; no name when there are none."""
+        return self.layers.vector(attention.sinks.key) if attention.sinks else ""
 
     def kv_inputs(self, index: int, shape: AttentionShape) -> list[str]:
         """Keys and values before a step become inputs of the graph."""

@@ -66,7 +66,9 @@ def note_share(layers: Layers, mixture: Mixture) -> None:
 def _shares(layers: Layers, mixture: Mixture, x: str) -> list[str]:
     """What part each expert has in each token, [tokens, 1]; zero where it was not chosen."""
     graph, name = layers.graph, mixture.name
-    scores = graph.node("Gemm", [x, router_weight(layers, mixture)], f"{name}/scores", transB=1)
+    scores = graph.node(
+        "Gemm", [x, router_weight(layers, mixture), layers.bias(mixture.router)], f"{name}/scores", transB=1
+    )
     if not mixture.normalised:
         scores = graph.node("Softmax", [scores], f"{name}/parts", axis=-1)
     nobody = graph.constant(f"zeros.1x{len(mixture.experts)}", np.zeros((1, len(mixture.experts)), np.float32))

@@ -12,7 +12,8 @@ from typing import Literal
 from fastslm.export.decoder.tensors import Tensor
 from fastslm.export.rope import Rope
 
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "clamped_silu"]
+"""``clamped_silu`` is for gated layers only: g / (1 + exp(-1.702 g)) * (u + 1), g at most 7 and u from -7 to 7."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Attention:
         query_norm, key_norm: as wide as a head, or as all heads together; they need three ``inputs``.
         clip: bound of every number of query, key and value, or None.
         rope: None when positions do not turn the heads.
+        sinks: a score for each head that takes part in the softmax and has no value, or None.
     """
 
     shape: AttentionShape
@@ -104,6 +106,7 @@ class Attention:
     query_norm: Norm | None = None
     key_norm: Norm | None = None
     clip: float | None = None
+    sinks: Tensor | None = None
 
     def windowed(self, window: int | None) -> Attention:
         """The same layer with a sliding window."""
@@ -113,6 +116,8 @@ class Attention:
         """What it reads."""
         for part in (*self.inputs, self.output, self.query_norm, self.key_norm):
             yield from part.tensors() if part else ()
+        if self.sinks:
+            yield self.sinks
 
 
 @dataclass(frozen=True)

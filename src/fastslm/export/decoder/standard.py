@@ -195,15 +195,22 @@ def read_experts(config: Hparams, prefix: str, sizes: Sizes, count: int, names: 
         FormatError: a value is missing or has no meaning.
         UnsupportedModel: more experts than any model has, or more for a token than there are.
     """
-    chosen, activation = config.count("num_experts_per_tok"), read_activation(config, "hidden_act", "silu")
-    if count * sizes.layers > MAX_EXPERTS:
-        raise unsupported("num_experts", count, f"at most {MAX_EXPERTS} in all {sizes.layers} layers")
-    if chosen > count:
-        raise unsupported("num_experts_per_tok", chosen, f"at most {count}")
+    activation = read_activation(config, "hidden_act", "silu")
+    count, chosen = read_expert_counts(config, count, sizes.layers)
     router = linear(f"{prefix}.gate", count, sizes.hidden)
     experts = (gated(f"{prefix}.experts.{i}", sizes, activation, names=names) for i in range(count))
     normalised = config.flag("norm_topk_prob", default=config.get("model_type") == "mixtral")
     return Mixture(router, tuple(experts), chosen, normalised)
+
+
+def read_expert_counts(config: Hparams, count: int, layers: int) -> tuple[int, int]:
+    """How many experts a layer has, which is checked, and how many of them a token goes to. Raises as above."""
+    chosen = config.count("num_experts_per_tok")
+    if count * layers > MAX_EXPERTS:
+        raise unsupported("num_experts", count, f"at most {MAX_EXPERTS} in all {layers} layers")
+    if chosen > count:
+        raise unsupported("num_experts_per_tok", chosen, f"at most {count}")
+    return count, chosen
 
 
 def embedding(name: str, sizes: Sizes, *, scale: float = 1.0) -> Embedding:

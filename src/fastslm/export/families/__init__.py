@@ -19,6 +19,7 @@ from fastslm.export.families.decoders import (
     gemma,
     gpt2,
     gpt_neox,
+    gpt_oss,
     granite,
     llama,
     mistral,
@@ -93,6 +94,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "olmo2": Family("OLMo 2", olmo.read_shape2),
         "granite": Family("Granite 3", granite.read_shape),
         "smollm3": Family("SmolLM3", smollm3.read_shape),
+        "gpt_oss": Family("gpt-oss 20B and 120B", gpt_oss.read_shape),
         "opt": Family("OPT, except 350M", opt.read_shape),
         "falcon": Family("Falcon 7B and RW-1B, Falcon 2", falcon.read_shape),
         "bloom": Family("BLOOM, BLOOMZ", bloom.read_shape),
@@ -116,7 +118,6 @@ ENCODERS: Mapping[str, Family] = MappingProxyType(
 
 NOT_YET: Mapping[str, str] = MappingProxyType(
     {
-        "gpt_oss": "its experts have biases, a clamped activation and MXFP4 weights",
         "lfm2": "its short convolutions have a state that the KV cache does not hold",
         "lfm2_moe": "its short convolutions have a state that the KV cache does not hold",
     }

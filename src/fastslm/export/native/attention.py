@@ -24,7 +24,7 @@ class NativeAttention(AttentionBuilder):
             query = graph.node("Reshape", [query, graph.shape(-1, shape.query_rows)], f"{query}/2d")
         tables = self.tables[attention.rope] if attention.rope else ("", "")
         operands = [query, *others, *self.kv_inputs(index, shape), "seqlens_k", *tables]
-        operands += [*self._norms(attention), "", self._slopes(shape)]
+        operands += [*self._norms(attention), self.sinks(attention), self._slopes(shape)]
         results = [name, *self.kv_outputs(index, shape)]
         graph.nodes("Attention", operands, results, domain=DOMAIN, **_options(attention))
         return name

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from fastslm.export.decoder.shape import Activation, Linear
 from fastslm.export.graph import Graph
 from fastslm.export.layers import Layers, NormWeights
-from fastslm.export.matrices import StoredMatrix
+from fastslm.export.matrices import MatrixWriter, StoredMatrix
 from fastslm.export.native.packing import BLOCK_ROWS, PackedMatrix, store_interleaved, store_packed
 from fastslm.ops import DOMAIN
 
-GATES: Mapping[Activation, int] = MappingProxyType({"silu": 0, "gelu_tanh": 1, "gelu": 2})
+GATES: Mapping[Activation, int] = MappingProxyType({"silu": 0, "gelu_tanh": 1, "gelu": 2, "clamped_silu": 3})
 """Values of QGateUp's attribute ``activation``."""
 
 PASSES = 2
@@ -93,13 +93,18 @@ class NativeLayers(Layers):
         """Both biases, block by block in turn, as the rows of the matrix lie."""
         if not gate.biases:
             return ""
-        parts = [_in_blocks(self.matrices.vector(*(bias.key for bias in each.biases))) for each in (gate, up)]
-        return self.graph.weight(f"{up.name}/gate+up.bias", np.stack(parts, axis=1).reshape(-1))
+        return self.graph.weight(f"{up.name}/gate+up.bias", interleaved_bias(self.matrices, gate, up))
 
 
 def packed_units(graph: Graph, stored: PackedMatrix) -> str:
     """The units of a packed matrix, or of several that lie one after the other, as an initializer."""
     return graph.external(f"{stored.name}/packed", np.uint8, [stored.region.size_bytes], stored.region)
+
+
+def interleaved_bias(matrices: MatrixWriter, gate: Linear, up: Linear) -> npt.NDArray[np.float32]:
+    """The biases of gate and up by turns, a block of each, padded like the rows of ``store_interleaved``."""
+    parts = [_in_blocks(matrices.vector(*(bias.key for bias in each.biases))) for each in (gate, up)]
+    return np.stack(parts, axis=1).reshape(-1)
 
 
 def _in_blocks(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

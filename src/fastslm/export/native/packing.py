@@ -8,7 +8,7 @@ in scales, weight = scale * (code + offset). Both keep every number of the file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from fastslm import _native, ops
 from fastslm.errors import ConversionFailed
-from fastslm.export.encoding import IMPORTED, INT4, INT4_OFFSETS, Encoding, Planes, encode_rows
+from fastslm.export.encoding import IMPORTED, Encoding, Planes, encode_rows
 from fastslm.export.matrices import CHUNK_WEIGHTS, Filling, MatrixWriter, StoredMatrix, common_order
-from fastslm.export.quantize import BLOCK, Bytes, Floats
+from fastslm.export.quantize import Bytes, Floats
 from fastslm.export.weights import Region
 from fastslm.formats.source import TensorInfo
 
@@ -29,8 +29,8 @@ BLOCK_ROWS = 32
 SCALED = 2
 """Value of the operators' attribute ``offsets`` for those that count in scales."""
 
-LARGEST_SCALE = 65504
-"""Largest number of float16, as which scales and offsets are stored."""
+LARGEST_SCALE, SMALLEST_SCALE = 65504, 2.0**-24
+"""Largest and smallest number above zero of float16, as which scales and offsets are stored."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PackedMatrix(StoredMatrix):
             "K": self.columns,
             "N": self.rows,
             "bits": self.encoding.bits,
-            "group_size": BLOCK,
+            "group_size": self.encoding.group,
             "offsets": SCALED if self.encoding.has_zeros else int(self.encoding.has_offsets),
             "layout": ops.layout_version(),
         }
@@ -114,9 +114,10 @@ def store_stacked(writer: MatrixWriter, stack: Sequence[Sequence[str]]) -> Packe
 
 
 def _packed_encoding(encoding: Encoding, infos: Sequence[TensorInfo]) -> Encoding:
-    """A packed block holds an offset where others hold a zero point; one that is free fits better."""
-    is_kept = any(IMPORTED.get(info.dtype, (None,))[0] == INT4 for info in infos)
-    return INT4_OFFSETS if encoding == INT4 and not is_kept else encoding
+    """A packed group holds an offset where others hold a zero point; one that is free fits better."""
+    is_kept = any(IMPORTED.get(info.dtype, (None,))[0] == encoding for info in infos)
+    is_free = encoding.has_zeros and not is_kept
+    return replace(encoding, has_zeros=False, has_offsets=True) if is_free else encoding
 
 
 def _has_offsets(encoding: Encoding) -> bool:
@@ -125,8 +126,8 @@ def _has_offsets(encoding: Encoding) -> bool:
 
 def _block_bytes(encoding: Encoding, columns: int) -> int:
     """Bytes of one block of 32 rows."""
-    unit = BLOCK * BLOCK_ROWS * encoding.bits // 8 + 2 * BLOCK_ROWS * (1 + _has_offsets(encoding))
-    return columns // BLOCK * unit
+    unit = encoding.group * BLOCK_ROWS * encoding.bits // 8 + 2 * BLOCK_ROWS * (1 + _has_offsets(encoding))
+    return columns // encoding.group * unit
 
 
 def _write(writer: MatrixWriter, turns: Sequence[Sequence[TensorInfo]], encoding: Encoding, region: Region) -> None:
@@ -159,6 +160,8 @@ def _pack(writer: MatrixWriter, infos: Sequence[TensorInfo], encoding: Encoding,
             planes = encode_rows(writer.source, info, encoding, slice(start, stop), weight)
             parts.append(_plain(planes, encoding))
             _check_range(info.name, *parts[-1][1:])
+            if IMPORTED.get(info.dtype, (None,))[0] == encoding:
+                _check_kept(info.name, parts[-1][1])
         first += info.shape[0]
     codes, scales = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     offsets = np.concatenate([part[2] for part in parts]) if _has_offsets(encoding) else None
@@ -173,7 +176,7 @@ def _plain(planes: Planes, encoding: Encoding) -> tuple[Bytes, Floats, Floats]:
     codes, scales = np.asarray(planes[0], np.uint8), np.asarray(planes[1], np.float32)
     if encoding.bits == 4:
         codes = _unpack4(codes)
-    if encoding == INT4_OFFSETS:  # offsets of centred codes; those of plain codes are the minima of the file
+    if encoding.has_offsets:  # offsets of centred codes; those of plain codes are the minima of the file
         return codes, scales, _half(planes[2] - np.float32(8) * scales)
     if encoding.has_zeros:
         zeros = _unpack4(np.asarray(planes[2], np.uint8))[:, : scales.shape[1]]
@@ -187,6 +190,14 @@ def _check_range(name: str, *arrays: Floats) -> None:
         if most > LARGEST_SCALE:
             message = f"tensor `{name}` needs a scale of `{most:.0f}`, expected at most {LARGEST_SCALE}"
             raise ConversionFailed(message, stage="packing weights")
+
+
+def _check_kept(name: str, scales: Floats) -> None:
+    """A scale that float16 makes zero would lose numbers that are promised to be kept."""
+    least = np.abs(scales[scales != 0]).min(initial=SMALLEST_SCALE)
+    if least < SMALLEST_SCALE:
+        message = f"tensor `{name}` needs a scale of `{least:.3g}`, expected at least {SMALLEST_SCALE:.3g}"
+        raise ConversionFailed(message, stage="packing weights")
 
 
 def _unpack4(packed: Bytes) -> Bytes:

@@ -34,6 +34,7 @@ EXPERTS: Mapping[str, str] = {
     "mixtral": "num_local_experts",
     "qwen2_moe": "num_experts",
     "qwen3_moe": "num_experts",
+    "gpt_oss": "num_local_experts",
 }
 """Models with experts: the configuration's name for their number."""
 
@@ -52,6 +53,8 @@ def family_values(data: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = data.number(f"{{arch}}.{key}")
     if kind in EXPERTS:
         found |= _expert_values(data, EXPERTS[kind], config["intermediate_size"])
+    if kind == "gpt_oss":
+        found |= _untruncated(config)
     if kind in FLAGS:
         found[FLAGS[kind]] = data.flag(f"{{arch}}.{FLAGS[kind]}", default=kind == "gpt_neox")
     if kind in SCALED_BY_WIDTH:
@@ -59,6 +62,12 @@ def family_values(data: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
         width = config["hidden_size"] / config["num_attention_heads"] if is_largest else config["head_dim"]
         found["query_pre_attn_scalar"] = width
     return found
+
+
+def _untruncated(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The ramp of gpt-oss's rotation begins and ends between two frequencies, which no GGUF file says."""
+    scaling = config["rope_scaling"]
+    return {"rope_scaling": {**scaling, "truncate": False}} if scaling else {}
 
 
 def _expert_values(data: Metadata, name: str, inner: int) -> dict[str, int]:

@@ -122,9 +122,10 @@ def _placements(
 
 
 def _matrices(stacked: GgufTensor) -> Iterator[GgufTensor]:
-    """The matrices that lie in one tensor, one for each expert."""
-    if len(stacked.shape) != 3 or not 1 <= stacked.shape[0] <= MAX_EXPERTS:
-        expected = f"matrices of 1 to {MAX_EXPERTS} experts"
+    """The matrices that lie in one tensor, one for each expert, or the biases."""
+    is_bias = stacked.name.endswith(".bias")
+    if len(stacked.shape) != (2 if is_bias else 3) or not 1 <= stacked.shape[0] <= MAX_EXPERTS:
+        expected = f"{'biases' if is_bias else 'matrices'} of 1 to {MAX_EXPERTS} experts"
         message = f"tensor `{stacked.name}` has shape `{list(stacked.shape)}`, expected {expected}"
         raise FormatError(message, subject=stacked.name, found=stacked.shape)
     count, *shape = stacked.shape

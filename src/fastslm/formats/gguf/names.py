@@ -122,6 +122,18 @@ _QWEN2_MOE_LAYER = {
     "ffn_down_shexp": "mlp.shared_expert.down_proj",
 }
 
+_GPT_OSS_LAYER = {
+    **_ATTENTION,
+    **_EXPERTS,
+    "attn_norm": "input_layernorm",
+    "post_attention_norm": "post_attention_layernorm",
+    "attn_sinks": "self_attn.sinks",
+    "ffn_gate_inp": "mlp.router",
+}
+
+_WITHOUT_KIND = frozenset({"self_attn.sinks"})
+"""Modules that are one tensor, whose name ends with theirs."""
+
 _STARCODER2_LAYER = {**_NORMS, **_ATTENTION, "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
 
 
@@ -205,6 +217,7 @@ MIXTURES = {
     "qwen3moe": Architecture(
         "qwen3_moe", {**_NORMS, **_ATTENTION, **_HEAD_NORMS, **_EXPERTS}, fixed={**_SILU, "norm_topk_prob": True}
     ),
+    "gpt-oss": Architecture("gpt_oss", _GPT_OSS_LAYER, fixed=_SILU),
 }
 """Those with experts, some of which have the name of one without."""
 
@@ -238,6 +251,7 @@ def hugging_face_name(arch: Architecture, gguf_name: str) -> str:
         if layer is None and part in arch.top:
             return f"{arch.top[part]}.{kind}"
         if layer is not None and part in arch.layer:
-            return f"{arch.layers}.{int(layer)}.{arch.layer[part]}.{kind}"
+            module = arch.layer[part]
+            return f"{arch.layers}.{int(layer)}.{module}" + ("" if module in _WITHOUT_KIND else f".{kind}")
     message = f"tensor `{gguf_name}` is not part of the `{arch.model_type}` block that fastslm knows"
     raise UnsupportedModel(message, feature=gguf_name)

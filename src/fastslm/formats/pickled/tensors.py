@@ -81,9 +81,10 @@ class PickledFile:
         self._tensor(name)
         return (Extent(self.path, 0, self.size_bytes),)
 
-    def raw(self, name: str) -> npt.NDArray[Any]:
-        """All elements where they lie in the file, of their own type. Raises FormatError."""
-        return self._view(self._tensor(name))
+    def raw(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
+        """Rows of the first dimension where they lie in the file, of their own type. Raises FormatError."""
+        values = self._view(self._tensor(name))
+        return values[start:stop] if values.ndim else values
 
     def blocks(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:
         """Always raises FormatError: there are no quantised blocks."""

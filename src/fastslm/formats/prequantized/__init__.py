@@ -1,1 +1,1 @@
-"""Models whose weights come as 4-bit integers of GPTQ or AWQ: told by their configuration, read without loss."""
+"""Models whose weights come as 4 bits of GPTQ, AWQ or MXFP4: told by their configuration, read without loss."""

@@ -1,7 +1,7 @@
 """What ``quantization_config`` says of the weights of a model, checked against what we read.
 
 GPTQ (Frantar et al. 2022) as AutoGPTQ and GPTQModel write it, AWQ (Lin et al. 2023) as AutoAWQ does for its GEMM
-kernel.
+kernel. MXFP4 is that of gpt-oss, whose experts are read by ``formats.stacked``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from fastslm.formats import checked_json
 KEY = "quantization_config"
 BLOCK = 32
 WHOLE_ROW = -1
+MXFP4_MODEL = "gpt_oss"
+"""The one model whose MXFP4 weights we know where to find."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Settings:
         sorts_inputs: groups may be of inputs that are no neighbours (act-order), ``x.g_idx`` says which.
     """
 
-    method: Literal["gptq", "awq"]
+    method: Literal["gptq", "awq", "mxfp4"]
     group_size: int
     added: int
     sorts_inputs: bool = False
@@ -45,8 +47,10 @@ def read_settings(config: Mapping[str, Any]) -> Settings | None:
     if not found:
         return None
     method = found.get("quant_method", "unknown")
+    if method == "mxfp4":
+        return _mxfp4(config)
     if method not in ("gptq", "awq"):
-        expected = "expected plain floats, GPTQ, AWQ or GGUF"
+        expected = "expected plain floats, GPTQ, AWQ, MXFP4 or GGUF"
         message = f"the weights are quantised by {checked_json.shorten(method)}, {expected}"
         raise UnsupportedModel(message, feature=str(method)[:60])
     _demand(found, "bits", (4,), 4)
@@ -74,6 +78,14 @@ def _awq(found: Mapping[str, Any], size: int) -> Settings:
     if str(found.get("version", "gemm")).lower() != "gemm":
         raise _unsupported("version", found["version"], "gemm")
     return Settings("awq", size, 0)
+
+
+def _mxfp4(config: Mapping[str, Any]) -> Settings:
+    kind = config.get("model_type")
+    if kind != MXFP4_MODEL:
+        message = f"the weights of {checked_json.quoted(kind)} are quantised by `mxfp4`, expected `{MXFP4_MODEL}`"
+        raise UnsupportedModel(message, feature="mxfp4")
+    return Settings("mxfp4", BLOCK, 0)
 
 
 def _demand(found: Mapping[str, Any], key: str, allowed: tuple[object, ...], default: object) -> None:

@@ -1,9 +1,9 @@
 """Packed modules as the matrices that they stand for, in blocks of our own that keep every number.
 
-``x.qweight``, ``x.qzeros``, ``x.scales`` and ``x.g_idx`` become ``x.weight`` of type ``Q4Z``, [outputs, inputs]. A
-block of 32 weights has 21 bytes: the scale as float32, the zero point, then the codes, two in a byte, the even one in
-the low half. Groups of inputs that are no neighbours (act-order) become neighbours: the columns are sorted by group,
-and ``TensorInfo.column_order`` says which input each belongs to.
+``x.qweight``, ``x.qzeros``, ``x.scales`` and ``x.g_idx`` become ``x.weight`` of type ``Q4Z32``, ``Q4Z64`` or
+``Q4Z128``, [outputs, inputs]. A block of so many weights has the scale as float32, the zero point, then the codes, two
+in a byte, the even one in the low half. Groups of inputs that are no neighbours (act-order) become neighbours: the
+columns are sorted by group, and ``TensorInfo.column_order`` says which input each belongs to.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from fastslm.formats.prequantized.settings import BLOCK, WHOLE_ROW, Settings
 from fastslm.formats.source import Extent, TensorInfo, TensorSource
 
 DTYPE = "Q4Z"
+BLOCKS = (128, 64, BLOCK)
+"""How many weights a block may have; the largest that divides groups and rows is taken."""
+
 CODES = ".qweight"
 PARTS = (CODES, ".qzeros", ".scales", ".g_idx")
 
@@ -89,10 +92,11 @@ class PrequantizedTensors:
         if name not in self._infos:
             return self._source.blocks(name, start, stop)
         matrix, rows = self._matrix(name), self._rows(name, start, stop)
-        groups, codes = self._groups(name, BLOCK), matrix.codes[rows]
+        block = self._block(self._infos[name].shape[1])
+        groups, codes = self._groups(name, block), matrix.codes[rows]
         scales = np.ascontiguousarray(matrix.scales[rows][:, groups])[..., None].view(np.uint8)
         zeros = matrix.zeros[rows][:, groups][..., None]
-        packed = codes.reshape(*scales.shape[:2], BLOCK // 2)
+        packed = codes.reshape(*scales.shape[:2], block // 2)
         return np.concatenate([scales, zeros, packed], axis=-1)
 
     def extents(self, name: str) -> tuple[Extent, ...]:
@@ -112,6 +116,9 @@ class PrequantizedTensors:
     def _neighbours(self, inputs: int) -> npt.NDArray[np.int64]:
         """Group of every input where groups are of neighbours."""
         return np.arange(inputs) // self._group_size(inputs)
+
+    def _block(self, inputs: int) -> int:
+        return next(size for size in BLOCKS if inputs % size == 0 and self._group_size(inputs) % size == 0)
 
     def _group_size(self, inputs: int) -> int:
         return inputs if self._settings.group_size == WHOLE_ROW else self._settings.group_size
@@ -174,7 +181,8 @@ class PrequantizedTensors:
         groups = -(-inputs // self._group_size(inputs))
         self._require(f"{module}.qzeros", (groups, outputs // PER_WORD), self._words(f"{module}.qzeros"))
         self._require(f"{module}.scales", (groups, outputs), self._source.info(f"{module}.scales").shape)
-        return TensorInfo(f"{module}.weight", DTYPE, (outputs, inputs), self._column_order(module, inputs))
+        dtype = f"{DTYPE}{self._block(inputs)}"
+        return TensorInfo(f"{module}.weight", dtype, (outputs, inputs), self._column_order(module, inputs))
 
     def _words(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor of words. Raises FormatError."""
