@@ -126,8 +126,8 @@ def llama(source: Source, scratch: Path, python: str) -> Iterator[Run]:
         words = [python, "-c", EVALUATE, str(plain), str(path), str(WINDOW), str(note)]
         done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=900)
         size = int(sum(tensor.n_bytes for tensor in gguf.GGUFReader(path).tensors))
-        found = (float(each) for each in done.stdout.split()[-2:])
-        yield Run(source.case, f"llama.cpp {kind}", *found, size, seconds)
+        found, divergence = (float(each) for each in done.stdout.split()[-2:])
+        yield Run(source.case, f"llama.cpp {kind}", found, divergence, size, seconds)
 
 
 def prepared(case: str, pythons: Mapping[str, str]) -> Source:

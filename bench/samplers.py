@@ -106,6 +106,34 @@ seconds, busy = time.perf_counter() - began, time.process_time() - worked
 print(json.dumps({"wall": [seconds, seconds], "CPU": [busy, busy]}))
 """
 
+ENCODE = """
+from pathlib import Path
+from tokenizers import Tokenizer
+path = Path(order["tokenizer"])
+inner = Tokenizer.from_file(str(path))
+text = path.with_name("text.txt").read_text(encoding="utf-8")
+began = time.process_time()
+from fastslm.text.byte_level import ByteLevelEncoder
+ours = ByteLevelEncoder(inner)
+loading = time.process_time() - began
+who = {
+    "fastslm": ours.encode,
+    "encode": lambda text: inner.encode(text, add_special_tokens=False).ids,
+    "encode_batch_fast": lambda text: inner.encode_batch_fast([text], add_special_tokens=False)[0].ids,
+}
+found = {f"{path.stem}, to load@fastslm": [loading, loading]}
+for size, count in ((2_000, 100), (32_000, 30), (len(text), 7)):
+    part, ids, rows = text[:size], {}, {name: [] for name in who}
+    for _ in range(count):
+        for name, call in who.items():
+            began = time.process_time()
+            ids[name] = call(part)
+            rows[name].append(time.process_time() - began)
+    assert ids["fastslm"] == ids["encode"] == ids["encode_batch_fast"], "other ids"
+    found |= {f"{path.stem}, {size:,}@{name}": times for name, times in rows.items()}
+print(json.dumps(found))
+"""
+
 PROGRAMS: Mapping[str, str] = MappingProxyType(
     {
         "fastslm": TIMES + OURS,
@@ -113,5 +141,6 @@ PROGRAMS: Mapping[str, str] = MappingProxyType(
         "genai": TIMES + GENAI,
         "text": TIMES + TEXT,
         "second start": TIMES + SECOND_START,
+        "encode": TIMES + ENCODE,
     }
 )

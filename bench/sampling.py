@@ -2,7 +2,8 @@
 
 ``broad`` rows are normal numbers, of which thousands of tokens are likely; ``peaked`` ones have some two hundred likely
 tokens, as trained models do. Two cases are about us alone: text from tokens after so many of them, and what a second
-process waits for the kernels. Peers live in environments of their own:
+process waits for the kernels. ``encode`` is text to tokens, beside the two ways of the `tokenizers` library, which must
+give the same ids, in seconds of a processor. Peers live in environments of their own:
 ``python -m bench sampling --peer transformers=PYTHON --peer genai=PYTHON``.
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench import shapes
+from bench import encoding, shapes
 from bench.download import Wishes
 from bench.report import report
 from bench.samplers import PROGRAMS
@@ -56,12 +57,16 @@ CASES: Mapping[str, Settings | None] = {
     "all but top-k": Settings(0.8, 0, 0.95, 0.05, 1.1, 0.2, 0.1),
     "text": None,
     "second start": None,
+    "encode": None,
 }
 
 
 @dataclass(frozen=True)
 class Run:
-    """Median seconds for a token, with quartiles; ``rows`` is the kind of logits, or how many tokens came before."""
+    """Median seconds for a token or a text, with quartiles.
+
+    ``rows`` is the kind of logits, how many tokens came before, or the tokenizer and the characters of the text.
+    """
 
     case: str
     rows: str
@@ -96,7 +101,8 @@ def measure(case: str, kind: str, peer: str, python: str, scratch: Path) -> Iter
     """One peer on one case, in a process of its own."""
     settings = CASES[case]
     order = {"rows": str(scratch / f"{kind}.npy"), "model": str(scratch / "genai"), "width": WIDTH}
-    order |= {"tokenizer": str(scratch / "wide" / "tokenizer.json")}
+    tokenizer = scratch / "encode" / f"{kind}.json" if case == "encode" else scratch / "wide" / "tokenizer.json"
+    order |= {"tokenizer": str(tokenizer)}
     program = peer if settings else case
     try:
         answers = _ask(python, program, order | {"settings": settings and asdict(settings)})
@@ -105,24 +111,25 @@ def measure(case: str, kind: str, peer: str, python: str, scratch: Path) -> Iter
         return
     for name, times in answers:
         low, middle, high = statistics.quantiles(times, n=4)
-        yield Run(case, name or kind, peer, middle, low, high)
+        rows, _, who = name.partition("@")
+        yield Run(case, rows or kind, who or peer, middle, low, high)
 
 
 def table(runs: Sequence[Run]) -> list[str]:
     """Median of the runs of each case and peer in microseconds, and its ratio to ours."""
-    lines = [f"{'case':16} {'rows':14} {'peer':14} {'us':>9}  quartiles"]
+    lines = [f"{'case':16} {'rows':22} {'peer':17} {'us':>9}  quartiles"]
     for case, rows in dict.fromkeys((run.case, run.rows) for run in runs):
         here = [run for run in runs if (run.case, run.rows) == (case, rows)]
         ours = [run.seconds for run in here if run.peer == "fastslm"]
         for peer in dict.fromkeys(run.peer for run in here):
             own = [run for run in here if run.peer == peer]
             if failed := next((run.failed for run in own if run.failed), ""):
-                lines.append(f"{case:16} {rows:14} {peer:14} {failed}")
+                lines.append(f"{case:16} {rows:22} {peer:17} {failed}")
                 continue
             middle, low, high = (statistics.median(getattr(run, n) for run in own) for n in ("seconds", "low", "high"))
             ratio = f"  {middle / statistics.median(ours):7.1f} x ours" if ours and peer != "fastslm" else ""
             figures = f"{middle * 1e6:9.1f}  ({low * 1e6:.1f} to {high * 1e6:.1f}){ratio}"
-            lines.append(f"{case:16} {rows:14} {peer:14} {figures}")
+            lines.append(f"{case:16} {rows:22} {peer:17} {figures}")
     return lines
 
 
@@ -134,10 +141,12 @@ def main(cases: Sequence[str], wishes: Wishes, output: Path | None) -> None:
 def _runs(cases: Sequence[str], wishes: Wishes, scratch: Path) -> Iterator[Run]:
     peers = {"fastslm": sys.executable}
     peers |= {name: python for name, _, python in (wish.partition("=") for wish in wishes.peers)}
-    _prepare(scratch, with_genai="genai" in peers)
+    if set(cases) - {"encode"}:
+        _prepare(scratch, with_genai="genai" in peers)
+    names = [path.stem for path in encoding.prepare(scratch / "encode")] if "encode" in cases else []
     for case in cases:
         alone = CASES[case] is None
-        for kind in ("",) if alone else ("broad", "peaked"):
+        for kind in (names if case == "encode" else [""]) if alone else ["broad", "peaked"]:
             for _ in range(wishes.repeat):
                 for peer, python in list(peers.items())[: 1 if alone else None]:
                     yield from measure(case, kind, peer, python, scratch)

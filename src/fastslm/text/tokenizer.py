@@ -1,4 +1,4 @@
-"""Text to token ids and back, by the `tokenizers` library from a ``tokenizer.json``.
+"""Text to token ids and back, as the `tokenizers` library does from a ``tokenizer.json``.
 
 Encoding recognises special tokens in the text and adds none: who needs a bos token writes it.
 """
@@ -14,6 +14,7 @@ from string import hexdigits
 from typing import Any
 
 from fastslm.errors import FileMissing, FormatError, UsageError
+from fastslm.text.encoder import Encoder
 
 CHARACTERS_PER_TOKEN = 16
 """A first guess, well above the three to five of ordinary text."""
@@ -34,6 +35,7 @@ class Tokenizer:
         self._inner = load_inner(tokenizer_json, subject)
         self._inner.no_truncation()  # a file may carry the settings of its training run
         self._inner.no_padding()
+        self._encoder = Encoder(self._inner)
         self.special_ids = frozenset(
             id_ for id_, token in self._inner.get_added_tokens_decoder().items() if token.special
         )
@@ -67,7 +69,7 @@ class Tokenizer:
             UsageError: it is no text, or cannot be encoded (lone surrogates).
         """
         try:
-            return list(self._inner.encode(text, add_special_tokens=False).ids)
+            return self._encoder.encode(text)
         except (UnicodeEncodeError, TypeError):
             raise no_text(text) from None
 
