@@ -43,7 +43,8 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["generate"]:
         from bench.generate.main import main
 
-        sys.exit(main(sys.argv[2:]))
+        main(sys.argv[2:])
+        sys.exit()
     given = _arguments()
     wishes = download.Wishes(given.repeat, given.scale, given.peer or ())
     BENCHES[given.what].main(given.case or [], wishes, given.output)

@@ -89,7 +89,8 @@ def measure(case: str, peer: str, python: str, source: Path) -> Run:
         seconds = time.monotonic() - began
         result = size_mb(scratch / "made" / "result")
     figures = (seconds, used.cpu_s, used.rss_mb, used.disk_mb, result)
-    return Run(case, peer, *(round(each, 1) for each in figures), failed)
+    seconds, cpu_s, rss_mb, disk_mb, result_mb = (round(each, 1) for each in figures)
+    return Run(case, peer, seconds, cpu_s, rss_mb, disk_mb, result_mb, failed)
 
 
 def table(runs: Sequence[Run]) -> list[str]:

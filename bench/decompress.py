@@ -39,7 +39,7 @@ def weights(size: int) -> bytes:
     import numpy as np
 
     made = np.random.default_rng(1).standard_normal(size // 2, dtype=np.float32) * np.float32(0.02)
-    return (made.view(np.uint32) >> 16).astype(np.uint16).tobytes()
+    return bytes((made.view(np.uint32) >> 16).astype(np.uint16).tobytes())
 
 
 def vocabulary(size: int) -> bytes:

@@ -100,7 +100,7 @@ def _layer(number: int) -> bytes:
     rng = np.random.default_rng(number)
     deviation = np.float32(0.01 * (1 + number % 7))
     bits = (rng.standard_normal((SIDE, SIDE), dtype=np.float32) * deviation).view(np.uint32)
-    return (((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)).tobytes()
+    return bytes((((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)).tobytes())
 
 
 def _ours(how: str, endpoint: str, folder: Path) -> Command:
@@ -200,7 +200,7 @@ def summary(runs: Sequence[Run]) -> list[str]:
 
 
 def _middle(runs: Sequence[Run], name: str) -> float:
-    return statistics.median(getattr(run, name) for run in runs)
+    return float(statistics.median(getattr(run, name) for run in runs))
 
 
 def main(cases: Sequence[str], wishes: Wishes, output: Path | None) -> None:

@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -64,7 +64,7 @@ print(json.dumps({"seconds": time.monotonic() - began, "files": len(seen.unpacke
 """
 
 PEERS = {"fastslm": OURS, "naive": NAIVE}
-CASES = {
+CASES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "naive tar.gz": ("w.tar.gz", lambda data: pack_gz(pack_tar(data))),
     "naive tar.zst": ("w.tar.zst", lambda data: pack_zst(pack_tar(data), FRAME_BYTES)),
 }

@@ -34,7 +34,9 @@ class Model:
     """A graph whose weights lie in an external file, and a session on it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.nodes, self.tensors, self.size = folder, [], [], 0
+        self.folder, self.size = folder, 0
+        self.nodes: list[Any] = []
+        self.tensors: list[Any] = []
         folder.mkdir()
         self.data = (folder / "data").open("wb")
 
@@ -244,7 +246,7 @@ def bench_attention(options: argparse.Namespace, folder: Path) -> None:
                 keys, values = np.zeros(shape, kind), np.zeros(shape, kind)
                 session = stock if name == "GQA" else ours
                 calls[name] = bound(session, feeds | {"pk": keys, "pv": values}, results | {"k": keys, "v": values})
-            times = {name: [] for name in calls}
+            times: dict[str, list[float]] = {name: [] for name in calls}
             for _ in range(options.repeats):
                 for name, call in calls.items():
                     times[name].append(seconds(call))

@@ -6,7 +6,6 @@ what ``download`` brought. Disk is the most that cache and models took together 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from bench.convert import MODELS, size_mb
 from bench.download import Wishes, note_of, program
 from bench.report import Cost, report
 from bench.server import REPO
+from fastslm._native import hash_file
 
 MB = 1_000_000
 SHAPE = "llama-3.2-1b"
@@ -64,7 +64,8 @@ def sharded(source: Path, folder: Path, shards: int) -> Path:
         length = int.from_bytes(file.read(8), "little")
         header = {name: each for name, each in json.loads(file.read(length)).items() if name != "__metadata__"}
         order = sorted(header, key=lambda name: int(header[name]["data_offsets"][0]))
-        share, weight_map = weights.stat().st_size / shards, {}
+        share = weights.stat().st_size / shards
+        weight_map: dict[str, str] = {}
         groups: list[list[str]] = [[] for _ in range(shards)]
         for name in order:
             groups[min(shards - 1, int(header[name]["data_offsets"][0] / share))].append(name)
@@ -93,8 +94,7 @@ def note_hashes(folder: Path) -> None:
     """What the server announces."""
     for path in folder.iterdir():
         if path.suffix in (".json", ".safetensors") and not note_of(path).exists():
-            with path.open("rb") as file:
-                note_of(path).write_text(hashlib.file_digest(file, "sha256").hexdigest(), encoding="utf-8")
+            note_of(path).write_text(hash_file(str(path), "sha256"), encoding="utf-8")
 
 
 def _command(peer: str, rate: int) -> list[str]:
@@ -127,7 +127,8 @@ def measure(name: str, peer: str, port: int, home: Path) -> Run:
         errors.seek(0)
         failed = (errors.read().strip().splitlines() or ["no message"])[-1][:200] if child.returncode else ""
     figures = (seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, disk)
-    return Run(name, peer, *(round(each, 1) for each in figures), failed=failed)
+    seconds, cpu_s, rss_mb, disk = (round(each, 1) for each in figures)
+    return Run(name, peer, seconds, cpu_s, rss_mb, disk, failed=failed)
 
 
 def run_case(name: str, wishes: Wishes) -> Iterator[Run]:

@@ -1,8 +1,9 @@
-"""What a precision costs real weights, ours and llama.cpp's, by perplexity on text that was not trained on.
+"""What a precision costs real weights, ours and llama.cpp's, on text that was not trained on.
 
 ``python -m bench quality --peer llama.cpp=PYTHON [--peer torch=PYTHON]``. All see the same token ids in the same
-windows; bytes are those of the weights and, of ours, tables of rotations. Case ``demo`` is the demo model, see
-``bench.floats``; case ``trained`` a small one that ``bench.train`` makes, for which torch is needed.
+windows. Perplexity scatters with the text, the KL divergence from the floats of the same tool much less. Bytes are
+those of the weights and, of ours, tables of rotations. Case ``demo`` is the demo model, see ``bench.floats``; case
+``trained`` a small one that ``bench.train`` makes, for which torch is needed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from bench.report import report
 from fastslm import api
 from fastslm.config import Settings
 from fastslm.engine.perplexity import perplexity
-from fastslm.engine.session import OrtSession, SessionOptions
+from fastslm.engine.quality.compare import compare_sessions
+from fastslm.engine.session import OrtSession, Session, SessionOptions
 from fastslm.export.options import SEARCHED, Precision
 from fastslm.fidelity import Quality
 from fastslm.hub import parse
@@ -42,11 +44,12 @@ TEXTS = Path(__file__).parent.parent / "tests" / "golden"
 
 @dataclass(frozen=True)
 class Run:
-    """One model on one text; seconds are those of the conversion."""
+    """One model on one text; divergence in nats, from the floats; seconds are those of the conversion."""
 
     case: str
     peer: str
     perplexity: float
+    divergence: float
     bytes: int
     seconds: float
     failed: str = ""
@@ -56,19 +59,24 @@ EVALUATE = """
 import json, sys
 import numpy as np
 from llama_cpp import Llama
-model, window, ids = sys.argv[1], int(sys.argv[2]), json.load(open(sys.argv[3]))
-llama = Llama(model, n_ctx=window, n_batch=window, logits_all=True, verbose=False)
-total, count = 0.0, 0
-for start in range(0, len(ids), window):
-    part = ids[start:start + window]
+names, window, ids = sys.argv[1:3], int(sys.argv[3]), json.load(open(sys.argv[4]))
+models = [Llama(name, n_ctx=window, n_batch=window, logits_all=True, verbose=False) for name in names]
+
+def logs_of(llama, part):
     llama.reset()
     llama.eval(part)
     logits = np.array(llama.scores[: len(part) - 1], np.float64)
     best = logits.max(axis=1, keepdims=True)
-    logs = logits - best - np.log(np.exp(logits - best).sum(axis=1, keepdims=True))
+    return logits - best - np.log(np.exp(logits - best).sum(axis=1, keepdims=True))
+
+total, divergence, count = 0.0, 0.0, 0
+for start in range(0, len(ids) - 1, window):
+    part = ids[start:start + window]
+    floats, logs = (logs_of(llama, part) for llama in models)
     total -= logs[np.arange(len(part) - 1), part[1:]].sum()
+    divergence += (np.exp(floats) * (floats - logs)).sum()
     count += len(part) - 1
-print(float(np.exp(total / count)))
+print(float(np.exp(total / count)), divergence / count)
 """
 
 
@@ -84,6 +92,7 @@ class Source:
 def ours(source: Source, scratch: Path) -> Iterator[Run]:
     """Each precision as users get it, and without the calibration where there is one."""
     settings = Settings(home=scratch, hub_cache=scratch / "hub")
+    floats: OrtSession | None = None
     wishes = [(precision, True) for precision in OURS] + [(precision, False) for precision in SEARCHED]
     for precision, usual in wishes:
         made, began = scratch / f"{precision}-{usual}", time.monotonic()
@@ -92,8 +101,16 @@ def ours(source: Source, scratch: Path) -> Iterator[Run]:
         seconds = time.monotonic() - began
         session = OrtSession(made, ModelManifest.read(made), SessionOptions(2, WINDOW))
         label = f"fastslm {precision}" + ("" if usual else ", not calibrated")
-        size = (made / WEIGHTS_NAME).stat().st_size
-        yield Run(source.case, label, perplexity(session, source.ids).perplexity, size, seconds)
+        floats = floats or session
+        found = perplexity(session, source.ids).perplexity, divergence(floats, session, source.ids)
+        yield Run(source.case, label, *found, (made / WEIGHTS_NAME).stat().st_size, seconds)
+
+
+def divergence(floats: Session, converted: Session, ids: Sequence[int]) -> float:
+    """Mean over all positions of the windows."""
+    windows = [ids[start : start + WINDOW] for start in range(0, len(ids) - 1, WINDOW)]
+    found = [(compare_sessions(floats, converted, window).kl_divergence or 0.0, len(window) - 1) for window in windows]
+    return sum(mean * count for mean, count in found) / sum(count for _, count in found)
 
 
 def llama(source: Source, scratch: Path, python: str) -> Iterator[Run]:
@@ -106,10 +123,11 @@ def llama(source: Source, scratch: Path, python: str) -> Iterator[Run]:
             names = [str(plain), str(path), str(FILE_TYPES[kind])]
             subprocess.run([python, "-c", QUANTIZE, *names], check=True, capture_output=True, timeout=300)
         seconds = time.monotonic() - began
-        words = [python, "-c", EVALUATE, str(path), str(WINDOW), str(note)]
+        words = [python, "-c", EVALUATE, str(plain), str(path), str(WINDOW), str(note)]
         done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=900)
         size = int(sum(tensor.n_bytes for tensor in gguf.GGUFReader(path).tensors))
-        yield Run(source.case, f"llama.cpp {kind}", float(done.stdout.split()[-1]), size, seconds)
+        found = (float(each) for each in done.stdout.split()[-2:])
+        yield Run(source.case, f"llama.cpp {kind}", *found, size, seconds)
 
 
 def prepared(case: str, pythons: Mapping[str, str]) -> Source:
@@ -129,12 +147,13 @@ def prepared(case: str, pythons: Mapping[str, str]) -> Source:
 
 def table(runs: Sequence[Run]) -> list[str]:
     """A line for each run, with what it lost against the floats of the same tool."""
-    lines = [f"{'case':8} {'model':32} {'perplexity':>10} {'lost':>8} {'MB':>7}"]
+    lines = [f"{'case':8} {'model':32} {'perplexity':>10} {'lost':>8} {'KL':>7} {'MB':>7}"]
     standard = {(run.case, run.peer.split()[0]): run.perplexity for run in runs if run.peer.lower().endswith("p32")}
     standard |= {(run.case, "llama.cpp"): run.perplexity for run in runs if run.peer == "llama.cpp F32"}
     for run in runs:
         lost = run.perplexity / standard.get((run.case, run.peer.split()[0]), run.perplexity) - 1
-        lines.append(f"{run.case:8} {run.peer:32} {run.perplexity:10.3f} {lost:+8.2%} {run.bytes / 1e6:7.2f}")
+        figures = f"{run.perplexity:10.3f} {lost:+8.2%} {run.divergence:7.4f} {run.bytes / 1e6:7.2f}"
+        lines.append(f"{run.case:8} {run.peer:32} {figures}")
     return lines
 
 

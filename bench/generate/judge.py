@@ -100,10 +100,17 @@ LINES = (
 )
 
 
-def table(figures: Sequence[Figure]) -> list[str]:
-    """Every line, measured with our default precision and with the one that has the others' bits."""
+def measured(figures: Sequence[Figure]) -> list[Line]:
+    """The lines that these figures say something of."""
+    return [line for line in LINES if any(line.measured(figures, name) is not None for name in OURS)]
+
+
+def table(figures: Sequence[Figure], wanted: Sequence[Line] = LINES) -> list[str]:
+    """Line by line, measured with our default precision and with the one that has the others' bits."""
+    if not wanted:
+        return []
     lines = [f"{'':46} {'must':>6} {'aim':>6}      " + "  ".join(f"{name:24}" for name in OURS)]
-    for line in LINES:
+    for line in wanted:
         cells = []
         for name in OURS:
             value = line.measured(figures, name)

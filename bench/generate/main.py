@@ -31,7 +31,12 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, help="rounds, instead of the case's own number")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=INTERPRETER", help="of an environment")
     parser.add_argument("--spin", choices=["auto", "on", "off"], default="auto", help="our threads wait awake")
-    parser.add_argument("--install", action="store_true", help="make the environments of the peers first")
+    parser.add_argument(
+        "--install", action="append", choices=[*peers.REQUIREMENTS, "all"], help="make an environment first; repeatable"
+    )
+    parser.add_argument(
+        "--environments", type=Path, default=peers.ENVIRONMENTS, metavar="FOLDER", help="where they are"
+    )
     parser.add_argument("--prepare", action="store_true", help="make the files of the cases, and stop")
     parser.add_argument("--output", type=Path, help="file to add JSON lines to, instead of stdout")
     parser.add_argument("--judge", type=Path, action="append", metavar="FILE", help="judge earlier runs, run nothing")
@@ -52,8 +57,9 @@ def main(words: Sequence[str]) -> None:
             plots.write(about, found, given.plots)
         return
     if given.install:
-        peers.install()
-    setup = contest.Setup(Maker(_interpreters(given.python)), _checked(given.peer), _may_spin(given.spin))
+        peers.install(given.environments, peers.REQUIREMENTS if "all" in given.install else given.install)
+    pythons = _interpreters(given.environments, given.python)
+    setup = contest.Setup(Maker(pythons), _checked(given.peer), _may_spin(given.spin))
     cases = {name: CASES[name] for name in (CASES if "all" in (given.case or ()) else given.case or MAIN)}
     if given.output:
         given.output.parent.mkdir(parents=True, exist_ok=True)
@@ -65,8 +71,8 @@ def main(words: Sequence[str]) -> None:
     report(given.output, lambda _: _figures(cases, setup, given.repeat), _summary, **facts)
 
 
-def _interpreters(wishes: Sequence[str]) -> dict[str, str]:
-    found = peers.interpreters(wishes)
+def _interpreters(folder: Path, wishes: Sequence[str]) -> dict[str, str]:
+    found = peers.interpreters(folder, wishes)
     for name in peers.REQUIREMENTS.keys() - found:
         print(f"there is no environment `{name}`: its contestants are left out", file=sys.stderr)
     return found
@@ -90,7 +96,7 @@ def _figures(cases: dict[str, Case], setup: contest.Setup, repeat: int | None) -
 
 
 def _summary(found: Sequence[Figure]) -> list[str]:
-    return [*figures.table(found), "", *judge.table(found)]
+    return [*figures.table(found), "", *judge.table(found, judge.measured(found))]
 
 
 def _may_spin(wish: str) -> bool:
@@ -103,7 +109,8 @@ def _may_spin(wish: str) -> bool:
 def _versions(setup: contest.Setup) -> dict[str, str]:
     """Of every package of the environments that takes part."""
     names = {"": ["fastslm", "onnxruntime", "numpy"]}
-    names |= {env: [n for n in wanted if not n.startswith("-")] for env, wanted in peers.REQUIREMENTS.items()}
+    for environment, wanted in peers.REQUIREMENTS.items():
+        names[environment] = [name.partition("==")[0] for name in wanted if not name.startswith("-")]
     found = {}
     for environment, python in setup.maker.pythons.items():
         for name in names[environment]:

@@ -46,7 +46,7 @@ class Maker:
             shutil.rmtree(target)
         if not target.exists():
             print(f"making {target}", file=sys.stderr)
-            partial = target.with_suffix(".partial")
+            partial = target.with_name(f"{target.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             KINDS[kind](self, shape, partial)
@@ -62,7 +62,8 @@ class Maker:
         subprocess.run(command, check=True, env=os.environ | quiet, stdout=subprocess.DEVNULL)
 
     def _fastslm(self, shape: str, target: Path, *options: str) -> None:
-        words = ["convert", source(shape), "--output", target / "made", "--quality", "never", "--quiet"]
+        words: list[str | Path] = ["convert", source(shape), "--output", target / "made"]
+        words += ["--quality", "never", "--quiet"]
         self._run("", "-m", "fastslm", *words, *options)
         _up(target / "made")
 
@@ -80,7 +81,8 @@ class Maker:
 
     def genai(self, shape: str, target: Path) -> None:
         """The builder of onnxruntime-genai; everything at 4 bits."""
-        words = ["-i", source(shape), "-o", target / "made", "-c", target / "cache", "-p", "int4", "-e", "cpu"]
+        words: list[str | Path] = ["-i", source(shape), "-o", target / "made", "-c", target / "cache"]
+        words += ["-p", "int4", "-e", "cpu"]
         self._run("genai", "-m", "onnxruntime_genai.models.builder", *words)
         _up(target / "made")
         shutil.rmtree(target / "cache", ignore_errors=True)

@@ -1,27 +1,32 @@
 """Who takes part, and the environment in which each runs.
 
-``python -m bench generate --install`` makes the environments, ``--python NAME=INTERPRETER`` tells of one that is there.
+``python -m bench generate --install all`` makes the environments, in the folder that ``--environments`` names;
+``--python NAME=INTERPRETER`` tells of one that is elsewhere.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 ENVIRONMENTS = Path(tempfile.gettempdir()) / "fastslm-bench-environments"
 
+TORCH = "torch==2.13.0"
+"""The release that we measured with; it is the largest of the packages."""
+
 REQUIREMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "genai": ("onnxruntime-genai", "onnx", "onnx-ir", "torch", "transformers", "numpy"),
+        "genai": ("onnxruntime-genai", "onnx", "onnx-ir", TORCH, "transformers", "numpy"),
         "llama": ("--no-binary=llama-cpp-python", "llama-cpp-python", "numpy"),
         "openvino": ("openvino-genai", "numpy"),
-        "torch": ("torch", "transformers", "numpy"),
+        "torch": (TORCH, "transformers", "numpy"),
     }
 )
 """What each environment holds; llama.cpp is compiled for this machine, the builder of genai needs torch."""
@@ -89,10 +94,10 @@ def known() -> dict[str, Peer]:
     return {peer.name: peer for peer in (*PEERS, WITHOUT_AMX, *map(forced, available_isas()))}
 
 
-def interpreters(wishes: Sequence[str]) -> dict[str, str]:
+def interpreters(folder: Path, wishes: Sequence[str]) -> dict[str, str]:
     """Interpreter of each environment that there is; the empty name is ours."""
     found = {"": sys.executable}
-    found |= {name: str(_python(name)) for name in REQUIREMENTS if _python(name).exists()}
+    found |= {name: str(_python(folder, name)) for name in REQUIREMENTS if _python(folder, name).exists()}
     for wish in wishes:
         name, _, python = wish.partition("=")
         if name not in REQUIREMENTS or not python:
@@ -101,15 +106,18 @@ def interpreters(wishes: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def install() -> None:
-    """Make every environment that is missing."""
-    for name, requirements in REQUIREMENTS.items():
-        if _python(name).exists():
+def install(folder: Path, names: Iterable[str]) -> None:
+    """Make these environments, as far as they are not there; one whose packages cannot be had is removed again."""
+    for name in names:
+        if _python(folder, name).exists():
             continue
-        print(f"making the environment `{name}` in {ENVIRONMENTS}", file=sys.stderr)
-        venv.create(ENVIRONMENTS / name, with_pip=True)
-        subprocess.run([_python(name), "-m", "pip", "install", "--quiet", *requirements], check=True)
+        print(f"making the environment `{name}` in {folder}", file=sys.stderr)
+        venv.create(folder / name, with_pip=True)
+        command: list[str | Path] = [_python(folder, name), "-m", "pip", "install", "--quiet", *REQUIREMENTS[name]]
+        if subprocess.run(command, check=False).returncode:
+            shutil.rmtree(folder / name)
+            raise SystemExit(f"the environment `{name}` cannot be made: pip failed, see above")
 
 
-def _python(name: str) -> Path:
-    return ENVIRONMENTS / name / "bin" / "python"
+def _python(folder: Path, name: str) -> Path:
+    return folder / name / "bin" / "python"

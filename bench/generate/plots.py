@@ -12,6 +12,9 @@ OURS, OTHER, BOUND = "#0b6e4f", "#9aa5b1", "#c1121f"
 LEAST_SHARE = 0.02
 """Operators that take less are shown together."""
 
+LEAST_NAMED = 0.07
+"""Part of the picture's width that a name needs."""
+
 
 def write(about: Mapping[str, Any], figures: Sequence[Figure], folder: Path) -> None:
     """Write ``speed.png``, ``roofline.png`` and ``operators.png`` of what was measured."""
@@ -98,8 +101,10 @@ def _operators(plt: Any, figures: Sequence[Figure]) -> Any:
     picture, axes = plt.subplots(len(cases), 1, figsize=(11, 0.8 + 1.3 * len(cases)), squeeze=False)
     for axis, case in zip(axes.flat, cases, strict=True):
         here = [f for f in own if (f.shape, f.prompt, f.rows, f.what) == case]
-        for peer in reversed(list(dict.fromkeys(f.peer for f in here))):
-            _stack(axis, peer, {f.part: f.value for f in here if f.peer == peer})
+        peers = list(dict.fromkeys(f.peer for f in here))
+        longest = max(sum(f.value for f in here if f.peer == peer) for peer in peers)
+        for peer in reversed(peers):
+            _stack(axis, peer, {f.part: f.value for f in here if f.peer == peer}, longest)
         shape, prompt, rows, what = case
         doing = f"a prompt of {prompt}" if "prompt" in what else f"one token behind {prompt}"
         axis.set_title(f"{shape}: {doing}{f', {rows} rows' if rows > 1 else ''}, ms", fontsize=8)
@@ -108,14 +113,14 @@ def _operators(plt: Any, figures: Sequence[Figure]) -> Any:
     return picture
 
 
-def _stack(axis: Any, peer: str, parts: Mapping[str, float]) -> None:
+def _stack(axis: Any, peer: str, parts: Mapping[str, float], longest: float) -> None:
     whole, left = sum(parts.values()), 0.0
     colour, ink = (OURS, "white") if peer == "fastslm" else (OTHER, "black")
     shown = {name: value for name, value in parts.items() if value >= LEAST_SHARE * whole}
     shown["others"] = whole - sum(shown.values())
     for name, value in sorted(shown.items(), key=lambda item: -item[1]):
         axis.barh(peer, value, left=left, edgecolor="white", color=colour)
-        if value > 0.06 * whole:
+        if value > LEAST_NAMED * longest:
             axis.text(left + value / 2, peer, f"{name}\n{value:.1f}", ha="center", va="center", fontsize=6, color=ink)
         left += value
 

@@ -36,6 +36,7 @@ const char* name_of(FileState state) {
   return names.at(static_cast<std::size_t>(state));
 }
 
+using Ranges = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 using Mirror = std::pair<std::string, std::vector<std::string>>;
 
 std::vector<Address> addresses(std::vector<Mirror> mirrors) {
@@ -53,18 +54,27 @@ void bind_request(py::module_& module) {
   const auto make = [](std::string url, std::string partial_path, std::string journal_path,
                        std::int64_t size_bytes, const std::string& algorithm, std::string expected_hash,
                        std::string identity, std::vector<std::string> headers, std::vector<Mirror> mirrors,
-                       bool renewable, const std::optional<UnpackOptions>& unpack) {
-    return FileRequest{std::move(url),      std::move(partial_path),   std::move(journal_path),
-                       size_of(size_bytes), hash_algorithm(algorithm), std::move(expected_hash),
-                       std::move(identity), std::move(headers),        addresses(std::move(mirrors)),
-                       renewable,           unpacker(unpack)};
+                       bool renewable, std::optional<std::uint64_t> first_limit,
+                       const std::optional<UnpackOptions>& unpack) {
+    return FileRequest{std::move(url),
+                       std::move(partial_path),
+                       std::move(journal_path),
+                       size_of(size_bytes),
+                       hash_algorithm(algorithm),
+                       std::move(expected_hash),
+                       std::move(identity),
+                       std::move(headers),
+                       addresses(std::move(mirrors)),
+                       renewable,
+                       first_limit,
+                       unpacker(unpack)};
   };
   py::class_<FileRequest>(module, "FileRequest", py::is_final(), "One file to fetch.")
       .def(py::init(make), py::kw_only(), py::arg("url"), py::arg("partial_path"), py::arg("journal_path"),
            py::arg("size_bytes"), py::arg("hash_algorithm") = "none", py::arg("expected_hash") = "",
            py::arg("identity") = "", py::arg("headers") = std::vector<std::string>{},
            py::arg("mirrors") = std::vector<Mirror>{}, py::arg("renewable") = false,
-           py::arg("unpack") = py::none())
+           py::arg("first_limit") = py::none(), py::arg("unpack") = py::none())
       .def_readonly("url", &FileRequest::url)
       .def_readonly("partial_path", &FileRequest::partial_path)
       .def_property_readonly("size_bytes",
@@ -100,6 +110,7 @@ void bind_progress(py::module_& module) {
                              [](const FileProgress& file) { return size_or_minus_one(file.size); })
       .def_readonly("done_bytes", &FileProgress::done_bytes)
       .def_readonly("ready_bytes", &FileProgress::ready_bytes)
+      .def_readonly("hashed_bytes", &FileProgress::hashed_bytes)
       .def_readonly("resumed_bytes", &FileProgress::resumed_bytes)
       .def_readonly("repaired_bytes", &FileProgress::repaired_bytes)
       .def_readonly("link_wanted", &FileProgress::link_wanted)
@@ -136,6 +147,12 @@ void bind_handle(py::module_& module) {
             (*handle).renew(file, {std::move(url), std::move(headers)});
           },
           py::arg("file"), py::arg("url"), py::arg("headers") = std::vector<std::string>{}, release)
+      .def(
+          "give_back",
+          [](Handle& handle, std::size_t file, const Ranges& ranges, std::uint64_t limit) {
+            (*handle).give_back(file, ranges, limit);
+          },
+          py::arg("file"), py::arg("ranges"), py::arg("limit"), release)
       .def("cancel", [](Handle& handle) { (*handle).cancel(); }, release);
 }
 
@@ -155,6 +172,8 @@ void bind_download(py::module_& module) {
         return std::pair(found->size, found->done_bytes);
       },
       py::arg("partial_path"), py::arg("journal_path"), py::call_guard<py::gil_scoped_release>());
+  module.def("given_back", &find_given, py::arg("partial_path"), py::arg("journal_path"),
+             py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace fastslm::python

@@ -27,6 +27,8 @@ const char* copy_file_named(const std::string& source, const std::string& target
 void bind_files(py::module_& module) {
   module.def("hash_file", &hash_file_named, py::arg("path"), py::arg("algorithm"),
              py::call_guard<py::gil_scoped_release>(), "Hex digest of a whole file.");
+  module.def("can_punch", &can_punch, py::arg("folder"), py::call_guard<py::gil_scoped_release>(),
+             "Whether parts of a file can be given back in this folder.");
   module.def("copy_file", &copy_file_named, py::arg("source"), py::arg("target"),
              py::call_guard<py::gil_scoped_release>(),
              "Copy without overwriting; returns the way it was done.");

@@ -65,6 +65,9 @@ void check(const FileRequest& file) {
     refuse("size_bytes", std::to_string(*file.size), "at most 2^60");
   }
   check_hash(file);
+  if (file.first_limit && (!file.size || file.expected_hash.empty() || file.unpack)) {
+    refuse("first_limit", std::to_string(*file.first_limit), "a file of known size and hash, not unpacked");
+  }
   check_headers(file.headers);
   for (const Address& mirror : file.mirrors) check_headers(mirror.headers);
   if (!file.mirrors.empty() && file.expected_hash.empty()) {
@@ -140,6 +143,14 @@ class Download::Impl {
     if (file >= tasks_.size()) refuse("file", std::to_string(file), "the index of a file");
     check_headers(address.headers);
     tasks_[file]->renew(address);
+  }
+
+  void give_back(std::size_t file, const std::vector<std::pair<std::uint64_t, std::uint64_t>>& ranges,
+                 std::uint64_t limit) {
+    if (file >= tasks_.size()) refuse("file", std::to_string(file), "the index of a file");
+    for (const auto& [begin, end] : ranges) tasks_[file]->give_back({begin, end});
+    tasks_[file]->hold_to(limit);
+    board_.ring();
   }
 
   void cancel() {
@@ -225,6 +236,11 @@ bool Download::wait(double timeout_s) { return impl_->wait(timeout_s); }
 Progress Download::progress() const { return impl_->progress(); }
 
 void Download::renew(std::size_t file, const Address& address) { impl_->renew(file, address); }
+
+void Download::give_back(std::size_t file, const std::vector<std::pair<std::uint64_t, std::uint64_t>>& ranges,
+                         std::uint64_t limit) {
+  impl_->give_back(file, ranges, limit);
+}
 
 void Download::cancel() { impl_->cancel(); }
 

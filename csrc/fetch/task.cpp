@@ -16,6 +16,10 @@ std::string identity_of(const FileRequest& request) {
   return request.identity + '\n' + request.expected_hash;
 }
 
+bool is_restorable(const FileRequest& request, const Notes& notes) {
+  return Hasher::restore(request.algorithm.value_or(HashAlgorithm::sha256), notes.hash_state).has_value();
+}
+
 Error ended(const std::string& url) {
   return {ErrorCode::link_expired, "the address `" + redacted(url) + "` has ended", {.url = redacted(url)}};
 }
@@ -69,6 +73,10 @@ void FileTask::open() {
   Notes found = journal_.load(request_.partial_path);
   auto file = std::make_shared<File>(File::open_for_writing(request_.partial_path));
   drop_lost(found, *file);
+  const bool gone = !found.given.ranges().empty();
+  const bool refetched = gone && !(passes() && found.hashed >= found.given.ranges().back().end &&
+                                   is_restorable(request_, found));
+  if (refetched) drop_given(found);
   if (found.spans.empty()) start_afresh(*file);
   const std::lock_guard lock(mutex_);
   file_ = std::move(file);
@@ -77,8 +85,11 @@ void FileTask::open() {
   synced_ = std::move(found.synced);
   hashed_ = found.hashed;
   hash_state_ = std::move(found.hash_state);
+  given_ = std::move(found.given);
+  doubted_ = passes() && refetched;
   resumed_ = done_.total();
   plan_ = RangePlan(size_, done_, options_.piece_bytes, options_.connections == 1);
+  if (passes() && !doubted_) plan_.hold_to(*request_.first_limit);
 }
 
 // A file that does not fit leaves no trace.
@@ -86,11 +97,25 @@ void FileTask::start_afresh(File& file) {
   remove_file(request_.journal_path);
   file.resize(0);
   try {
-    if (size_ != kUnknownSize) file.preallocate(size_);
+    if (passes()) {
+      file.resize(size_);
+    } else if (size_ != kUnknownSize) {
+      file.preallocate(size_);
+    }
   } catch (const Error&) {
     remove_file(request_.partial_path);
     throw;
   }
+}
+
+void FileTask::give_back(ByteRange range) {
+  const std::lock_guard lock(mutex_);
+  if (passes() && !doubted_ && journal_.is_active()) used_.add(range);
+}
+
+void FileTask::hold_to(std::uint64_t limit) {
+  const std::lock_guard lock(mutex_);
+  if (passes() && !doubted_) plan_.hold_to(limit);
 }
 
 bool FileTask::is_unfinished() const {
@@ -285,7 +310,7 @@ void FileTask::renew(const Address& address) {
 
 Notes FileTask::notes() const {
   const std::lock_guard lock(mutex_);
-  return {spans_.all(), synced_, hashed_, hash_state_};
+  return {spans_.all(), synced_, hashed_, hash_state_, given_};
 }
 
 void FileTask::fail(const Error& error) noexcept {
@@ -342,6 +367,7 @@ FileProgress FileTask::progress() const {
   if (size_ != kUnknownSize) result.size = size_;
   result.done_bytes = done_.total();
   result.ready_bytes = done_.prefix();
+  result.hashed_bytes = hashed_;
   result.resumed_bytes = resumed_;
   result.repaired_bytes = repair_.changed_bytes();
   result.doubted = doubted_;

@@ -67,6 +67,8 @@ class FileTask {
   bool does_without(const Target& target, const Error& error);  // there is another source
   std::uint64_t fresh_bytes(const Run& run) const;
 
+  void give_back(ByteRange range);
+  void hold_to(std::uint64_t limit);
   void renew(const Address& address);
   void fail(const Error& error) noexcept;
   void close() noexcept;  // no transfer may be under way; what is not over becomes cancelled
@@ -84,6 +86,7 @@ class FileTask {
 
   void open();
   void start_afresh(File& file);
+  bool passes() const noexcept { return request_.first_limit.has_value(); }
   void launch_follower();
   bool is_over() const;      // needs the lock
   bool is_complete() const;  // needs the lock
@@ -100,10 +103,12 @@ class FileTask {
   bool follow_once();
   void hash_to(std::uint64_t frontier);
   void checkpoint();
+  Extents to_give() const;  // needs the lock
   bool try_early();
   void settle_when_ready() noexcept;
   void settle();
   bool begin_repair();
+  void begin_again();
   void refetch(const Extents& keep);
   void conclude(const std::string& digest);
   void publish();
@@ -134,6 +139,8 @@ class FileTask {
   Extents synced_;
   std::uint64_t hashed_ = 0;  // and the hash's state there
   std::string hash_state_;
+  Extents used_;   // may be given back
+  Extents given_;  // is no longer on the disk
   RangePlan plan_;
   Sources sources_;
   Repair repair_;

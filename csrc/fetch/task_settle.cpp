@@ -16,6 +16,11 @@ constexpr double kSyncEveryS = 1;
 constexpr double kSyncShare = 4;  // of the time, at most one part in five is spent syncing
 constexpr std::uint64_t kWriteOutBytes = 16U << 20U;
 
+std::string folder_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  return slash == path.npos ? "." : path.substr(0, slash);
+}
+
 }  // namespace
 
 void FileTask::launch_follower() {
@@ -80,19 +85,35 @@ void FileTask::hash_to(std::uint64_t frontier) {
   hash_state_ = follower_->save();
 }
 
-// From here on a loss of power costs nothing of what was there before.
+// Used bytes may go once the hash can be taken up behind them by another process.
+Extents FileTask::to_give() const {
+  Extents kept;
+  kept.add({std::min(hashed_, spans_.extents().prefix()), size_});
+  Extents giving = used_;
+  for (const ByteRange& range : kept.ranges()) giving.remove(range);
+  return giving;
+}
+
+// From here on a loss of power costs nothing of what was there before; only then is something given back.
 void FileTask::checkpoint() {
   Lock lock(mutex_);
   const auto file = file_;
   const Extents written = spans_.extents();
+  const Extents giving = doubted_ ? Extents{} : to_give();
   lock.unlock();
   if (!file || !journal_.is_active()) return;
   const double began = steady_s();
   file->sync();
   lock.lock();
   synced_ = written;
+  for (const ByteRange& range : giving.ranges()) {
+    given_.add(range);
+    used_.remove(range);
+  }
   lock.unlock();
   journal_.save_now([this] { return notes(); }, Durability::power_cut);
+  if (!giving.ranges().empty()) sync_folders(folder_of(request_.journal_path));
+  for (const ByteRange& range : giving.ranges()) file->punch(range.begin, range.size());
   const double ended = steady_s();
   sync_due_s_ = ended + std::max(kSyncEveryS, kSyncShare * (ended - began));
 }
@@ -156,9 +177,11 @@ bool FileTask::begin_repair() {
   Lock lock(mutex_);
   const auto file = file_;
   const std::vector<Span> spans = spans_.all();
-  const bool local = repair_.may_look_at_disk();
+  const bool holed = !given_.ranges().empty();
+  const bool local = !holed && repair_.may_look_at_disk();
   lock.unlock();
   if (!file || !request_.size) return false;
+  if (holed) return begin_again(), true;
   if (local) {
     const auto lost = damaged(*file, spans, [](const Span&) { return true; });
     Extents keep = Extents{}.gaps(size_);
@@ -174,6 +197,19 @@ bool FileTask::begin_repair() {
   journal_.close();  // until the repair has ended nothing here deserves trust
   refetch(keep);
   return true;
+}
+
+// Nothing can be compared with bytes that were given back.
+void FileTask::begin_again() {
+  {
+    const std::lock_guard lock(mutex_);
+    spans_.clear();
+    synced_.clear();
+    used_.clear();
+    given_.clear();
+  }
+  journal_.begin_again();
+  refetch({});
 }
 
 void FileTask::refetch(const Extents& keep) {
@@ -215,9 +251,9 @@ void FileTask::conclude(const std::string& digest) {
   }
 }
 
-// What was packed stays until the caller has put what it became into its place.
+// What is packed or passes stays until the caller has put what it became into its place.
 void FileTask::publish() {
-  if (unpacks()) {
+  if (unpacks() || passes()) {
     journal_.save_now([this] { return notes(); });
   } else {
     journal_.close();

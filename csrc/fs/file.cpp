@@ -138,6 +138,25 @@ void File::preallocate(std::uint64_t size) {
   throw_system_error("cannot reserve space for", path_, code, size);
 }
 
+bool File::punch(std::uint64_t offset, std::uint64_t length) {
+#if defined(__linux__)
+  int code = 0;
+  do {
+    const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    const bool worked =
+        ::fallocate(descriptor_, mode, static_cast<off_t>(offset), static_cast<off_t>(length)) == 0;
+    code = worked ? 0 : errno;
+  } while (code == EINTR);
+  if (code == 0) return true;
+  if (code == EOPNOTSUPP || code == ENOSYS) return false;
+  throw_system_error("cannot give back space of", path_, code);
+#else
+  static_cast<void>(offset);
+  static_cast<void>(length);
+  return false;
+#endif
+}
+
 void File::begin_writing_out(std::uint64_t offset, std::uint64_t length) const noexcept {
 #if defined(__linux__)
   static_cast<void>(::sync_file_range(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(length),
@@ -167,6 +186,14 @@ std::uint64_t free_bytes(const std::string& path) {
   struct statvfs info{};
   if (::statvfs(path.c_str(), &info) != 0) throw_system_error("cannot read the free space of", path, errno);
   return std::uint64_t{info.f_bavail} * std::uint64_t{info.f_frsize};
+}
+
+bool can_punch(const std::string& folder) {
+  const std::string probe = folder + "/.fastslm-" + std::to_string(::getpid()) + ".holes";
+  remove_file(probe);
+  const bool worked = File::create(probe).punch(0, 4096);
+  remove_file(probe);
+  return worked;
 }
 
 std::optional<std::vector<std::byte>> read_file(const std::string& path, std::size_t limit) {

@@ -10,6 +10,7 @@
 #include "ops/mixture.hpp"
 #include "ops/rows.hpp"
 #include "ops/runtime/define.hpp"
+#include "ops/short_conv.hpp"
 
 namespace fastslm::ops {
 namespace {
@@ -36,7 +37,8 @@ abi::Domain* make_domain(const Api& api) {
   api.call(abi::Slot::create_domain, "fastslm", &domain);
   const abi::CustomOp* ops[] = {&Definition<QLinear>::descriptor(),     &Definition<QGateUp>::descriptor(),
                                 &Definition<QEmbedding>::descriptor(),  &Definition<Attention>::descriptor(),
-                                &Definition<SkipRmsNorm>::descriptor(), &Definition<QMoE>::descriptor()};
+                                &Definition<SkipRmsNorm>::descriptor(), &Definition<QMoE>::descriptor(),
+                                &Definition<ShortConv>::descriptor()};
   for (const abi::CustomOp* op : ops) api.call(abi::Slot::domain_add, domain, op);
   return domain;
 }

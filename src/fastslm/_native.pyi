@@ -86,6 +86,8 @@ class FileRequest:
     lies, fails or crawls is dropped. ``renewable`` promises that the caller answers ``link_wanted`` with ``renew``.
     With ``unpack`` the bytes are unpacked while they arrive, and ``verified`` means that this is done as well: the
     folder is complete, and the partial file and the journal stay until the caller has put it into its place.
+    With ``first_limit`` the bytes are used while they arrive (``Download.give_back``): no disk space is reserved, what
+    an earlier process gave back counts as done, partial file and journal stay, and only so much is fetched at first.
     A download that fails or is cancelled leaves a partial file only where the next one can go on from it.
     """
 
@@ -102,6 +104,7 @@ class FileRequest:
         headers: Sequence[str] = (),
         mirrors: Sequence[tuple[str, Sequence[str]]] = (),
         renewable: bool = False,
+        first_limit: int | None = None,
         unpack: UnpackOptions | None = None,
     ) -> None: ...
     @property
@@ -142,7 +145,8 @@ class DownloadOptions:
 @final
 class FileProgress:
     """Where one file stands. ``done_bytes`` counts bytes safely written, ``ready_bytes`` those of them that follow the
-    file's beginning without a gap, ``resumed_bytes`` those found on disk at the start,
+    file's beginning without a gap, ``hashed_bytes`` those of these that the hash went over,
+    ``resumed_bytes`` those found on disk at the start,
     ``repaired_bytes`` those replaced because the hash was wrong; ``digest`` is the hex hash once verified
     (SHA-256 when the request's algorithm is ``none``). ``doubted``: the hash was wrong once, so that bytes which were
     read before may be wrong. ``dropped_sources`` gives each with its reason; ``unpacked`` what came out of the file,
@@ -156,6 +160,8 @@ class FileProgress:
     def done_bytes(self) -> int: ...
     @property
     def ready_bytes(self) -> int: ...
+    @property
+    def hashed_bytes(self) -> int: ...
     @property
     def resumed_bytes(self) -> int: ...
     @property
@@ -202,6 +208,9 @@ class Download:
     def progress(self) -> Progress: ...
     def renew(self, file: int, url: str, headers: Sequence[str] = ()) -> None:
         """A fresh address for the file with this index; an empty ``url`` gives it up with its LinkExpired."""
+    def give_back(self, file: int, ranges: Sequence[tuple[int, int]], limit: int) -> None:
+        """Bytes ``(begin, end)`` of a file with a ``first_limit`` were used for the last time: their disk space is
+        given back as soon as the hash went over them. What is before ``limit`` may be fetched."""
     def cancel(self) -> None:
         """Ask all transfers to stop; the journals are saved. Returns at once, ``wait`` tells when it is done."""
 
@@ -210,6 +219,12 @@ def archive_format(file_name: str) -> ArchiveFormat | None:
 
 def unfinished_bytes(partial_path: str, journal_path: str) -> tuple[int, int] | None:
     """Size of an unfinished file and how much of it is good; None without a sound journal of just this file."""
+
+def given_back(partial_path: str, journal_path: str) -> list[tuple[int, int]]:
+    """Ranges of an unfinished file that were used and given back; none without a sound journal of just this file."""
+
+def can_punch(folder: str) -> bool:
+    """Whether the disk space of a part of a file can be given back in this folder. Raises FileSystemError."""
 
 def hash_file(path: str, algorithm: Literal["sha256", "git-sha1"]) -> str:
     """Hex digest of a whole file. Raises FileSystemError."""

@@ -15,7 +15,15 @@ import pytest
 from fastslm import api
 from fastslm.api import ahead
 from fastslm.config import Settings
-from fastslm.errors import ConversionFailed, DiskFull, FastSLMError, FileMissing, FormatError, UsageError
+from fastslm.errors import (
+    ConversionFailed,
+    DiskFull,
+    FastSLMError,
+    FileMissing,
+    FormatError,
+    OfflineMode,
+    UsageError,
+)
 from fastslm.export.weights import WeightsFile
 from fastslm.hub.plan import PlannedFile
 from fastslm.progress import Progress
@@ -225,3 +233,32 @@ def test_only_what_a_hub_has_is_discarded(settings: Settings, tmp_path: Path) ->
     """The user's own files are never removed."""
     with pytest.raises(UsageError, match="the source is to be discarded with"):
         api.pull(str(tmp_path), discard_source=True, settings=settings)
+
+
+def test_without_a_network_a_model_of_no_source_is_there(hub: FakeHub, settings: Settings, tmp_path: Path) -> None:
+    """It was converted, so nothing is incomplete; another conversion of it is."""
+    hub.add_repo(REPO, sharded_files(tmp_path / "files"))
+    here, told = at(hub, settings), []
+    first = api.pull(REPO, settings=here, discard_source=True, **WISH)  # type: ignore[arg-type]
+    for lonely in (replace(here, offline=True), replace(here, endpoint="http://127.0.0.1:9")):
+        again = api.pull(REPO, settings=lonely, notice=told.append, **WISH)  # type: ignore[arg-type]
+        assert (again.path, again.entry.state, again.wire_bytes) == (first.path, "ready", 0)
+        assert again.entry.discarded == first.entry.discarded
+        assert again.entry.size_bytes == first.entry.size_bytes
+        assert f"`{REPO}` is converted, its weights were removed afterwards on {first.entry.discarded[:10]}" in told
+    with pytest.raises(OfflineMode, match="is not complete on this machine"):
+        api.pull(REPO, precision="int8", settings=replace(here, offline=True))
+    with pytest.raises(OfflineMode):
+        api.pull(REPO, convert=False, settings=replace(here, offline=True))
+
+
+def test_weights_that_were_used_up_are_no_download(hub: FakeHub, settings: Settings, tmp_path: Path) -> None:
+    """They are counted where they would be fetched: for another precision, or to be kept."""
+    files = sharded_files(tmp_path / "files")
+    hub.add_repo(REPO, files)
+    here = at(hub, settings)
+    api.pull(REPO, settings=here, discard_source=True, **WISH)  # type: ignore[arg-type]
+    weights = sum(len(data) for name, data in files.items() if name.endswith(".safetensors"))
+    assert api.download_size(REPO, precision="int4", settings=here) == 0
+    assert api.download_size(REPO, precision="int8", settings=here) == weights
+    assert api.download_size(REPO, precision="int4", convert=False, settings=here) == weights

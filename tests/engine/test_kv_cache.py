@@ -12,18 +12,26 @@ def test_a_long_context_costs_memory_only_as_it_fills():
     """131,072 positions of a 1B model are 8 GB of address space; a laptop must be able to chat with it."""
     before = psutil.Process().memory_info().rss
     cache = KVCache(CacheShape(num_layers=16, num_kv_heads=8, capacity=131_072, head_dim=64))
-    for buffer in cache.keys + cache.values:
+    for buffer in cache.buffers.values():
         buffer[:, :, :3] = 1.0
     assert psutil.Process().memory_info().rss - before < 50_000_000
-    assert cache.keys[0].shape == (1, 8, 131_072, 64)
-    assert cache.keys[0].dtype == np.float32
-    assert cache.values[-1].flags.c_contiguous
+    assert len(cache.buffers) == 2 * 16
+    assert cache.buffers["0.key"].shape == (1, 8, 131_072, 64)
+    assert cache.buffers["0.key"].dtype == np.float32
+    assert cache.buffers["15.value"].flags.c_contiguous
 
 
 def test_fewer_bits_take_fewer_bytes():
     """Half of float32 in float16, and little more than a quarter in int8."""
-    sizes = {f: KVCache(CacheShape(1, 2, 8, 64, format=f)).keys[0].nbytes for f in ("f32", "f16", "int8")}
+    sizes = {f: KVCache(CacheShape(1, 2, 8, 64, format=f)).buffers["0.key"].nbytes for f in ("f32", "f16", "int8")}
     assert sizes == {"f32": 4096, "f16": 2048, "int8": 16 * 68}
+
+
+def test_a_layer_may_keep_something_else_of_each_position():
+    """A convolution keeps its inputs, as wide as the model, and no values."""
+    cache = KVCache(CacheShape(3, 2, 8, 64, states=((0, 32), (2, 32))))
+    heads = {name: buffer.shape[1] for name, buffer in cache.buffers.items()}
+    assert heads == {"0.key": 32, "1.key": 2, "1.value": 2, "2.key": 32}
 
 
 def test_what_cannot_be_reserved_is_said_in_bytes():

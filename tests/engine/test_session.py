@@ -82,7 +82,7 @@ def test_the_cache_is_written_in_place_and_only_where_the_tokens_are(folder):
     session = open_session(folder)
     cache = session.new_cache()
     session.forward(cache, IDS)
-    for buffer in cache.keys + cache.values:
+    for buffer in cache.buffers.values():
         assert np.abs(buffer[:, :, :12]).min(axis=(0, 1, 3)).all()
         assert not buffer[:, :, 12:].any()
 

@@ -21,6 +21,8 @@ from fastslm.export.encoding import (
     encode_rows,
     last_layer_of,
     role_of,
+    with_offsets,
+    with_zeros,
 )
 from fastslm.formats.source import TensorInfo
 from support.memory_source import MemoryTensors
@@ -77,6 +79,16 @@ def test_roles_come_from_names() -> None:
 def test_rows_that_do_not_divide_into_blocks_stay_float() -> None:
     """A narrow matrix is rare and small; it is not padded."""
     assert choose_encoding("int4", TensorInfo("w", "F32", (8, 40)), "layer") == FLOAT
+
+
+def test_operators_without_offsets_keep_small_groups() -> None:
+    """But for groups that a file brings along."""
+    plain, kept = TensorInfo("w", "F32", (8, 128)), TensorInfo("w", "Q4Z64", (8, 128))
+    assert with_zeros(INT4_WIDE, [plain]) == INT4
+    assert with_offsets(INT4_WIDE, [plain]) == replace(INT4_OFFSETS, group=64)
+    for choose in (with_zeros, with_offsets):
+        assert choose(INT4_WIDE, [plain, kept]) == INT4_WIDE
+        assert choose(INT8, [plain]) == INT8
 
 
 @pytest.mark.parametrize(("columns", "group"), [(256, 128), (576, 64), (1536, 128), (96, 32), (32, 32)])

@@ -92,6 +92,17 @@ GPT_OSS = {
     "rope_scaling": {**YARN, "truncate": False},
     "layer_types": ["sliding_attention", "full_attention"],
 }
+LFM2 = {
+    **{key: value for key, value in SHORT.items() if key != "tie_word_embeddings"},
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 1,
+    "layer_types": ["conv", "full_attention", "conv"],
+    "tie_embedding": True,
+    "conv_L_cache": 3,
+    "block_multiple_of": 32,
+    "rope_theta": 1e6,
+    "pad_token_id": 0,
+}
 FP4 = [sign * value for sign in (1, -1) for value in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)]
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen3": ("qwen3", "qwen3", BASE),
@@ -120,6 +131,12 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "gpt_oss_mxfp4",
         "gpt_oss",
         {**GPT_OSS, "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}},
+    ),
+    "lfm2": ("lfm2", "lfm2", LFM2),
+    "lfm2_biased": (
+        "lfm2_biased",
+        "lfm2",
+        {**LFM2, "conv_bias": True, "conv_L_cache": 4, "block_auto_adjust_ff_dim": False},
     ),
     "phi3": ("phi3", "phi3", {**PHI3, "sliding_window": 7}),
     "phi4_mini": ("phi3", "phi3", {**PHI3, **LONG}),

@@ -35,6 +35,16 @@ void preallocation_sets_the_size() {
   CHECK_EQUAL(file.size(), 0U);
 }
 
+void what_is_punched_takes_no_room_and_leaves_the_rest() {
+  const check::TemporaryFolder folder;
+  const std::string text(1'000'000, 'x');
+  write_text(folder.file("f"), text);
+  if (!File::open_for_writing(folder.file("f")).punch(100'000, 800'000)) return;  // not on this file system
+  const std::string left = read_text(folder.file("f"));
+  CHECK_EQUAL(left.size(), text.size());
+  CHECK(left == std::string(100'000, 'x') + std::string(800'000, '\0') + std::string(100'000, 'x'));
+}
+
 void a_disk_that_is_too_small_says_so_with_both_numbers() {
   const check::TemporaryFolder folder;
   File file = File::open_for_writing(folder.file("f"));
@@ -85,6 +95,8 @@ int main() {
   return check::run({{"bytes land where they belong", bytes_land_where_they_belong},
                      {"opening for writing keeps the contents", opening_for_writing_keeps_the_contents},
                      {"preallocation sets the size", preallocation_sets_the_size},
+                     {"what is punched takes no room and leaves the rest",
+                      what_is_punched_takes_no_room_and_leaves_the_rest},
                      {"a disk that is too small says so with both numbers",
                       a_disk_that_is_too_small_says_so_with_both_numbers},
                      {"replacing is all or nothing", replacing_is_all_or_nothing},

@@ -20,6 +20,8 @@ Journal sample() {
   journal.notes.spans = {{{0, 64}, 7}, {{64, 100}, ~std::uint64_t{0}}, {{300, 301}, 0}, {{900, 1000}, 9}};
   journal.notes.synced.add({0, 64});
   journal.notes.synced.add({300, 301});
+  journal.notes.given.add({4, 20});
+  journal.notes.given.add({32, 60});
   journal.notes.hashed = 90;
   journal.notes.hash_state = std::string("a\0b", 3);
   return journal;
@@ -33,8 +35,20 @@ void what_was_written_is_read_back() {
   CHECK_EQUAL(copy->identity, "etag\nhash");
   CHECK(copy->notes.spans == sample().notes.spans);
   CHECK_EQUAL(copy->notes.synced.ranges(), sample().notes.synced.ranges());
+  CHECK_EQUAL(copy->notes.given.ranges(), sample().notes.given.ranges());
   CHECK_EQUAL(copy->notes.hashed, 90U);
   CHECK_EQUAL(copy->notes.hash_state, sample().notes.hash_state);
+}
+
+// With the spans that it touches, and with the hash, which went over it.
+void what_was_given_back_can_be_dropped() {
+  auto notes = sample().notes;
+  fastslm::drop_given(notes);
+  CHECK_EQUAL(notes.spans.size(), 3U);
+  CHECK_EQUAL(notes.spans[0].range.begin, 64U);
+  CHECK(notes.given.ranges().empty());
+  CHECK_EQUAL(notes.hashed, 0U);
+  CHECK_EQUAL(notes.synced.total(), 64U - 16U - 28U + 1U);
 }
 
 void a_journal_torn_anywhere_is_no_journal() {
@@ -133,6 +147,7 @@ void what_is_left_of_a_file_can_be_told_without_its_identity() {
 int main() {
   return check::run(
       {{"what was written is read back", what_was_written_is_read_back},
+       {"what was given back can be dropped", what_was_given_back_can_be_dropped},
        {"a journal torn anywhere is no journal", a_journal_torn_anywhere_is_no_journal},
        {"a flipped bit anywhere is noticed", a_flipped_bit_anywhere_is_noticed},
        {"trailing bytes are noticed", trailing_bytes_are_noticed},

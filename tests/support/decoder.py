@@ -26,13 +26,14 @@ class Decoder:
         self._buffers = []  # the binding does not keep them alive
         in_bytes = manifest.target == "native"
         row = ops.cache_row_bytes("f32", manifest.head_dim) if in_bytes else manifest.head_dim
-        size, dtype = (batch, manifest.num_kv_heads, capacity, row), np.uint8 if in_bytes else np.float32
-        for layer in range(manifest.num_layers):
-            for part in ("key", "value"):
-                buffer = ort.OrtValue.ortvalue_from_numpy(np.zeros(size, dtype))
-                self._buffers.append(buffer)
-                self._binding.bind_ortvalue_input(f"past_key_values.{layer}.{part}", buffer)
-                self._binding.bind_ortvalue_output(f"present.{layer}.{part}", buffer)
+        for cache in self.session.get_inputs():
+            if not cache.name.startswith("past_key_values."):
+                continue
+            size = (batch, cache.shape[1], capacity, row)
+            buffer = ort.OrtValue.ortvalue_from_numpy(np.zeros(size, np.uint8 if in_bytes else np.float32))
+            self._buffers.append(buffer)
+            self._binding.bind_ortvalue_input(cache.name, buffer)
+            self._binding.bind_ortvalue_output(cache.name.replace("past_key_values", "present"), buffer)
 
     def step(self, ids: np.ndarray, rows: list[int], lengths: list[int] | None = None) -> np.ndarray:
         """Feed ids [batch, sequence], of which row i has ``lengths[i]`` real ones; logits [rows, vocabulary]."""

@@ -43,6 +43,7 @@ ARCHITECTURES: dict[str, str] = {
     "mixtral": "llama",
     "qwen2_moe": "qwen2moe",
     "qwen3_moe": "qwen3moe",
+    "lfm2": "lfm2",
     "gpt_oss": "gpt-oss",
     "gpt_oss_mxfp4": "gpt-oss",
 }
@@ -72,6 +73,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 EPSILONS = {"starcoder2": 1e-5, "gpt2": 1e-5, "gptneox": 1e-5, "phi2": 1e-5, "stablelm": 1e-5, "olmo": 1e-5}
 RMS_EPSILONS = {
     "mixtral": 1e-5,
+    "lfm2": 1e-5,
     "gpt_oss": 1e-5,
     "gpt_oss_mxfp4": 1e-5,
     "granite": 1e-6,
@@ -83,6 +85,7 @@ RMS_EPSILONS = {
 }
 PERMUTED = frozenset({"llama", "olmo", "granite", "smollm3"})
 NEVER_TIED = frozenset({"olmo2", "stablelm"})
+NEVER_BLOCKS = ("position", "gate_inp", "shortconv.conv")
 VOCABULARY = 288
 GEMMAS = frozenset({"gemma", "gemma2", "gemma3"})
 
@@ -105,8 +108,15 @@ def write_family_gguf(
     arch, config = ARCHITECTURES[variant], {**golden.config, **UNSAID.get(variant, {})}
     path = folder / f"{variant}.gguf"
     writer = gguf.GGUFWriter(path, arch)
+    if variant == "lfm2":
+        heads = {"conv": 0, "full_attention": config["num_key_value_heads"]}
+        counts = [heads[layer] for layer in config["layer_types"]]
+        changes = {"shortconv.l_cache": config["conv_L_cache"], "attention.head_count_kv": counts, **changes}
     for key, value in {**_sizes(config), **_rope(arch, config), **_norms(variant, arch), **changes}.items():
         if value is None:
+            continue
+        if isinstance(value, list):
+            writer.add_array(f"{arch}.{key}", value)
             continue
         add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
         (writer.add_string if isinstance(value, str) else add)(f"{arch}.{key}", value)
@@ -114,7 +124,7 @@ def write_family_gguf(
         writer.add_bool(f"{arch}.use_parallel_residual", config.get("use_parallel_residual", arch == "gptneox"))
     _add_tokenizer(writer)
     for name, value in _tensors(arch, config, golden.folder).items():
-        is_matrix = value.ndim > 1 and name.endswith(".weight") and "position" not in name and "gate_inp" not in name
+        is_matrix = value.ndim > 1 and name.endswith(".weight") and not any(part in name for part in NEVER_BLOCKS)
         quantized = gguf.GGMLQuantizationType[kind if is_matrix else "F32"]
         writer.add_tensor(name, gguf.quantize(np.ascontiguousarray(value), quantized), raw_dtype=quantized)
     writer.write_header_to_file()
@@ -127,7 +137,10 @@ def write_family_gguf(
 def _sizes(config: dict[str, Any]) -> dict[str, Any]:
     found = {key: config[name] for key, names in KEYS.items() for name in names if config.get(name) is not None}
     inner = config.get("intermediate_size", 4 * found["embedding_length"])
-    return {**found, "feed_forward_length": inner}
+    widths = {"feed_forward_length": inner}
+    if config["model_type"] == "gpt_oss":
+        widths["expert_feed_forward_length"] = inner
+    return {**found, **widths}
 
 
 def _norms(variant: str, arch: str) -> dict[str, float]:
@@ -202,6 +215,8 @@ def _changed(arch: str, config: dict[str, Any], name: str, value: np.ndarray) ->
         return value.reshape(heads, 3, len(value) // heads // 3, -1).swapaxes(0, 1).reshape(value.shape)
     if arch == "gpt2" and value.ndim == 2 and name.startswith("blk."):
         return value.T
+    if name.endswith("shortconv.conv.weight"):
+        return value[:, 0]
     if part == "ffn_gate_inp_shexp":
         return value.reshape(-1)
     return value + 1 if arch in GEMMAS and name.endswith("norm.weight") else value

@@ -20,7 +20,8 @@ def table() -> str:
     for kind, family in FAMILIES.items():
         known = [*ARCHITECTURES.items(), *MIXTURES.items()]
         names = [f"`{name}`" for name, arch in known if arch.model_type == kind]
-        rows.append(f"| {family.models} | `{kind}` | {', '.join(names) or 'no'} |")
+        note = " (target `native` only)" if family.native_only else ""
+        rows.append(f"| {family.models}{note} | `{kind}` | {', '.join(names) or 'no'} |")
     rows += ["", "| models for vectors and scores | `model_type` |", "|---|---|"]
     rows += [f"| {family.models} | `{kind}` |" for kind, family in ENCODERS.items()]
     return "\n".join(rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.generate.worker import Load, Prompts
 from fastslm import runtime
@@ -27,7 +28,7 @@ class Engine:
     def __init__(self, load: Load) -> None:
         folder = Path(load.path)
         if load.spin:  # the load of the last minute is that of the other contestants
-            session.is_busy = lambda: False
+            session.is_busy = lambda: False  # type: ignore[attr-defined]  # the name that it looks up
         manifest = ModelManifest.read(folder)
         if load.rows > 1:
             session_ = open_graph(folder / GRAPH_NAME, load.threads, with_ours=manifest.target == "native")
@@ -75,7 +76,7 @@ class Batch:
 
     def step(self, length: int) -> Any:
         """A call that takes ids and the number of tokens before them, and gives the best token of each row."""
-        numbers = {
+        numbers: dict[str, npt.NDArray[Any]] = {
             "input_ids": np.zeros((self._rows, length), np.int64),
             "seqlens_k": np.zeros(self._rows, np.int32),
             "total_sequence_length": np.zeros((), np.int32),
@@ -95,6 +96,6 @@ class Batch:
             numbers["seqlens_k"][:] = past + length - 1
             numbers["total_sequence_length"][()] = past + length
             self._session.run_with_iobinding(binding)
-            return logits.argmax(axis=1)
+            return np.asarray(logits.argmax(axis=1), np.int64)
 
         return step

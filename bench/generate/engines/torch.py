@@ -21,7 +21,7 @@ class Engine:
             load.path, dtype=torch.bfloat16, local_files_only=True
         ).eval()
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def generate(self, prompts: Prompts, tokens: int) -> tuple[float, list[float]]:
         """See ``worker.Engine``."""
         cache = DynamicCache(config=self._model.config)

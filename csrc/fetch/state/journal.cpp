@@ -11,7 +11,7 @@ namespace fastslm {
 namespace {
 
 constexpr std::array<char, 8> kMagic{'F', 'S', 'L', 'M', 'J', 'R', 'N', 'L'};
-constexpr std::uint32_t kVersion = 3;
+constexpr std::uint32_t kVersion = 4;
 constexpr std::size_t kMostBytes = 256U << 20U;
 constexpr std::uint64_t kBlockBytes = 1U << 20U;
 constexpr std::uint64_t kLeastNews = 64U << 10U;
@@ -75,13 +75,21 @@ bool read_range(Reader& reader, ByteRange& range, std::uint64_t least, std::uint
   return reader.good() && range.begin >= least && range.begin < range.end && range.end <= size;
 }
 
-bool read_synced(Reader& reader, Journal& journal) {
+void write_ranges(Writer& writer, const Extents& extents) {
+  writer.number(static_cast<std::uint32_t>(extents.ranges().size()));
+  for (const ByteRange& range : extents.ranges()) {
+    writer.number(range.begin);
+    writer.number(range.end);
+  }
+}
+
+bool read_ranges(Reader& reader, Extents& extents, std::uint64_t size) {
   const auto count = reader.number<std::uint32_t>();
   std::uint64_t least = 0;  // a range may not touch the one before it
   ByteRange range;
   for (std::uint32_t i = 0; i < count; ++i) {
-    if (!read_range(reader, range, least, journal.size)) return false;
-    journal.notes.synced.add(range);
+    if (!read_range(reader, range, least, size)) return false;
+    extents.add(range);
     least = range.end + 1;
   }
   return reader.good();
@@ -137,11 +145,8 @@ std::vector<std::byte> encode(const Journal& journal) {
   writer.number(notes.hashed);
   writer.number(static_cast<std::uint32_t>(notes.hash_state.size()));
   writer.text(notes.hash_state);
-  writer.number(static_cast<std::uint32_t>(notes.synced.ranges().size()));
-  for (const ByteRange& range : notes.synced.ranges()) {
-    writer.number(range.begin);
-    writer.number(range.end);
-  }
+  write_ranges(writer, notes.synced);
+  write_ranges(writer, notes.given);
   writer.number(static_cast<std::uint32_t>(notes.spans.size()));
   for (const Span& span : notes.spans) {
     writer.number(span.range.begin);
@@ -165,7 +170,9 @@ std::optional<Journal> decode(std::span<const std::byte> bytes) {
   journal.identity = reader.text(reader.number<std::uint32_t>());
   journal.notes.hashed = reader.number<std::uint64_t>();
   journal.notes.hash_state = reader.text(reader.number<std::uint32_t>());
-  const bool good = read_synced(reader, journal) && read_spans(reader, journal) && reader.at_end();
+  const bool good = read_ranges(reader, journal.notes.synced, journal.size) &&
+                    read_ranges(reader, journal.notes.given, journal.size) && read_spans(reader, journal) &&
+                    reader.at_end();
   if (!good || journal.notes.hashed > journal.size) return std::nullopt;
   return journal;
 }
@@ -190,6 +197,16 @@ std::optional<Unfinished> find_unfinished(const std::string& partial_path, const
   return Unfinished{journal->size, total(journal->notes.spans)};
 }
 
+std::vector<std::pair<std::uint64_t, std::uint64_t>> find_given(const std::string& partial_path,
+                                                                const std::string& journal_path) {
+  const auto bytes = read_file(journal_path, kMostBytes);
+  const auto journal = bytes ? decode(*bytes) : std::nullopt;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
+  if (!journal || file_size(partial_path) != journal->size) return ranges;
+  for (const ByteRange& range : journal->notes.given.ranges()) ranges.emplace_back(range.begin, range.end);
+  return ranges;
+}
+
 std::vector<Span> damaged(const File& file, const std::vector<Span>& spans,
                           const std::function<bool(const Span&)>& select) {
   std::vector<Span> found;
@@ -208,6 +225,18 @@ void drop_lost(Notes& notes, const File& file) {
   Spans kept;
   for (const Span& span : notes.spans) kept.put(span);
   if (notes.hashed <= kept.extents().prefix()) return;
+  notes.hashed = 0;
+  notes.hash_state.clear();
+}
+
+void drop_given(Notes& notes) {
+  for (const ByteRange& range : notes.given.ranges()) {
+    std::erase_if(notes.spans, [&](const Span& span) {
+      return span.range.begin < range.end && range.begin < span.range.end;
+    });
+    notes.synced.remove(range);
+  }
+  notes.given.clear();
   notes.hashed = 0;
   notes.hash_state.clear();
 }
@@ -261,6 +290,12 @@ void JournalKeeper::save(const Notes& notes, std::uint64_t written, Durability d
   save_journal(path_, {*size_, piece_bytes_, identity_, notes}, durability);
   saved_bytes_ = written;
   saved_at_ = std::chrono::steady_clock::now();
+}
+
+void JournalKeeper::begin_again() {
+  const std::lock_guard lock(mutex_);
+  remove_file(path_);
+  saved_bytes_ = 0;
 }
 
 void JournalKeeper::close() {

@@ -2,9 +2,9 @@
 //
 // Layout, little endian: magic (8), version u32, size u64, piece size u64, length u32 and bytes of the
 // identity, bytes that were hashed u64, length u32 and bytes of the hash's state, number of synced ranges u32
-// and begin and end u64 of each, number of spans u32 and begin, end and checksum u64 of each, CRC-32 of all
-// before. It is written after the data that it speaks of. A journal that is torn, foreign, of another
-// version, identity or size is treated as absent.
+// and begin and end u64 of each, the same of ranges that were given back, number of spans u32 and begin, end
+// and checksum u64 of each, CRC-32 of all before. It is written after the data that it speaks of. A journal
+// that is torn, foreign, of another version, identity or size is treated as absent.
 #pragma once
 
 #include <atomic>
@@ -31,6 +31,7 @@ struct Notes {
   Extents synced;           // of these, known to be on the disk itself
   std::uint64_t hashed = 0;
   std::string hash_state;  // of the first `hashed` bytes
+  Extents given{};         // hashed, used, and no longer on the disk
 };
 
 struct Journal {
@@ -61,6 +62,9 @@ std::vector<Span> damaged(const File& file, const std::vector<Span>& spans,
 // hash that went over them begins anew.
 void drop_lost(Notes& notes, const File& file);
 
+// What was given back is to be fetched again; the hash, which went over it, begins anew.
+void drop_given(Notes& notes);
+
 // Decides when the journal of one file is written. Thread-safe.
 class JournalKeeper {
  public:
@@ -75,6 +79,9 @@ class JournalKeeper {
   // Save what `look` returns, if enough happened since the last time; `written` is how many bytes there are.
   void save_if_due(std::uint64_t written, const std::function<Notes()>& look);
   void save_now(const std::function<Notes()>& look, Durability durability = Durability::process);
+
+  // Remove the journal; later saves write another one.
+  void begin_again();
 
   // Remove the journal; later saves do nothing.
   void close();

@@ -62,6 +62,11 @@ RangePlan::RangePlan(std::uint64_t size, const Extents& done, std::uint64_t piec
   }
 }
 
+void RangePlan::hold_to(std::uint64_t limit) noexcept {
+  const std::uint64_t step = kShortestRun * piece_;
+  limit_ = limit > kUnknownSize - step ? kUnknownSize : (limit + step - 1) / step * step;
+}
+
 std::shared_ptr<Run> RangePlan::take(const Offer& offer) {
   if (stream_waiting_) {
     stream_waiting_ = false;
@@ -70,7 +75,9 @@ std::shared_ptr<Run> RangePlan::take(const Offer& offer) {
     return run;
   }
   if (free_.ranges().empty()) return nullptr;
-  const ByteRange gap = free_.ranges().front();
+  ByteRange gap = free_.ranges().front();
+  if (gap.begin >= limit_) return nullptr;
+  gap.end = std::min(gap.end, limit_);
   const std::uint64_t length = run_length(offer);
   const std::uint64_t cut = aligned_down(gap.begin + std::min(length, gap.size()));
   const bool all = gap.size() <= length || cut <= gap.begin;
@@ -82,10 +89,18 @@ std::shared_ptr<Run> RangePlan::take(const Offer& offer) {
 // A share of what is left, so that all connections finish together; less where that would take long.
 std::uint64_t RangePlan::run_length(const Offer& offer) const {
   if (alone_) return size_;
-  const std::uint64_t share = free_.total() / std::max(1U, offer.connections);
+  const std::uint64_t share = free_bytes() / std::max(1U, offer.connections);
   const double most = offer.rate > 0 ? std::min(offer.rate * kRunSeconds, 1e15) : 0;
   const std::uint64_t paced = most > 0 ? static_cast<std::uint64_t>(most) : kFirstRun * piece_;
   return std::clamp(std::min(share, paced), kShortestRun * piece_, kLongestRun * piece_);
+}
+
+std::uint64_t RangePlan::free_bytes() const {
+  std::uint64_t sum = 0;
+  for (const ByteRange& range : free_.ranges()) {
+    sum += std::min(range.end, limit_) - std::min(range.begin, limit_);
+  }
+  return sum;
 }
 
 std::shared_ptr<Run> RangePlan::start(ByteRange range, double now_s) {

@@ -48,6 +48,9 @@ class RangePlan {
   // `size` may be kUnknownSize; then there is one stream. With `alone`, only one connection is ever used.
   RangePlan(std::uint64_t size, const Extents& done, std::uint64_t piece, bool alone);
 
+  // Nothing behind this offset is handed out, but to a stream; it is rounded up to the end of a run.
+  void hold_to(std::uint64_t limit) noexcept;
+
   // The lowest free bytes as a new run, or nothing.
   std::shared_ptr<Run> take(const Offer& offer);
 
@@ -82,11 +85,13 @@ class RangePlan {
  private:
   std::shared_ptr<Run> start(ByteRange range, double now_s);
   std::uint64_t run_length(const Offer& offer) const;
+  std::uint64_t free_bytes() const;  // that may be handed out
   std::uint64_t aligned_down(std::uint64_t offset) const noexcept { return offset / piece_ * piece_; }
 
   std::uint64_t size_;
   std::uint64_t piece_;
   bool alone_;
+  std::uint64_t limit_ = kUnknownSize;
   Extents free_;
   std::vector<std::shared_ptr<Run>> runs_;
   bool stream_ = false;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fastslm/error.hpp>
@@ -34,6 +35,11 @@ struct FileRequest {
   std::vector<std::string> headers;  // as in Address
   std::vector<Address> mirrors{};    // of the same bytes; only with a hash, which alone is trusted
   bool renewable = false;            // the caller answers `link_wanted` with `renew`
+  // The bytes are used while they arrive and are given back then (`Download::give_back`), so that no space is
+  // reserved, what an earlier process gave back counts as there, and partial file and journal stay in the
+  // end. The first of them may be fetched up to this offset; nothing: a file to keep, of which all is
+  // fetched.
+  std::optional<std::uint64_t> first_limit{};
   // With this the bytes are unpacked while they arrive, and the file is verified once that is done as well;
   // partial file and journal then stay, until the caller has put what was unpacked into its place. Called
   // again, when the last one is gone, if bytes turned out to be wrong.
@@ -48,6 +54,10 @@ struct Unfinished {
 
 // Nothing when there is no sound journal, or no partial file of the journal's size.
 std::optional<Unfinished> find_unfinished(const std::string& partial_path, const std::string& journal_path);
+
+// What is no longer on the disk of a file that an earlier process fetched and used.
+std::vector<std::pair<std::uint64_t, std::uint64_t>> find_given(const std::string& partial_path,
+                                                                const std::string& journal_path);
 
 struct DownloadOptions {
   unsigned connections = 16;              // at most
@@ -67,6 +77,7 @@ struct FileProgress {
   std::optional<std::uint64_t> size;
   std::uint64_t done_bytes = 0;              // safely written
   std::uint64_t ready_bytes = 0;             // of these, the unbroken stretch from the file's first byte
+  std::uint64_t hashed_bytes = 0;            // of these, what the hash went over
   std::uint64_t resumed_bytes = 0;           // of done_bytes, found on disk at the start
   std::uint64_t repaired_bytes = 0;          // written anew because the hash was wrong
   bool doubted = false;                      // the hash was wrong once: what was read before may be
@@ -101,6 +112,12 @@ class Download {
   // A fresh address for a file whose `link_wanted` is set; an empty one gives the file up. Throws
   // Error(invalid_argument) for a file that there is not.
   void renew(std::size_t file, const Address& address);
+
+  // These bytes of a file with a `first_limit` were used for the last time: their space is given back as soon
+  // as the hash went over them and the journal tells of it. Its bytes before `limit` may be fetched. When the
+  // hash turns out to be wrong the file is fetched once more, from its beginning, and kept.
+  void give_back(std::size_t file, const std::vector<std::pair<std::uint64_t, std::uint64_t>>& ranges,
+                 std::uint64_t limit);
 
   void cancel();  // returns at once; the journals are saved
 

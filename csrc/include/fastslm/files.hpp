@@ -43,6 +43,9 @@ class File {
   // then empty.
   void preallocate(std::uint64_t size);
 
+  // Give the disk space of these bytes back; they are zeros afterwards. False where the file system cannot.
+  bool punch(std::uint64_t offset, std::uint64_t length);
+
   // Ask the system to begin writing these bytes to the disk; a hint that may do nothing.
   void begin_writing_out(std::uint64_t offset, std::uint64_t length) const noexcept;
 
@@ -59,6 +62,7 @@ class File {
 std::optional<std::uint64_t> file_size(const std::string& path);  // nothing when there is no such file
 void remove_file(const std::string& path);                        // no error when there is no such file
 std::uint64_t free_bytes(const std::string& path);                // of the file system that holds `path`
+bool can_punch(const std::string& folder);                        // whether File::punch works in a folder
 
 // The whole file, or nothing when it does not exist or is larger than `limit`.
 std::optional<std::vector<std::byte>> read_file(const std::string& path, std::size_t limit);

@@ -142,9 +142,9 @@ inline void scale_and_add(const Vec::Int (&total)[index(M)][kVectors], const std
   }
 }
 
-// One block of 32 columns for M rows, straight from the packed units. `Short`: groups of 32, the usual ones,
-// for which a loop that ends after one round would cost the compiler its best registers.
-template <int M, int Bits, bool Short>
+// One block of 32 columns for M rows, straight from the packed units. `Known` is the group, or 0: of small
+// groups the compiler should know it, because a loop that ends after one round costs its best registers.
+template <int M, int Bits, int Known>
 inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const QuantizedRows& rows,
                       std::size_t row, float* y, std::size_t stride) {
   alignas(64) float scratch[index(M * 32)];
@@ -153,7 +153,8 @@ inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const 
   Sums<M> sums(opaque);
   constexpr std::size_t kStepBytes = kColumns * 32 * Bits / 8;  // all at once would wait for each other
   const std::int8_t* a = rows.codes + row * rows.inputs;
-  for (std::size_t g = 0; g < matrix.groups; ++g, unit += matrix.unit_bytes, a += matrix.group) {
+  const int group = Known != 0 ? Known : matrix.group;
+  for (std::size_t g = 0; g < matrix.groups; ++g, unit += matrix.unit_bytes, a += group) {
     const std::size_t i = g * rows.count + row;
     prefetch(unit + matrix.code_bytes, 64);
     if (matrix.has_offsets) prefetch(unit + matrix.code_bytes + 64, 64);
@@ -162,7 +163,6 @@ inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const 
     for (int pass = 0; pass < kPasses; ++pass) {
       Vec::Int total[index(M)][kVectors];
       start_at<M>(rows.starts + i, total);
-      const int group = Short ? 32 : matrix.group;
       for (int k = 0; k < group; k += 32) {
         prefetch(ahead, kStepBytes);
         ahead += kStepBytes;
@@ -187,11 +187,10 @@ inline void few_rows_of_block(int count, const PackedView& matrix, const std::ui
   if constexpr (M > 1) {
     if (count < M) return few_rows_of_block<Bits, M - 1>(count, matrix, unit, rows, row, y, stride);
   }
-  if (matrix.group == 32) {
-    few_block<M, Bits, true>(matrix, unit, rows, row, y, stride);
-  } else {
-    few_block<M, Bits, false>(matrix, unit, rows, row, y, stride);
-  }
+  const auto run = matrix.group == 32   ? few_block<M, Bits, 32>
+                   : matrix.group == 64 ? few_block<M, Bits, 64>
+                                        : few_block<M, Bits, 0>;
+  run(matrix, unit, rows, row, y, stride);
 }
 
 void multiply_few(const PackedView& matrix, std::size_t first_block, std::size_t end_block,

@@ -35,6 +35,7 @@ enum class Use {
   expert_starts,
   expert_tasks,
   inner,
+  ring,
 };
 
 class Buffer {

@@ -11,14 +11,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
 from fastslm.api.converting import HeadStart, Order, subject
+from fastslm.api.passing import HELD_BYTES, PassingFile, can_pass
+from fastslm.api.records import of_no_source
 from fastslm.config import Settings
 from fastslm.errors import Cancelled, DiskFull, FastSLMError, FileSystemError, StoreError
 from fastslm.formats.arriving import ArrivingFiles, Coming, Doubted
-from fastslm.hub.cache import drop_file, symlinks_work
+from fastslm.hub.cache import drop_file, drop_partial, symlinks_work
 from fastslm.hub.client import HubClient
 from fastslm.hub.follow import by_use, is_weights
 from fastslm.hub.layout import RepoLayout
@@ -27,7 +30,6 @@ from fastslm.hub.plan import DownloadPlan, PlannedFile
 from fastslm.hub.transfer import Arrival
 from fastslm.progress import Progress
 from fastslm.store import models
-from fastslm.store.registry import Registry
 from fastslm.store.staging import Busy, refuse, staged
 
 WORTH_BYTES = 64 * 1024 * 1024
@@ -46,6 +48,7 @@ class Ahead:
     def __init__(self, name: str, order: Order, settings: Settings) -> None:
         self._drop = order.discards and order.checks.quality != "always" and order.checks.calibration is None
         self.at_once = 2 if self._drop else 0
+        self._passing: set[str] = set()
         self._name, self._order, self._settings = name, order, settings
         self._stack = ExitStack()
         self._thread: threading.Thread | None = None
@@ -70,9 +73,15 @@ class Ahead:
 
     # What the download says.
 
+    def does_without(self, commit: str) -> bool:
+        """See ``Follower``."""
+        order = self._order
+        self.is_done = of_no_source(self._name, commit, order.options, order.checks, self._settings) is not None
+        return self.is_done
+
     def begin(self, plan: DownloadPlan, client: HubClient) -> None:
         """See ``Follower``."""
-        self.is_done = self._is_made(plan.commit)
+        self.does_without(plan.commit)
         weights = [file for file in plan.missing if is_weights(file) and not self.is_done]
         paths = [file.path for file in plan.files if is_weights(file)]
         layout = RepoLayout(self._settings.hub_cache, plan.repo)
@@ -84,7 +93,9 @@ class Ahead:
         self._folder = outline_path(self._settings.models_dir, self._name, plan.commit)
         self._files = ArrivingFiles(
             {
-                self._folder / file.path: Coming(_places(layout, plan.commit, file), file.size)
+                self._folder / file.path: Coming(
+                    _places(layout, plan.commit, file), file.size, gone=_gone(layout, file) if self.held_bytes else ()
+                )
                 for file in by_use(weights)
             }
         )
@@ -97,7 +108,7 @@ class Ahead:
         if self.is_done:
             yield [file for file in files if not is_weights(file)]
             return
-        if not self._drop or self._thread is None or len(weights) < 2:
+        if not self._drop or self._thread is None or (len(weights) < 2 and not self.held_bytes):
             yield by_use(files)
             self._texts.set()
             return
@@ -106,7 +117,7 @@ class Ahead:
         self._until(lambda: self._files.is_planned or self._files.is_starving)
         kept: list[PlannedFile] = []
         for file in weights:
-            if not self._is_used_up(file):
+            if self._files.is_needed(self._folder / file.path):
                 yield [file]
                 kept = [*self._let_go(kept), file]
         self._let_go(kept)
@@ -120,6 +131,26 @@ class Ahead:
         self._files.arrived(place, arrival.ready_bytes)
         if arrival.doubted:
             self._files.doubt(place)
+
+    @cached_property
+    def held_bytes(self) -> int:
+        """See ``Follower``."""
+        return HELD_BYTES if self._drop and can_pass(self._settings.hub_cache) else 0
+
+    def passing(self, file: PlannedFile) -> PassingFile | None:
+        """See ``Follower``."""
+        start, place = self._start, self._folder / file.path
+        if not self.held_bytes or not is_weights(file) or start is None or not self._is_at_work():
+            return None
+        if not self._files.is_planned or not self._files.let_pass(place):
+            return None
+        self._passing.add(file.digest)
+        return PassingFile(place, self._files, file.size, start.staging.sync, self._is_at_work)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether something that was fetched is not here any more, or not whole."""
+        return self.dropped_bytes > 0 or bool(self._passing)
 
     def verified(self, file: PlannedFile) -> None:
         """See ``Follower``."""
@@ -136,15 +167,6 @@ class Ahead:
             self._files.stop(error)
         except OSError:  # then a later process does that work again
             return
-
-    def _is_made(self, commit: str) -> bool:
-        """Whether a model is here whose source was not kept."""
-        from fastslm.engine.usable import is_same
-
-        order = self._order
-        entry = Registry(self._settings.registry_file).get(self._name, order.options.precision)
-        known = entry is not None and entry.discarded and entry.commit == commit and entry.folder
-        return bool(known) and entry is not None and is_same(Path(entry.folder), order.options, order.checks)
 
     # What the pull asks.
 
@@ -213,6 +235,9 @@ class Ahead:
         with suppress(type(failure)):
             stack.__exit__(type(failure), failure, None)
 
+    def _is_at_work(self) -> bool:
+        return self._thread is not None and self._failure is None
+
     def _stop(self) -> None:
         self._files.stop(Cancelled())
         self._texts.set()
@@ -236,7 +261,11 @@ class Ahead:
                 continue
             self._start.staging.sync()
             layout = RepoLayout(self._settings.hub_cache, self._plan.repo)
-            self.dropped_bytes += drop_file(layout, self._plan.commit, file.path)
+            if file.digest in self._passing:
+                drop_partial(layout, file.digest)
+                self.dropped_bytes += file.size
+            else:
+                self.dropped_bytes += drop_file(layout, self._plan.commit, file.path)
         return kept
 
     # The thread.
@@ -282,6 +311,13 @@ class Ahead:
 
     def _note(self, now: Progress) -> None:
         self._now = now
+
+
+def _gone(layout: RepoLayout, file: PlannedFile) -> tuple[tuple[int, int], ...]:
+    """What an earlier process used of a file and gave back."""
+    from fastslm._native import given_back
+
+    return tuple(given_back(str(layout.partial(file.digest)), str(layout.journal(file.digest))))
 
 
 def _places(layout: RepoLayout, commit: str, file: PlannedFile) -> tuple[Path, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fastslm.api.names import meant, patterns
+from fastslm.api.names import meant, patterns, wanted_options
+from fastslm.api.records import of_no_source
 from fastslm.config import Settings
 
 if TYPE_CHECKING:
-    from fastslm.export.options import Precision
+    from fastslm.export.options import Precision, Target
     from fastslm.plan.estimate import Plan
 
 
@@ -40,18 +41,32 @@ def download_size(
     name: str,
     *,
     revision: str | None = None,
+    precision: Precision = "auto",
+    context_length: int | None = None,
+    target: Target = "auto",
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
+    convert: bool = True,
     settings: Settings | None = None,
 ) -> int | None:
     """Bytes that ``pull`` with these arguments would download; None when the server does not tell.
 
+    Weights that were removed after just this conversion are not downloaded again.
+
     Raises:
         FastSLMError: what ``pull`` raises before it downloads.
     """
+    from fastslm.engine.quality.options import Checks
     from fastslm.hub import Wishes
     from fastslm.hub.announce import missing_bytes
 
     settings = settings or Settings.from_environment()
-    wishes = Wishes(patterns("include", include), patterns("exclude", exclude))
-    return missing_bytes(meant(name, revision, settings), settings, wishes)
+    options = wanted_options(precision, context_length, target)
+    graph = precision if convert else "auto"
+    wishes = Wishes(patterns("include", include), patterns("exclude", exclude), precision=graph)
+    ref = meant(name, revision, settings)
+
+    def used_up(commit: str) -> bool:
+        return convert and of_no_source(ref.name, commit, options, Checks(), settings) is not None
+
+    return missing_bytes(ref, settings, wishes, used_up)

@@ -84,7 +84,7 @@ def remember_speed(manifest: ModelManifest, timings: Timings, settings: Settings
         kind=manifest.kind,
         streamed_bytes=manifest.streamed_bytes,
         num_layers=manifest.num_layers,
-        kv_bytes=2 * manifest.num_layers * manifest.num_kv_heads * _cache_row_bytes(manifest) * position,
+        kv_bytes=2 * manifest.kv_layers * manifest.num_kv_heads * _cache_row_bytes(manifest) * position,
         token_s=1.0 / timings.decode_tokens_per_s,
     )
     with suppress(StoreError):

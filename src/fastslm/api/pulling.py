@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,8 +75,8 @@ def pull(
         quality: compare the result with its floats: ``always``, ``never``, or ``auto`` where that is cheap.
         calibrate: a text file whose activations guide the quantisation.
         force: go on with a model that the memory cannot hold, and keep a result whose quality is out of bounds.
-        discard_source: remove the weights that were downloaded once they are converted: files of a model in several as
-            they arrive, so that the disk needs little more room than for the result, the only file at the end.
+        discard_source: give the disk space of the weights back as they arrive and are converted, so that little more
+            is needed than for the result; where the file system gives back whole files only, the only one at the end.
         settings: None reads the environment.
         progress, notice: called from this thread, about ten times a second and with remarks for the user.
 
@@ -126,16 +126,22 @@ def _pulled(ref: ModelRef, wishes: Wishes, settings: Settings, order: Order, ahe
     from fastslm.plan.options import PlanOptions
 
     wanted, force = order.options, order.checks.force
-    options = PlanOptions(wanted.precision, wanted.context_length, wishes, wanted.target, ahead.at_once, speed=False)
+    options = PlanOptions(
+        wanted.precision, wanted.context_length, wishes, wanted.target, ahead.at_once, ahead.held_bytes, speed=False
+    )
     with open_registry(settings, order.notice) as registry:
         entry = registry.begin(ref.name, wanted.precision, revision=ref.revision)
         with recorded(registry, entry, lambda error: "conversion" if ahead.caused(error) else "download"):
             gate = None if force else gates.before_download(ref, settings, options)
             fetched = fetch_model(ref, settings, wishes, order.progress, gate=gate, follower=ahead)
             head = ahead.finish()
+            if head is None and ahead.is_short:  # then it is all needed after all
+                again = fetch_model(ref, settings, wishes, order.progress)
+                fetched = replace(again, wire_bytes=fetched.wire_bytes + again.wire_bytes)
             entry = downloaded(registry, entry, fetched, discarded=ahead.is_done)
         _tell_how(fetched, settings, order.notice)
         if ahead.is_done:
+            order.notice(f"`{ref.name}` is converted, its weights were removed afterwards on {entry.discarded[:10]}")
             return _as_it_was(registry, entry, fetched)
         with recorded(registry, entry, "plan"):
             if not force and head is None:

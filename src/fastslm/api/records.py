@@ -15,6 +15,8 @@ from fastslm.store.entry import CANCELLED, Entry
 from fastslm.store.registry import Registry
 
 if TYPE_CHECKING:
+    from fastslm.engine.quality.options import Checks
+    from fastslm.export.options import ConvertOptions
     from fastslm.hub import Fetched
 
 
@@ -65,6 +67,15 @@ def downloaded(registry: Registry, entry: Entry, fetched: Fetched, *, discarded:
     if not discarded:
         facts["discarded"] = ""
     return registry.advance(entry, "downloaded", **facts)
+
+
+def of_no_source(name: str, commit: str, options: ConvertOptions, checks: Checks, settings: Settings) -> Entry | None:
+    """The conversion that is wanted, if it is here and the weights that it was made of were not kept."""
+    from fastslm.engine.usable import is_same
+
+    entry = Registry(settings.registry_file).get(name, options.precision)
+    known = entry is not None and entry.discarded and entry.commit == commit and entry.folder
+    return entry if known and entry is not None and is_same(Path(entry.folder), options, checks) else None
 
 
 def discard(fetched: Fetched, settings: Settings) -> None:

@@ -134,7 +134,7 @@ def _pull(model: str, precision: Choice, request: _Request, output: Output) -> P
     from fastslm import api
 
     if request.metered:
-        _agree(model, _size(model, request))
+        _agree(model, _size(model, precision, request))
     with output.progress() as progress:
         pulled = api.pull(
             model,
@@ -165,14 +165,18 @@ def _told(pulled: Pulled) -> tuple[dict[str, object], str]:
     return {**entry_record(pulled.entry), **costs}, str(pulled.path)
 
 
-def _size(model: str, request: _Request) -> int | None:
+def _size(model: str, precision: Choice, request: _Request) -> int | None:
     from fastslm import api
 
     return api.download_size(
         model,
         revision=request.revision,
+        precision=precision,
+        context_length=request.context_length,
+        target=request.target,
         include=request.include,
         exclude=request.exclude,
+        convert=request.convert,
         settings=request.settings,
     )
 

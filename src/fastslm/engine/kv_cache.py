@@ -23,6 +23,8 @@ class CacheShape:
     """Size of a KV cache: a key and a value buffer ``[1, num_kv_heads, capacity, row]`` for each layer.
 
     A row is ``head_dim`` floats; with ``format`` it is the bytes of that format instead, as our attention takes them.
+    ``states`` are the layers that keep something else of each position, and how many heads of it: they have a key
+    buffer of that many, and none for values.
     """
 
     num_layers: int
@@ -30,12 +32,18 @@ class CacheShape:
     capacity: int
     head_dim: int
     format: CacheFormat | None = None
+    states: tuple[tuple[int, int], ...] = ()
 
     @property
-    def buffer(self) -> tuple[int, int, int, int]:
-        """Shape of one buffer."""
+    def buffers(self) -> dict[str, tuple[int, int, int, int]]:
+        """Shape of every buffer; its name is the layer's number and what it holds, as in ``3.value``."""
         row = cache_row_bytes(self.format, self.head_dim) if self.format else self.head_dim
-        return (1, self.num_kv_heads, self.capacity, row)
+        states, found = dict(self.states), {}
+        for layer in range(self.num_layers):
+            for part in ("key",) if layer in states else ("key", "value"):
+                heads = states.get(layer, self.num_kv_heads)
+                found[f"{layer}.{part}"] = (1, heads, self.capacity, row)
+        return found
 
     @property
     def dtype(self) -> type[np.uint8 | np.float32]:
@@ -49,7 +57,7 @@ class KVCache:
     Attributes:
         shape: sizes.
         ids: token ids whose keys and values are valid, in order.
-        keys, values: one buffer for each layer.
+        buffers: by name, see ``CacheShape``.
     """
 
     def __init__(self, shape: CacheShape) -> None:
@@ -60,9 +68,7 @@ class KVCache:
         """
         self.shape = shape
         self.ids: list[int] = []
-        self.keys, self.values = (
-            [_lazy_zeros(shape.buffer, shape.dtype) for _ in range(shape.num_layers)] for _ in range(2)
-        )
+        self.buffers = {name: _lazy_zeros(size, shape.dtype) for name, size in shape.buffers.items()}
 
     @property
     def capacity(self) -> int:

@@ -214,7 +214,7 @@ def timed_steps(session: Session, cache: KVCache, token: int, count: int) -> Ite
 def step_bytes(manifest: ModelManifest, position: int, kv_cache: ops.CacheFormat, rows: int = 1) -> int:
     """Bytes that a step of ``rows`` tokens reads, each behind ``position`` others; 0 when the weights are not known."""
     row = ops.cache_row_bytes(kv_cache, manifest.head_dim)
-    cached = 2 * manifest.num_layers * manifest.num_kv_heads * row * position * rows
+    cached = 2 * manifest.kv_layers * manifest.num_kv_heads * row * position * rows
     return manifest.streamed_bytes and manifest.streamed_bytes + cached
 
 

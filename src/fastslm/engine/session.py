@@ -90,7 +90,8 @@ class OrtSession:
         self._inner = _load(folder / GRAPH_NAME, options.threads, with_ours=manifest.target == "native", fused=True)
         _check_interface(self._inner, manifest, folder)
         sizes = (manifest.num_layers, manifest.num_kv_heads, options.context_length, manifest.head_dim)
-        self._shape = CacheShape(*sizes, format=_cache_format(self._inner, options.kv_cache))
+        kept = _cache_format(self._inner, options.kv_cache)
+        self._shape = CacheShape(*sizes, format=kept, states=_states(self._inner, manifest))
         self._vocab_size = manifest.vocab_size
         self._single: weakref.WeakKeyDictionary[KVCache, _Step] = weakref.WeakKeyDictionary()
 
@@ -171,11 +172,10 @@ class _Step:
         for name, array in inputs.items():
             self._binding.bind_ortvalue_input(name, ort_value.ortvalue_from_numpy(array))
         self._binding.bind_ortvalue_output("logits", ort_value.ortvalue_from_numpy(self._logits))
-        for kind, buffers in (("key", cache.keys), ("value", cache.values)):
-            for layer, buffer in enumerate(buffers):
-                value = ort_value.ortvalue_from_numpy(buffer)
-                self._binding.bind_ortvalue_input(f"past_key_values.{layer}.{kind}", value)
-                self._binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
+        for name, buffer in cache.buffers.items():
+            value = ort_value.ortvalue_from_numpy(buffer)
+            self._binding.bind_ortvalue_input(f"past_key_values.{name}", value)
+            self._binding.bind_ortvalue_output(f"present.{name}", value)
 
 
 def _run_options(*, give_back: bool) -> Any:
@@ -225,14 +225,28 @@ def _cache_format(session: Any, wanted: ops.CacheFormat | None) -> ops.CacheForm
     return None
 
 
+def _states(session: Any, manifest: ModelManifest) -> tuple[tuple[int, int], ...]:
+    """The layers without values, and the heads of what they keep instead. Raises FormatError."""
+    sizes, found = {i.name: i.shape for i in session.get_inputs()}, []
+    for layer in range(manifest.num_layers):
+        key, value = (f"past_key_values.{layer}.{part}" for part in ("key", "value"))
+        if value in sizes:
+            continue
+        heads = sizes.get(key, [None, None])[1]
+        if not isinstance(heads, int):
+            raise FormatError(f"the graph has neither `{value}` nor `{key}` of a known size", subject=key)
+        found.append((layer, heads))
+    return tuple(found)
+
+
 def _check_interface(session: Any, manifest: ModelManifest, folder: Path) -> None:
     """Refuse a graph whose cache or logits have another shape than the manifest tells."""
     inputs = {i.name: i.shape for i in session.get_inputs()}
     caches = [name for name in inputs if name.startswith("past_key_values.")]
-    key = inputs.get("past_key_values.0.key", [None] * 4)
+    key = next((inputs[name] for name in caches if name.endswith(".value")), [None] * 4)
     logits = next((o.shape for o in session.get_outputs() if o.name == "logits"), [None])
     found = (len(caches), key[1], key[3], logits[-1])
-    expected = (2 * manifest.num_layers, manifest.num_kv_heads, manifest.head_dim, manifest.vocab_size)
+    expected = (manifest.num_layers + manifest.kv_layers, manifest.num_kv_heads, manifest.head_dim, manifest.vocab_size)
     if any(isinstance(f, int) and f != e for f, e in zip(found, expected, strict=True)) or not caches:
         message = f"the graph in `{folder}` has (caches, heads, head size, vocabulary) {found}, expected {expected}"
         raise FormatError(message, subject=str(folder / GRAPH_NAME), expected=expected, found=found)

@@ -112,6 +112,7 @@ class _Design:
 def _design(operators: Operators, source: ModelSource, options: ConvertOptions) -> _Design:
     config = Hparams(source.config)
     family = family_of(config)
+    family.check_target(options.target)
     shape = _limit_context(family.read_shape(config, frozenset(source.tensors)), options.context_length)
     check_tensors(source.tensors, family.wanted_tensors(shape), family.ignored(shape))
     encoder = _encoder_facts(source, shape)
@@ -204,6 +205,7 @@ def _manifest(source: ModelSource, shape: Shape, options: ConvertOptions) -> Mod
         context_length=shape.context_length,
         vocab_size=shape.vocab_size,
         num_layers=shape.num_layers,
+        attending_layers=_attending(shape),
         num_kv_heads=shape.attention.kv_heads,
         head_dim=shape.attention.head_dim,
         bos_token_id=source.bos_token_id,
@@ -215,6 +217,13 @@ def _manifest(source: ModelSource, shape: Shape, options: ConvertOptions) -> Mod
         fastslm_version=__version__,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def _attending(shape: Shape) -> int:
+    """Layers with keys and values, 0 when all have them."""
+    if isinstance(shape, EncoderShape) or len(shape.attentions) == shape.num_layers:
+        return 0
+    return len(shape.attentions)
 
 
 def _write_texts(source: ModelSource, folder: Path, manifest: ModelManifest) -> ModelManifest:

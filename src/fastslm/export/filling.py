@@ -39,14 +39,22 @@ class Arrivals(Protocol):
     def is_proven(self, extents: Sequence[Extent]) -> bool:
         """Whether they were compared with the hash of their file."""
 
+    def stays(self, extents: Sequence[Extent]) -> bool:
+        """Whether they can be read once more when they were converted."""
+
+    def is_gone(self, extents: Sequence[Extent]) -> bool:
+        """Whether they cannot be read at all, because an earlier process has noted what came of them."""
+
     def digest(self, extents: Sequence[Extent]) -> str:
         """SHA-256 of bytes that are here."""
 
     def wait(self) -> None:
         """Until more is here. Raises what makes waiting useless."""
 
-    def planned(self, wanted: Mapping[str, Sequence[Extent]]) -> None:
-        """Told by key what will be read, and not what came of it in an earlier process, before anything is."""
+    def planned(self, wanted: Mapping[str, Sequence[Extent]], taken: Mapping[str, Sequence[Extent]]) -> None:
+        """Told by key what will be read, before anything is, and what an earlier process read, where that is gone and
+        was not proven.
+        """
 
     def converted(self, key: str) -> None:
         """Told when something has been read and what came of it is noted."""
@@ -67,6 +75,14 @@ class AtHand:
         """Always."""
         return True
 
+    def stays(self, extents: Sequence[Extent]) -> bool:
+        """Always."""
+        return True
+
+    def is_gone(self, extents: Sequence[Extent]) -> bool:
+        """Never."""
+        return False
+
     def digest(self, extents: Sequence[Extent]) -> str:
         """See ``Arrivals``."""
         return digest_of(map_file(each.path)[each.begin : each.end] for each in extents)
@@ -74,7 +90,7 @@ class AtHand:
     def wait(self) -> None:
         """Nobody has to."""
 
-    def planned(self, wanted: Mapping[str, Sequence[Extent]]) -> None:
+    def planned(self, wanted: Mapping[str, Sequence[Extent]], taken: Mapping[str, Sequence[Extent]]) -> None:
         """Nobody asked."""
 
     def converted(self, key: str) -> None:
@@ -190,7 +206,12 @@ class Filler:
             self._take(item, noted[item.key])
         done = {item.key for item in ready}
         rest = [item for item in items if item.key not in done]
-        self._arrivals.planned({item.key: item.extents for item in rest})
+        gone = [item for item in rest if item.key in noted and self._arrivals.is_gone(item.extents)]
+        taken = {item.key: item.extents for item in gone}
+        rest = [item for item in rest if item.key not in taken]
+        self._arrivals.planned({item.key: item.extents for item in rest}, taken)
+        for item in gone:
+            self._take(item, noted[item.key])
         sealing: list[Future[None]] = []
         for item in self._as_they_arrive(rest):
             if item.key in noted and self._is_of_these_bytes(noted[item.key], item):
@@ -253,7 +274,7 @@ class Filler:
             values = self._read(item).tobytes()
         else:
             self._writer.fill(item.filling)
-        if not proven:
+        if not proven and self._arrivals.stays(item.extents):
             self._unsigned.append(item)
         return self._plan.pool.submit(self._seal, item, base64.b64encode(values).decode(), proven)
 

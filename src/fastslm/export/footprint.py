@@ -36,6 +36,9 @@ LOOKED_UP = frozenset(
 )
 """Operators that read a few rows of a table for each token."""
 
+CACHING = frozenset({"Attention", "ShortConv"})
+"""Our operators that keep something of every position."""
+
 QUANTIZED = "MatMulNBits"
 CODES, SCALES = 1, 2
 """Inputs of MatMulNBits: ONNX Runtime packs the codes, two floats per block and whatever zero points say into one
@@ -87,6 +90,7 @@ def measure(outline: Outline, options: ConvertOptions) -> Footprint:
     shape = replace(shape, context_length=min(shape.context_length, options.context_length or MAX_CONTEXT))
     check_tensors(outline.tensors, family.wanted_tensors(shape), family.ignored(shape))
     target = resolve_target(options.target)
+    family.check_target(target)
     weights = _Counter()
     graph = Graph(weights)
     with ThreadPoolExecutor(1) as idle:
@@ -116,10 +120,10 @@ def examine(model: Any, kind: ModelKind, context_length: int) -> Footprint:
     """Add up what a graph's operators do with its external weights."""
     weights, read = _external(model), _experts_read(model)
     caches = [value for value in model.graph.input if value.name.startswith("past_key_values.")]
-    ours = [node for node in model.graph.node if node.op_type == "Attention" and node.domain == ops.DOMAIN]
+    ours = [node for node in model.graph.node if node.op_type in CACHING and node.domain == ops.DOMAIN]
     uses = [_Use(node, weights, read) for node in model.graph.node]
     encoding = sum(node.op_type == "MultiHeadAttention" for node in model.graph.node)
-    layers = max(1, len(caches) // 2, encoding)
+    layers = max(1, len({value.name.split(".")[1] for value in caches}), encoding)
     kept = _mapped(uses)
     return Footprint(
         kind=kind,
@@ -256,9 +260,10 @@ def _position_bytes(value: Any) -> int:
 
 
 def _our_position_bytes(node: Any) -> int:
-    """The same for key and value of our operator, whose cache has the usual format."""
-    sizes = {each.name: int(each.i) for each in node.attribute if each.name in ("kv_heads", "head_dim")}
-    return 2 * sizes["kv_heads"] * ops.cache_row_bytes(ops.DEFAULT_CACHE_FORMAT, sizes["head_dim"])
+    """The same for all that our operator keeps, in the usual format."""
+    sizes = {each.name: int(each.i) for each in node.attribute if each.type == each.INT}
+    rows = 2 * sizes["kv_heads"] if node.op_type == "Attention" else sizes["heads"]
+    return rows * ops.cache_row_bytes(ops.DEFAULT_CACHE_FORMAT, sizes["head_dim"])
 
 
 def _ignore(name: str) -> None:

@@ -14,7 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fastslm.errors import FormatError, UnsupportedModel
-from fastslm.export.encoding import Encoding, check_finite, choose_encoding, encode_rows, last_layer_of, role_of
+from fastslm.export.encoding import (
+    Encoding,
+    check_finite,
+    choose_encoding,
+    encode_rows,
+    last_layer_of,
+    role_of,
+    with_zeros,
+)
 from fastslm.export.weights import Region, WeightsFile
 from fastslm.formats.source import TensorInfo, TensorSource
 
@@ -107,7 +115,7 @@ class MatrixWriter:
         infos = [self.source.info(name) for name in names]
         common_order(infos)
         columns, rows = infos[0].shape[1], sum(info.shape[0] for info in infos)
-        encoding = self.encoding(names[0], is_embedding=is_embedding)
+        encoding = with_zeros(self.encoding(names[0], is_embedding=is_embedding), infos)
         planes = tuple(self.weights.reserve(rows * size) for size in encoding.row_bytes(columns))
         stored = StoredMatrix(names[0], encoding, rows, columns, planes)
         self.fill(Filling(names, planes, partial(self._tasks, stored, infos)))

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from fastslm.export.convert import convert_with
-from fastslm.export.decoder.attention import AttentionBuilder
 from fastslm.export.decoder.build import Operators
 from fastslm.export.decoder.shape import Linear
 from fastslm.export.filling import Course
 from fastslm.export.layers import Layers
 from fastslm.export.matrices import StoredMatrix
 from fastslm.export.options import ConvertOptions
+from fastslm.export.targets import TARGETS, resolve_target
 from fastslm.formats.source import ModelSource
 from fastslm.progress import ProgressCallback, silent
 from fastslm.store.manifest import ModelManifest
@@ -55,6 +55,9 @@ class ObservedLayers(Layers):
 def convert_observed(
     source: ModelSource, target_dir: Path, options: ConvertOptions, progress: ProgressCallback = silent
 ) -> ModelManifest:
-    """Write such a graph of stock operators into an existing, empty folder. Raises as ``convert``."""
-    operators = Operators(ObservedLayers, AttentionBuilder)
+    """Write such a graph into an existing, empty folder, of stock operators but for the attention of the target.
+
+    Raises as ``convert``.
+    """
+    operators = Operators(ObservedLayers, TARGETS[resolve_target(options.target)].attention)
     return convert_with(operators, source, target_dir, options, progress, Course())

@@ -22,6 +22,10 @@ from fastslm.formats.source import Extent
 POLL_S = 0.5
 
 
+Range = tuple[int, int]
+"""Where bytes begin and end."""
+
+
 class Doubted(FormatError):
     """Bytes that were read are not those of the file."""
 
@@ -37,6 +41,9 @@ class Coming:
         verified: it is complete, and its hash is right.
         doubted: it is being repaired: nothing counts but its verification.
         wanted: keys of what is still to be made of it.
+        passes: what was used of it is given back to the disk.
+        gone: ranges that an earlier process gave back.
+        spent: ranges of what was converted, not yet given back.
     """
 
     places: tuple[Path, ...]
@@ -46,6 +53,9 @@ class Coming:
     doubted: bool = False
     wanted: set[str] = field(default_factory=set)
     mapped: npt.NDArray[np.uint8] | None = None
+    passes: bool = False
+    gone: tuple[Range, ...] = ()
+    spent: list[tuple[Range, ...]] = field(default_factory=list)
 
 
 class ArrivingFiles:
@@ -76,6 +86,8 @@ class ArrivingFiles:
         with self._change:
             if not self._coming[path].doubted:
                 self._coming[path].doubted = True
+                self._coming[path].gone = ()
+                self._coming[path].spent.clear()
                 self.is_shaken = True
                 self._change.notify_all()
 
@@ -116,6 +128,16 @@ class ArrivingFiles:
         """See ``Arrivals``."""
         return all(each.path not in self._coming or self._coming[each.path].verified for each in extents)
 
+    def stays(self, extents: Sequence[Extent]) -> bool:
+        """See ``Arrivals``."""
+        return not any(each.path in self._coming and self._coming[each.path].passes for each in extents)
+
+    def is_gone(self, extents: Sequence[Extent]) -> bool:
+        """See ``Arrivals``."""
+        return bool(extents) and all(
+            each.path in self._coming and _covered(each, self._coming[each.path].gone) for each in extents
+        )
+
     def digest(self, extents: Sequence[Extent]) -> str:
         """See ``Arrivals``."""
         return digest_of(self.part(each) for each in extents)
@@ -128,10 +150,10 @@ class ArrivingFiles:
             self._change.wait(POLL_S)
             self.check()
 
-    def planned(self, wanted: Mapping[str, Sequence[Extent]]) -> None:
+    def planned(self, wanted: Mapping[str, Sequence[Extent]], taken: Mapping[str, Sequence[Extent]]) -> None:
         """See ``Arrivals``."""
         with self._change:
-            self._keys, self.is_shaken = dict(wanted), False
+            self._keys, self.is_shaken = {**wanted, **taken}, False
             for coming in self._coming.values():
                 coming.wanted.clear()
             for key, extents in wanted.items():
@@ -146,9 +168,56 @@ class ArrivingFiles:
         with self._change:
             for each in self._coming.values():
                 each.wanted.discard(key)
+            self._note_spent(key)
             self._change.notify_all()
 
+    def _note_spent(self, key: str) -> None:
+        """What only this was made of is not needed any more; what lies in two files stays as long as these do."""
+        extents = self._keys.get(key, ())
+        paths = {each.path for each in extents}
+        coming = self._coming.get(*paths) if len(paths) == 1 else None
+        if coming is not None and coming.passes and not coming.doubted:
+            others = [each for other in coming.wanted for each in self._keys[other]]
+            free = [each for each in extents if not any(_overlap(each, other) for other in others)]
+            coming.spent.append(tuple((each.begin, each.end) for each in free))
+
     # What becomes of the files.
+
+    def let_pass(self, path: Path) -> bool:
+        """Whether a file may be given back piece by piece: not if something of it that is gone is needed again. Then
+        it is fetched whole, and what was made of it is doubted.
+        """
+        with self._change:
+            coming = self._coming[path]
+            needed = [each for key in coming.wanted for each in self._keys[key] if each.path == path]
+            coming.passes = not coming.doubted and not any(_touched(each, coming.gone) for each in needed)
+        if not coming.passes:
+            self.doubt(path)
+        return coming.passes
+
+    def spent(self, path: Path, hashed_bytes: int, worth_bytes: int) -> list[Range]:
+        """Ranges that were converted and noted, told once, if they are so many bytes of what the hash went over."""
+        with self._change:
+            spent = self._coming[path].spent
+            told = [ranges for ranges in spent if all(end <= hashed_bytes for _, end in ranges)]
+            flat = [each for ranges in told for each in ranges]
+            if sum(end - begin for begin, end in flat) < worth_bytes:
+                return []
+            self._coming[path].spent = [ranges for ranges in spent if ranges not in told]
+        return flat
+
+    def limit(self, path: Path, window_bytes: int) -> int:
+        """How far a file may be fetched, so that no more than this waits to be converted."""
+        with self._change:
+            coming = self._coming[path]
+            waiting = [self._keys[key] for key in coming.wanted if self.is_here(self._keys[key])]
+            behind = sum(each.end - each.begin for extents in waiting for each in extents)
+            return coming.ready + max(0, window_bytes - behind)
+
+    def is_needed(self, path: Path) -> bool:
+        """Whether something is to be made of a file, or was made of it and is not proven."""
+        with self._change:
+            return not self.is_planned or any(each.path == path for keys in self._keys.values() for each in keys)
 
     def is_used_up(self, path: Path) -> bool:
         """Whether everything that is made of a file is made."""
@@ -226,6 +295,18 @@ class _ArrivingFile(ModelFile):
     def part(self, begin: int, end: int) -> npt.NDArray[np.uint8]:
         """See ``ModelFile``."""
         return self._files.part(Extent(self._path, begin, end))
+
+
+def _touched(extent: Extent, ranges: Sequence[Range]) -> bool:
+    return any(begin < extent.end and extent.begin < end for begin, end in ranges)
+
+
+def _covered(extent: Extent, ranges: Sequence[Range]) -> bool:
+    return any(begin <= extent.begin and extent.end <= end for begin, end in ranges)
+
+
+def _overlap(one: Extent, other: Extent) -> bool:
+    return one.path == other.path and _touched(one, [(other.begin, other.end)])
 
 
 def _header_bytes(path: Path) -> int:

@@ -14,7 +14,7 @@ from fastslm.errors import Cancelled, FileMissing, NetworkError, OfflineMode, Se
 from fastslm.hub.client import HubClient
 from fastslm.hub.fetch import carry_out
 from fastslm.hub.follow import Follower, Nobody
-from fastslm.hub.layout import RepoLayout, Snapshot, find_snapshot
+from fastslm.hub.layout import RepoLayout, Snapshot, find_snapshot, known_commit
 from fastslm.hub.plan import DownloadPlan, check_space, make_plan
 from fastslm.hub.refs import ModelRef, parse
 from fastslm.hub.select import Wishes
@@ -103,7 +103,8 @@ def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: Progr
     try:
         plan = make_plan(ref, settings, wishes, client)
     except NetworkError as error:
-        kept = None if isinstance(error, ServerRefused) else find_snapshot(layout, ref.revision, wishes)
+        refused = isinstance(error, ServerRefused)
+        kept = None if refused else find_snapshot(layout, ref.revision, wishes) or _used_up(layout, ref, door.follower)
         if kept is None and isinstance(error, OfflineMode):
             message = f"the network is switched off and `{ref.name}` is not complete on this machine"
             raise OfflineMode(message, url=settings.endpoint) from None
@@ -111,7 +112,7 @@ def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: Progr
             raise
         return _from_cache(ref, kept)
     if plan.missing:
-        check_space(plan, settings, door.follower.at_once)
+        check_space(plan, settings, door.follower.at_once, door.follower.held_bytes)
         door.gate(plan, client)
     moved = carry_out(plan, settings, client, progress, door.follower)
     files = tuple(file.path for file in plan.files)
@@ -124,6 +125,12 @@ def _from_hub(ref: ModelRef, settings: Settings, wishes: Wishes, progress: Progr
         wire_bytes=moved.wire_bytes,
         dropped_sources=moved.dropped_sources,
     )
+
+
+def _used_up(layout: RepoLayout, ref: ModelRef, follower: Follower) -> Snapshot | None:
+    """The commit that was here last, if whoever asks needs nothing more of it."""
+    commit = known_commit(layout, ref.revision)
+    return Snapshot(commit, layout.snapshot(commit), ()) if commit and follower.does_without(commit) else None
 
 
 def _from_cache(ref: ModelRef, kept: Snapshot) -> Fetched:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from fastslm.config import Settings
 from fastslm.hub.catalogue import load_catalogue
 from fastslm.hub.client import HubClient
+from fastslm.hub.follow import is_weights
 from fastslm.hub.layout import has_size
 from fastslm.hub.plan import make_plan
 from fastslm.hub.refs import ModelRef
 from fastslm.hub.select import Wishes
 
 
-def missing_bytes(ref: ModelRef, settings: Settings, wishes: Wishes | None = None) -> int | None:
+def missing_bytes(
+    ref: ModelRef,
+    settings: Settings,
+    wishes: Wishes | None = None,
+    used_up: Callable[[str], bool] = lambda commit: False,
+) -> int | None:
     """Bytes that are not on this machine yet; None when the server does not tell.
+
+    Args:
+        used_up: whether nobody wants the weights of a commit any more.
 
     Raises:
         FastSLMError: what ``fetch_model`` raises before it downloads.
@@ -28,5 +40,7 @@ def missing_bytes(ref: ModelRef, settings: Settings, wishes: Wishes | None = Non
 
         return missing_bytes_of(ref, settings)
     given = wishes or Wishes()
-    chosen = Wishes(given.include, given.exclude, ref.file) if ref.file else given
-    return sum(file.size for file in make_plan(ref, settings, chosen, HubClient(settings)).missing)
+    chosen = replace(given, file=ref.file) if ref.file else given
+    plan = make_plan(ref, settings, chosen, HubClient(settings))
+    weightless = bool(plan.missing) and used_up(plan.commit)
+    return sum(file.size for file in plan.missing if not (weightless and is_weights(file)))

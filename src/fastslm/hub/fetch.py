@@ -37,7 +37,7 @@ def carry_out(
             _remember(plan, layout)
         return Moved()
     follower = follower or Nobody()
-    check_space(plan, settings, follower.at_once)
+    check_space(plan, settings, follower.at_once, follower.held_bytes)
     cache.prepare(layout)
     symlinks = settings.use_symlinks and cache.symlinks_work(layout.partials)
     large = sorted(layout.lock(file.digest) for file in plan.missing if file.algorithm == "sha256")
@@ -127,13 +127,14 @@ class _Work:
 
     def followed(self, file: PlannedFile, follower: Follower) -> Job:
         """The job of a file, of which somebody wants to know."""
-        job = self.job(file)
+        job, passing = self.job(file), follower.passing(file)
 
         def publish(digest: str) -> None:
-            job.publish(digest)
+            if passing is None:
+                job.publish(digest)
             follower.verified(file)
 
-        return replace(job, publish=publish, watch=lambda arrival: follower.arrived(file, arrival))
+        return replace(job, publish=publish, watch=lambda arrival: follower.arrived(file, arrival), passing=passing)
 
     def _locate(self, file: PlannedFile) -> Link:
         """Where the file's bytes are now; they must still be the bytes that were planned."""

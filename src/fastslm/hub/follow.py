@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fastslm.hub.client import HubClient
 from fastslm.hub.plan import DownloadPlan, PlannedFile
-from fastslm.hub.transfer import Arrival
+from fastslm.hub.transfer import Arrival, Passing
 
 WEIGHTS = (".safetensors", ".gguf", ".bin", ".onnx", ".onnx_data", ".data")
 
@@ -17,9 +17,17 @@ class Follower(Protocol):
 
     Attributes:
         at_once: the most files of weights that are on disk at the same time; 0 for all.
+        held_bytes: the most of one of them that is on disk; 0 for all of it.
     """
 
     at_once: int
+
+    @property
+    def held_bytes(self) -> int:
+        """See above."""
+
+    def does_without(self, commit: str) -> bool:
+        """Whether the weights of a commit are not wanted any more; asked when nobody can tell which files it has."""
 
     def begin(self, plan: DownloadPlan, client: HubClient) -> None:
         """The locks are held, and these files are going to be fetched."""
@@ -30,14 +38,22 @@ class Follower(Protocol):
     def arrived(self, file: PlannedFile, arrival: Arrival) -> None:
         """How far a file has come; told ten times a second."""
 
+    def passing(self, file: PlannedFile) -> Passing | None:
+        """Asked before a file is fetched: who uses it up, if it is not to be kept."""
+
     def verified(self, file: PlannedFile) -> None:
-        """A file is complete, right, and in its place."""
+        """A file is complete, right, and in its place; one that passes is not placed anywhere."""
 
 
 class Nobody:
     """Nothing is used before everything is here."""
 
     at_once = 0
+    held_bytes = 0
+
+    def does_without(self, commit: str) -> bool:
+        """Everything is wanted."""
+        return False
 
     def begin(self, plan: DownloadPlan, client: HubClient) -> None:
         """Nothing begins."""
@@ -48,6 +64,9 @@ class Nobody:
 
     def arrived(self, file: PlannedFile, arrival: Arrival) -> None:
         """Nobody listens."""
+
+    def passing(self, file: PlannedFile) -> None:
+        """Everything is kept."""
 
     def verified(self, file: PlannedFile) -> None:
         """Nobody listens."""

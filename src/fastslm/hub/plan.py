@@ -96,17 +96,20 @@ def with_presence(plan: DownloadPlan, layout: RepoLayout) -> DownloadPlan:
     return replace(plan, files=tuple(_look(file, plan.commit, layout) for file in plan.files))
 
 
-def check_space(plan: DownloadPlan, settings: Settings, at_once: int = 0) -> None:
+def check_space(plan: DownloadPlan, settings: Settings, at_once: int = 0, held_bytes: int = 0) -> None:
     """Refuse a download that the disk cannot hold; room that partial files already take is counted as there.
 
     Args:
         at_once: how many files are on disk at the same time, the largest ones in the worst case; 0 for all.
+        held_bytes: how much of one file is on disk at the same time; 0 for all of it.
 
     Raises:
         DiskFull: with ``needed`` and ``available`` in bytes.
     """
     layout = RepoLayout(settings.hub_cache, plan.repo)
-    sizes = sorted((file.size - _allocated(layout.partial(file.digest)) for file in plan.missing), reverse=True)
+    most = [min(file.size, held_bytes) if held_bytes else file.size for file in plan.missing]
+    partials = [_allocated(layout.partial(file.digest)) for file in plan.missing]
+    sizes = sorted((size - there for size, there in zip(most, partials, strict=True)), reverse=True)
     require_space(settings.hub_cache, sum(sizes[:at_once] if at_once else sizes))
 
 

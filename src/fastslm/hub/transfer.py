@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from fastslm.config import Settings
 from fastslm.errors import (
@@ -92,12 +92,24 @@ def unwatched(arrival: Arrival) -> None:
     """For a job that nobody reads before it is done."""
 
 
+class Passing(Protocol):
+    """Whoever uses a file while it arrives and does not keep it."""
+
+    @property
+    def limit(self) -> int:
+        """How far it may be fetched."""
+
+    def used(self, hashed_bytes: int) -> Sequence[tuple[int, int]]:
+        """Ranges that are not needed any more and were not told before, of what the hash went over."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One file to move: ``resolve`` gives a fresh address, ``publish`` takes the digest and puts it into place, unless
     it is to be unpacked.
 
-    ``watch`` is told ten times a second how far the file has come.
+    ``watch`` is told ten times a second how far the file has come. The partial file of one that passes is not whole in
+    the end: ``publish`` only hears that its hash was right.
     """
 
     name: str
@@ -112,6 +124,7 @@ class Job:
     mirrors: tuple[Link, ...] = ()
     watch: Callable[[Arrival], None] = unwatched
     unpack: Unpack | None = None
+    passing: Passing | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +212,7 @@ def _move(jobs: Sequence[Job], links: Mapping[str, Link], run: _Run) -> None:
             finished = download.wait(POLL_S)
             seen = download.progress()
             _tell_watchers(jobs, seen)
+            _give_back(download, jobs, seen)
             _publish_verified(waiting, seen, run)
             renewals.look(waiting, seen)
             _report(jobs, seen, run)
@@ -252,6 +266,12 @@ def _stop(download: _native.Download) -> None:
 def _tell_watchers(jobs: Sequence[Job], seen: _native.Progress) -> None:
     for job, file in zip(jobs, seen.files, strict=True):
         job.watch(Arrival(file.ready_bytes, file.doubted))
+
+
+def _give_back(download: _native.Download, jobs: Sequence[Job], seen: _native.Progress) -> None:
+    for index, (job, file) in enumerate(zip(jobs, seen.files, strict=True)):
+        if job.passing is not None and file.state == "active":
+            download.give_back(index, job.passing.used(file.hashed_bytes), job.passing.limit)
 
 
 def _publish_verified(waiting: dict[int, Job], seen: _native.Progress, run: _Run) -> None:
@@ -322,6 +342,7 @@ def _request(job: Job, link: Link) -> _native.FileRequest:
         headers=list(link.headers),
         mirrors=[(mirror.url, list(mirror.headers)) for mirror in job.mirrors],
         renewable=True,
+        first_limit=job.passing.limit if job.passing else None,
         unpack=job.unpack.options if job.unpack else None,
     )
 

@@ -12,8 +12,9 @@ from fastslm.hub import Wishes
 class PlanOptions:
     """What is planned for: a precision, a context (None for the model's own), the files to choose, and a target.
 
-    ``at_once`` is the most files of weights that will be on disk at the same time, 0 for all. ``speed`` measures the
-    memory, where that was not done before, so that tokens/s can be told.
+    ``at_once`` is the most files of weights that will be on disk at the same time, 0 for all, and ``held_bytes`` the
+    most of one of them, 0 for all of it. ``speed`` measures the memory, where that was not done before, so that
+    tokens/s can be told.
     """
 
     precision: Precision = "auto"
@@ -21,4 +22,5 @@ class PlanOptions:
     wishes: Wishes = field(default_factory=Wishes)
     target: Target = "auto"
     at_once: int = 0
+    held_bytes: int = 0
     speed: bool = True

@@ -64,7 +64,8 @@ def plan_download(
         seen = glance_at_plan(download, settings, client, Path(scratch))
         if options.at_once:
             sizes = sorted((file.size for file in download.missing), reverse=True)
-            seen = replace(seen, passing_bytes=sum(sizes[options.at_once :]))
+            held = [min(size, options.held_bytes or size) for size in sizes[: options.at_once]]
+            seen = replace(seen, passing_bytes=sum(sizes) - sum(held))
         return plan_outline(ref, seen, _outline(seen, Path(scratch)), settings, options)
 
 

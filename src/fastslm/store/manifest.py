@@ -52,6 +52,7 @@ class ModelManifest:
         vocab_size: width of the logits.
         num_layers, num_kv_heads, head_dim: shape of the KV cache, one pair of
             ``[batch, num_kv_heads, positions, head_dim]`` float32 per layer.
+        attending_layers: layers with such a pair where not all have one, else 0.
         bos_token_id, eos_token_ids, add_bos, special_tokens: see ``formats.source.ModelSource``.
         generation: sampling defaults of the repository.
         source_files: relative path to size in bytes.
@@ -89,6 +90,7 @@ class ModelManifest:
     encoder: EncoderFacts | None = None
     quality: Fidelity | None = None
     calibrated_on: str = ""
+    attending_layers: int = 0
     graph: str = "fastslm"
     fastslm_version: str = ""
     created: str = ""
@@ -98,6 +100,11 @@ class ModelManifest:
     def kind(self) -> ModelKind:
         """What it has in common with other models."""
         return ModelKind(self.architecture, self.precision, self.target)
+
+    @property
+    def kv_layers(self) -> int:
+        """Layers with keys and values."""
+        return self.attending_layers or self.num_layers
 
     def write(self, folder: Path) -> None:
         """Write ``fastslm.json`` into a folder that is not yet visible to anybody."""
@@ -146,7 +153,7 @@ def _check_types(values: Mapping[str, Any]) -> None:
     for key in ("context_length", "vocab_size", "num_layers", "num_kv_heads", "head_dim"):
         if type(values[key]) is not int or values[key] < 1:
             raise ValueError(f"`{key}` is `{values[key]}`, expected a whole number from 1")
-    for key in ("streamed_bytes", "packed_layout"):
+    for key in ("streamed_bytes", "packed_layout", "attending_layers"):
         number = values.get(key, 0)
         if type(number) is not int or number < 0:
             raise ValueError(f"`{key}` is `{number}`, expected a whole number")

@@ -146,7 +146,12 @@ def test_files_without_the_outer_module_are_taken(variant: str, prefix: str) -> 
         ("qwen2_moe", {"hidden_act": "swiglu"}, "`hidden_act` is `swiglu`"),
         ("gpt_oss", {"swiglu_limit": 6.0}, "`swiglu_limit` is `6.0`, expected 7.0"),
         ("gpt_oss", {"num_experts_per_tok": 5}, "`num_experts_per_tok` is `5`, expected at most 4"),
-        ("qwen3", {"model_type": "lfm2"}, "`model_type` `lfm2` is not supported: its short convolutions"),
+        ("qwen3", {"model_type": "lfm2_moe"}, "`model_type` `lfm2_moe` is not supported: its router chooses"),
+        ("lfm2", {"layer_types": ["conv"] * 3}, "`layer_types` is `['conv', 'conv', 'conv']`, expected a list of 3"),
+        ("lfm2", {"layer_types": ["full_attention"] * 2}, "`layer_types`"),
+        ("lfm2", {"layer_types": ["conv", "full_attention", "mamba"]}, "`layer_types` is `mamba`"),
+        ("lfm2", {"conv_L_cache": 65}, "`conv_L_cache` is `65`, expected at most 64"),
+        ("lfm2", {"head_dim": 24}, "`head_dim` is `24`, expected a divisor of the width 32"),
     ],
 )
 def test_what_a_family_does_not_do_is_named(variant: str, changes: dict[str, Any], words: str) -> None:

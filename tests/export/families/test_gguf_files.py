@@ -70,6 +70,23 @@ def test_experts_that_are_not_what_the_header_says_are_refused(
     assert not list(target.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("counts", "error", "words"),
+    [
+        ([0, 1], FormatError, "`lfm2.attention.head_count_kv` is .*, expected 3 whole numbers from 0"),
+        ([0, 1, 2], UnsupportedModel, r"has layers of \[1, 2\] KV heads, expected one number"),
+        ([0, 0, 0], UnsupportedModel, r"has layers of \[\] KV heads, expected one number"),
+    ],
+)
+def test_heads_by_layer_that_do_not_fit_are_refused(
+    counts: list[int], error: type[Exception], words: str, tmp_path: Path
+) -> None:
+    """No heads mean a convolution, and there must be attention somewhere."""
+    path = write_family_gguf("lfm2", tmp_path, changes={"attention.head_count_kv": counts})
+    with pytest.raises(error, match=words):
+        open_model(path)
+
+
 @pytest.mark.parametrize("missing", ["expert_feed_forward_length", "expert_shared_feed_forward_length"])
 def test_widths_that_older_files_leave_out_are_worked_out(missing: str, tmp_path: Path) -> None:
     """As llama.cpp does: the width of an expert from that of all that are chosen, that of the shared one as it is."""

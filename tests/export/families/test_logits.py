@@ -35,6 +35,8 @@ def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     done: dict[tuple[str, str], tuple[Golden, Path]] = {}
 
     def get(variant: str, precision: str) -> tuple[Golden, Path]:
+        if request.param == "portable" and FAMILIES[described(variant)["config"]["model_type"]].native_only:
+            pytest.skip("it needs our operators")
         if request.param == "portable" and WINDOW_IS_WIDER and has_window(variant):
             pytest.skip("this ONNX Runtime has wider windows than the model")
         if (variant, precision) not in done:

@@ -130,8 +130,9 @@ def make_journal() -> None:
     """Two journals as the engine writes them, see csrc/fetch/state/journal.hpp."""
     spans = [(0, 64, 7), (64, 100, 2**64 - 1), (300, 301, 0)]
     for title, identity in (("one", b"etag\nhash"), ("bare", b"x")):
-        body = b"FSLMJRNL" + struct.pack("<IQQ", 3, 1000, 64) + struct.pack("<I", len(identity)) + identity
+        body = b"FSLMJRNL" + struct.pack("<IQQ", 4, 1000, 64) + struct.pack("<I", len(identity)) + identity
         body += struct.pack("<QI", 64, 3) + b"a\0b" + struct.pack("<I", 1) + struct.pack("<QQ", 0, 64)
+        body += struct.pack("<I", 2) + struct.pack("<QQQQ", 4, 20, 32, 60)
         body += struct.pack("<I", len(spans)) + b"".join(struct.pack("<QQQ", *span) for span in spans)
         write("journal", title, body + struct.pack("<I", zlib.crc32(body)))
 

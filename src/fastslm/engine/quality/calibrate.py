@@ -18,6 +18,7 @@ from fastslm.engine.session import open_graph
 from fastslm.errors import GenerationFailed, UsageError
 from fastslm.export.observed import PREFIX
 from fastslm.export.options import Calibration
+from fastslm.ops import cache_row_bytes
 from fastslm.progress import Progress, ProgressCallback
 from fastslm.store.manifest import GRAPH_NAME, TOKENIZER_NAME, ModelManifest
 from fastslm.text.tokenizer import Tokenizer
@@ -47,7 +48,7 @@ def read_statistics(folder: Path, text: str, *, threads: int, progress: Progress
     if len(ids) < LEAST_TOKENS:
         message = f"the calibration text has {len(ids)} tokens, expected at least {LEAST_TOKENS}"
         raise UsageError(message, name="calibrate", value=len(ids))
-    session = open_graph(folder / GRAPH_NAME, threads)
+    session = open_graph(folder / GRAPH_NAME, threads, with_ours=manifest.target == "native")
     outputs = [each.name for each in session.get_outputs() if each.name.startswith(PREFIX)]
     sums: dict[str, npt.NDArray[np.float64]] = {}
     done = 0
@@ -65,16 +66,23 @@ def _windows(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         yield ids[start : start + size]
 
 
+def _empty(cache: Any, manifest: ModelManifest, count: int) -> npt.NDArray[Any]:
+    """A cache of as many positions: floats, or with our operators the bytes of floats."""
+    sizes = (1, cache.shape[1], count)
+    if cache.type == "tensor(uint8)":
+        return np.zeros((*sizes, cache_row_bytes("f32", manifest.head_dim)), np.uint8)
+    return np.zeros((*sizes, manifest.head_dim), np.float32)
+
+
 def _run(session: Any, manifest: ModelManifest, outputs: list[str], ids: Sequence[int]) -> list[Floats]:
-    count, known = len(ids), {}
+    count, known, inputs = len(ids), {}, session.get_inputs()
     known["input_ids"] = np.array([ids], np.int64)
     known["attention_mask"] = np.ones((1, count), np.int64)
     known["token_type_ids"] = np.zeros((1, count), np.int64)
     known["logit_rows"] = np.arange(count, dtype=np.int64)
     known["seqlens_k"] = np.array([count - 1], np.int32)
     known["total_sequence_length"] = np.array(count, np.int32)
-    empty = np.zeros((1, manifest.num_kv_heads, count, manifest.head_dim), np.float32)
-    feeds = {each.name: known.get(each.name, empty) for each in session.get_inputs()}
+    feeds = {each.name: known[each.name] if each.name in known else _empty(each, manifest, count) for each in inputs}
     try:
         found: list[Floats] = session.run(outputs, feeds)
     except Exception as error:  # whatever class ONNX Runtime raises

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastslm.export.decoder.shape import Attention, AttentionShape, DecoderShape, Linear, Norm
+from fastslm.errors import UnsupportedModel
+from fastslm.export.decoder.shape import Attention, AttentionShape, DecoderShape, Linear, Norm, ShortConv
 from fastslm.export.graph import MICROSOFT, Dimension
 from fastslm.export.layers import Layers, NormWeights
 from fastslm.export.rope import Rope
@@ -24,12 +25,15 @@ class AttentionBuilder:
     layers: Layers
     tables: Mapping[Rope, Tables]
 
-    def add(self, index: int, attention: Attention, x: str) -> str:
+    def add(self, index: int, attention: Attention | ShortConv, x: str) -> str:
         """Attention of layer ``index`` before its output projection: [tokens, heads * head_dim].
 
         Args:
+            attention: or what is in its place.
             x: hidden states [tokens, width].
         """
+        if isinstance(attention, ShortConv):
+            return self.convolve(index, attention, self.layers.project(attention.gates, x))
         return self.attend(index, attention, self._inputs(attention, x))
 
     def attend(self, index: int, attention: Attention, values: Sequence[str]) -> str:
@@ -50,6 +54,10 @@ class AttentionBuilder:
         options = {**_options(shape), "do_rotary": int(bool(tables[0]))}
         graph.nodes("GroupQueryAttention", operands, results, domain=MICROSOFT, **options)
         return graph.node("Reshape", [name, graph.shape(-1, shape.query_rows)], f"{name}/2d")
+
+    def convolve(self, index: int, convolution: ShortConv, gates: str) -> str:
+        """A short convolution before its output projection: [tokens, width]. Stock operators cannot keep its past."""
+        raise UnsupportedModel(f"`{convolution.name}` needs the target `native`", feature=convolution.name)
 
     def _inputs(self, attention: Attention, x: str) -> list[str]:
         """Query, key and value, or all of them as one value."""
@@ -138,7 +146,7 @@ class AttentionBuilder:
 
 def add_tables(shape: DecoderShape, layers: Layers) -> dict[Rope, Tables]:
     """Write the cosines and sines of every rotation of a decoder, each once."""
-    ropes = dict.fromkeys(block.attention.rope for block in shape.blocks if block.attention.rope)
+    ropes = dict.fromkeys(attention.rope for attention in shape.attentions if attention.rope)
     found: dict[Rope, Tables] = {}
     for number, rope in enumerate(ropes):
         where = "rotary" if not number else f"rotary.{number}"

@@ -121,6 +121,35 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class ShortConv:
+    """output(c * conv(b * x)), where b, c and x are a third of ``gates`` each; conv sees the last few positions.
+
+    Attributes:
+        taps: [width, 1, positions], a weight for each channel and position, the present one last.
+        head_dim: how wide the pieces are in which the cache holds b * x: as those of keys.
+        bias: of the convolution.
+    """
+
+    name: str
+    gates: Linear
+    taps: Tensor
+    output: Linear
+    head_dim: int
+    bias: Tensor | None = None
+
+    @property
+    def heads(self) -> int:
+        """Pieces of the width."""
+        return self.taps.shape[0] // self.head_dim
+
+    def tensors(self) -> Iterator[Tensor]:
+        """What it reads."""
+        yield from (*self.gates.tensors(), self.taps, *self.output.tensors())
+        if self.bias:
+            yield self.bias
+
+
+@dataclass(frozen=True)
 class FeedForward:
     """down(activation(up(x))), or down(activation(gate(x)) * up(x))."""
 
@@ -171,12 +200,13 @@ class Block:
     """One layer. Norms that a family does not have are None.
 
     Attributes:
+        attention: or the convolution in its place.
         parallel: attention and feed-forward read the same hidden state; without ``before_feed_forward`` they share
             ``before_attention``.
         residual_scale: factor on what either of them adds to the hidden state.
     """
 
-    attention: Attention
+    attention: Attention | ShortConv
     feed_forward: FeedForward | Mixture
     before_attention: Norm | None = None
     after_attention: Norm | None = None
@@ -251,8 +281,13 @@ class DecoderShape:
 
     @property
     def attention(self) -> AttentionShape:
-        """Heads; their sizes are the same in every layer."""
-        return self.blocks[0].attention.shape
+        """Heads; their sizes are the same in every layer that has some, and one has."""
+        return self.attentions[0].shape
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        """The layers that attend."""
+        return tuple(block.attention for block in self.blocks if isinstance(block.attention, Attention))
 
     @property
     def tensor_count(self) -> int:
@@ -273,8 +308,11 @@ class DecoderShape:
         return replace(self.with_attention(without_needless_window), context_length=length)
 
     def with_attention(self, change: Callable[[int, Attention], Attention]) -> DecoderShape:
-        """The same decoder with the attention of every layer changed; ``change`` is told the layer's number."""
-        changed = (replace(block, attention=change(i, block.attention)) for i, block in enumerate(self.blocks))
+        """The same decoder with every attention changed; ``change`` is told the layer's number."""
+        changed = (
+            replace(block, attention=change(i, block.attention)) if isinstance(block.attention, Attention) else block
+            for i, block in enumerate(self.blocks)
+        )
         return replace(self, blocks=tuple(changed))
 
     def with_feed_forward(self, change: Callable[[int], FeedForward | Mixture]) -> DecoderShape:

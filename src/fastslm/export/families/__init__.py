@@ -21,6 +21,7 @@ from fastslm.export.families.decoders import (
     gpt_neox,
     gpt_oss,
     granite,
+    lfm2,
     llama,
     mistral,
     mixtral,
@@ -48,6 +49,7 @@ class Family:
 
     Attributes:
         models: what people call its members.
+        native_only: its layers need operators of our own.
         read_shape: dimensions and options from a configuration and the names of the model's tensors (none, when only
             the configuration is known). Raises FormatError for a value that is missing or has no meaning, and
             UnsupportedModel for one that asks for something that this family does not do.
@@ -55,6 +57,13 @@ class Family:
 
     models: str
     read_shape: Callable[[Hparams, Collection[str]], Shape]
+    native_only: bool = False
+
+    def check_target(self, target: str) -> None:
+        """Raise UnsupportedModel when a graph for this target cannot hold it."""
+        if self.native_only and target != "native":
+            message = f"`{target}` graphs cannot hold {self.models}, expected the target `native`"
+            raise UnsupportedModel(message, feature=f"target={target}")
 
     def wanted_tensors(self, shape: Shape) -> Iterator[WantedTensor]:
         """Every tensor that ``build`` reads."""
@@ -95,6 +104,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "granite": Family("Granite 3", granite.read_shape),
         "smollm3": Family("SmolLM3", smollm3.read_shape),
         "gpt_oss": Family("gpt-oss 20B and 120B", gpt_oss.read_shape),
+        "lfm2": Family("LFM2", lfm2.read_shape, native_only=True),
         "opt": Family("OPT, except 350M", opt.read_shape),
         "falcon": Family("Falcon 7B and RW-1B, Falcon 2", falcon.read_shape),
         "bloom": Family("BLOOM, BLOOMZ", bloom.read_shape),
@@ -118,8 +128,7 @@ ENCODERS: Mapping[str, Family] = MappingProxyType(
 
 NOT_YET: Mapping[str, str] = MappingProxyType(
     {
-        "lfm2": "its short convolutions have a state that the KV cache does not hold",
-        "lfm2_moe": "its short convolutions have a state that the KV cache does not hold",
+        "lfm2_moe": "its router chooses experts by the logistic function and a bias of its own",
     }
 )
 """Decoders that people ask for and that we do not write: what keeps us from it."""

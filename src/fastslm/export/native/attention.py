@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastslm.export.decoder.attention import AttentionBuilder, add_norm_weights, alibi_slopes
-from fastslm.export.decoder.shape import Attention, AttentionShape, Norm
+from fastslm.export.decoder.shape import Attention, AttentionShape, Norm, ShortConv
 from fastslm.export.graph import Dimension
 from fastslm.ops import DOMAIN
 
@@ -27,6 +27,20 @@ class NativeAttention(AttentionBuilder):
         operands += [*self._norms(attention), self.sinks(attention), self._slopes(shape)]
         results = [name, *self.kv_outputs(index, shape)]
         graph.nodes("Attention", operands, results, domain=DOMAIN, **_options(attention))
+        return name
+
+    def convolve(self, index: int, convolution: ShortConv, gates: str) -> str:
+        """See ``AttentionBuilder``: what it looks back at is kept like keys, and there are no values."""
+        graph, matrices, name = self.layers.graph, self.layers.matrices, f"layers.{index}/convolution"
+        size: list[Dimension] = ["batch", convolution.heads, "capacity", "row_bytes"]
+        past = graph.input(f"past_key_values.{index}.key", np.uint8, size)
+        present = f"present.{index}.key"
+        graph.output(present, np.uint8, size)
+        taps = np.ascontiguousarray(matrices.vector(convolution.taps.key)[:, 0].T)
+        bias = self.layers.vector(convolution.bias.key) if convolution.bias else ""
+        operands = [gates, past, "seqlens_k", graph.weight(f"{convolution.name}.taps", taps), bias]
+        options = {"heads": convolution.heads, "head_dim": convolution.head_dim}
+        graph.nodes("ShortConv", operands, [name, present], domain=DOMAIN, **options)
         return name
 
     def norms_inside(self, attention: Attention) -> bool:

@@ -8,7 +8,7 @@ in scales, weight = scale * (code + offset). Both keep every number of the file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fastslm import _native, ops
 from fastslm.errors import ConversionFailed
-from fastslm.export.encoding import IMPORTED, Encoding, Planes, encode_rows
+from fastslm.export.encoding import Encoding, Planes, encode_rows, is_kept, with_offsets
 from fastslm.export.matrices import CHUNK_WEIGHTS, Filling, MatrixWriter, StoredMatrix, common_order
 from fastslm.export.quantize import Bytes, Floats
 from fastslm.export.weights import Region
@@ -69,7 +69,7 @@ def store_packed(writer: MatrixWriter, *names: str, is_embedding: bool = False) 
     """
     infos = [writer.source.info(name) for name in names]
     common_order(infos)
-    encoding = _packed_encoding(writer.encoding(names[0], is_embedding=is_embedding), infos)
+    encoding = with_offsets(writer.encoding(names[0], is_embedding=is_embedding), infos)
     rows, columns = sum(info.shape[0] for info in infos), infos[0].shape[1]
     region = writer.weights.reserve(_block_bytes(encoding, columns) * -(-rows // BLOCK_ROWS))
     _write(writer, [infos], encoding, region)
@@ -83,7 +83,7 @@ def store_interleaved(writer: MatrixWriter, first: str, second: str) -> PackedMa
         ConversionFailed: as ``store_packed``.
     """
     infos = [writer.source.info(name) for name in (first, second)]
-    encoding, (rows, columns) = _packed_encoding(writer.encoding(first), infos), infos[0].shape
+    encoding, (rows, columns) = with_offsets(writer.encoding(first), infos), infos[0].shape
     blocks = 2 * -(-rows // BLOCK_ROWS)
     region = writer.weights.reserve(_block_bytes(encoding, columns) * blocks)
     _write(writer, [[info] for info in infos], encoding, region)
@@ -103,7 +103,7 @@ def store_stacked(writer: MatrixWriter, stack: Sequence[Sequence[str]]) -> Packe
         ConversionFailed: as ``store_packed``.
     """
     infos = [[writer.source.info(name) for name in names] for names in stack]
-    encoding = _packed_encoding(writer.encoding(stack[0][0]), [info for turns in infos for info in turns])
+    encoding = with_offsets(writer.encoding(stack[0][0]), [info for turns in infos for info in turns])
     (rows, columns), together = infos[0][0].shape, len(stack[0])
     blocks = together * -(-rows // BLOCK_ROWS)
     size = _block_bytes(encoding, columns) * blocks
@@ -111,13 +111,6 @@ def store_stacked(writer: MatrixWriter, stack: Sequence[Sequence[str]]) -> Packe
     for index, turns in enumerate(infos):
         _write(writer, [[info] for info in turns], encoding, Region(region.offset + index * size, size))
     return PackedMatrix(stack[0][0], encoding, rows if together == 1 else blocks * BLOCK_ROWS, columns, (region,))
-
-
-def _packed_encoding(encoding: Encoding, infos: Sequence[TensorInfo]) -> Encoding:
-    """A packed group holds an offset where others hold a zero point; one that is free fits better."""
-    is_kept = any(IMPORTED.get(info.dtype, (None,))[0] == encoding for info in infos)
-    is_free = encoding.has_zeros and not is_kept
-    return replace(encoding, has_zeros=False, has_offsets=True) if is_free else encoding
 
 
 def _has_offsets(encoding: Encoding) -> bool:
@@ -160,7 +153,7 @@ def _pack(writer: MatrixWriter, infos: Sequence[TensorInfo], encoding: Encoding,
             planes = encode_rows(writer.source, info, encoding, slice(start, stop), weight)
             parts.append(_plain(planes, encoding))
             _check_range(info.name, *parts[-1][1:])
-            if IMPORTED.get(info.dtype, (None,))[0] == encoding:
+            if is_kept(encoding, [info]):
                 _check_kept(info.name, parts[-1][1])
         first += info.shape[0]
     codes, scales = (np.concatenate([part[i] for part in parts]) for i in (0, 1))

@@ -19,6 +19,7 @@ from fastslm.formats.gguf.metadata import Metadata
 from fastslm.formats.gguf.names import LONG_FACTORS_NAMES, MIXTURES, ROPE_FACTORS_NAME, Architecture, architecture
 
 DEFAULT_ROPE_THETA = 10000.0
+RMS_EPSILONS = ("rms_norm_eps", "norm_eps")
 EXPERT_COUNT = "{arch}.expert_count"
 
 
@@ -36,7 +37,7 @@ def build_config(header: GgufHeader, tensors: Mapping[str, GgufTensor]) -> dict[
     arch = read_architecture(data)
     config: dict[str, Any] = {"model_type": arch.model_type, **arch.fixed, **_sizes(data)}
     config["vocab_size"] = _vocab_size(tensors, config["hidden_size"])
-    kind_of_norm = "layer_norm_rms_epsilon" if arch.epsilon == "rms_norm_eps" else "layer_norm_epsilon"
+    kind_of_norm = "layer_norm_rms_epsilon" if arch.epsilon in RMS_EPSILONS else "layer_norm_epsilon"
     config[arch.epsilon] = data.number(f"{{arch}}.attention.{kind_of_norm}")
     config |= _presence(tensors)
     if data.has("{arch}.attention.sliding_window") and not data.is_zero("{arch}.attention.sliding_window"):
@@ -67,11 +68,23 @@ def _sizes(data: Metadata) -> dict[str, int]:
         "hidden_size": hidden,
         "num_hidden_layers": data.count("{arch}.block_count"),
         "num_attention_heads": heads,
-        "num_key_value_heads": data.count("{arch}.attention.head_count_kv", heads),
+        "num_key_value_heads": _kv_heads(data, heads),
         "head_dim": head_dim,
         "intermediate_size": data.count("{arch}.feed_forward_length"),
         "max_position_embeddings": data.count("{arch}.context_length"),
     }
+
+
+def _kv_heads(data: Metadata, heads: int) -> int:
+    """One number for all layers that attend; those of LFM2 that do not have none."""
+    key = "{arch}.attention.head_count_kv"
+    if data.arch != "lfm2":
+        return data.count(key, heads)
+    found = set(data.by_layer(key, data.count("{arch}.block_count"))) - {0}
+    if len(found) != 1:
+        message = f"`{data.subject}` has layers of {sorted(found)} KV heads, expected one number"
+        raise UnsupportedModel(message, feature="head_count_kv")
+    return found.pop()
 
 
 def read_architecture(data: Metadata) -> Architecture:

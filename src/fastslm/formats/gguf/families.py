@@ -54,7 +54,11 @@ def family_values(data: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
     if kind in EXPERTS:
         found |= _expert_values(data, EXPERTS[kind], config["intermediate_size"])
     if kind == "gpt_oss":
-        found |= _untruncated(config)
+        found |= _gpt_oss(data, config)
+    if kind == "lfm2":
+        heads = data.by_layer("{arch}.attention.head_count_kv", config["num_hidden_layers"])
+        found["layer_types"] = ["full_attention" if count else "conv" for count in heads]
+        found["conv_L_cache"] = data.count("{arch}.shortconv.l_cache")
     if kind in FLAGS:
         found[FLAGS[kind]] = data.flag(f"{{arch}}.{FLAGS[kind]}", default=kind == "gpt_neox")
     if kind in SCALED_BY_WIDTH:
@@ -64,10 +68,11 @@ def family_values(data: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _untruncated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The ramp of gpt-oss's rotation begins and ends between two frequencies, which no GGUF file says."""
+def _gpt_oss(data: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The width of its experts; and that its rotation's ramp lies between two frequencies, which no file says."""
+    inner = data.count("{arch}.expert_feed_forward_length", config["intermediate_size"])
     scaling = config["rope_scaling"]
-    return {"rope_scaling": {**scaling, "truncate": False}} if scaling else {}
+    return {"intermediate_size": inner, "rope_scaling": scaling and {**scaling, "truncate": False}}
 
 
 def _expert_values(data: Metadata, name: str, inner: int) -> dict[str, int]:

@@ -51,6 +51,14 @@ class Metadata:
             raise self._wrong(key, value, "a whole number from 1")
         return int(value)
 
+    def by_layer(self, key: str, layers: int) -> tuple[int, ...]:
+        """A whole number from 0 for each layer; one alone is that of all. Raises FormatError."""
+        value = self._get(key, None)
+        found = value.tolist() if isinstance(value, np.ndarray) else [value] * layers
+        if len(found) != layers or not all(type(each) is int and 0 <= each < 1 << 31 for each in found):
+            raise self._wrong(key, value, f"{layers} whole numbers from 0")
+        return tuple(found)
+
     def number(self, key: str, default: float | None = None) -> float:
         """A finite float above zero. Raises FormatError."""
         value = self._get(key, default)

@@ -135,7 +135,9 @@ def _matrices(stacked: GgufTensor) -> Iterator[GgufTensor]:
 
 
 def _as_matrix(name: str, tensor: GgufTensor) -> GgufTensor:
-    """A matrix of one row is stored as a vector."""
+    """A matrix of one row is stored as a vector, the weights of a convolution as a matrix."""
+    if name.endswith(".conv.conv.weight") and len(tensor.shape) == 2:
+        return replace(tensor, shape=(tensor.shape[0], 1, tensor.shape[1]))
     is_row = name.endswith("shared_expert_gate.weight") and len(tensor.shape) == 1
     return replace(tensor, shape=(1, *tensor.shape)) if is_row else tensor
 

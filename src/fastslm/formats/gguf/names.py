@@ -134,6 +134,21 @@ _GPT_OSS_LAYER = {
 _WITHOUT_KIND = frozenset({"self_attn.sinks"})
 """Modules that are one tensor, whose name ends with theirs."""
 
+_LFM2_LAYER = {
+    **_ATTENTION,
+    "attn_output": "self_attn.out_proj",
+    "attn_q_norm": "self_attn.q_layernorm",
+    "attn_k_norm": "self_attn.k_layernorm",
+    "attn_norm": "operator_norm",
+    "ffn_norm": "ffn_norm",
+    "ffn_gate": "feed_forward.w1",
+    "ffn_up": "feed_forward.w3",
+    "ffn_down": "feed_forward.w2",
+    "shortconv.in_proj": "conv.in_proj",
+    "shortconv.conv": "conv.conv",
+    "shortconv.out_proj": "conv.out_proj",
+}
+
 _STARCODER2_LAYER = {**_NORMS, **_ATTENTION, "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
 
 
@@ -206,6 +221,13 @@ ARCHITECTURES = {
         "olmo", {**_ATTENTION, **_GATED}, epsilon="layer_norm_eps", interleaved_rope=True, fixed=_SILU
     ),
     "olmo2": Architecture("olmo2", _OLMO2_LAYER, fixed=_SILU),
+    "lfm2": Architecture(
+        "lfm2",
+        _LFM2_LAYER,
+        {**_TOP, "token_embd_norm": "model.embedding_norm"},
+        epsilon="norm_eps",
+        fixed={"block_auto_adjust_ff_dim": False},
+    ),
     "granite": Architecture("granite", _LLAMA_LAYER, interleaved_rope=True, fixed=_SILU),
     "smollm3": Architecture("smollm3", _LLAMA_LAYER, interleaved_rope=True, fixed=_SILU),
 }
@@ -245,7 +267,7 @@ def hugging_face_name(arch: Architecture, gguf_name: str) -> str:
     Raises:
         UnsupportedModel: the architecture's table does not have it.
     """
-    match = re.fullmatch(r"(?:blk\.(0|[1-9]\d{0,5})\.)?([a-z0-9_]+)\.(weight|bias)", gguf_name)
+    match = re.fullmatch(r"(?:blk\.(0|[1-9]\d{0,5})\.)?([a-z0-9_]+(?:\.[a-z0-9_]+)?)\.(weight|bias)", gguf_name)
     if match:
         layer, part, kind = match.groups()
         if layer is None and part in arch.top:

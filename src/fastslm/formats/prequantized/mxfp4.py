@@ -35,7 +35,7 @@ def joined(codes: Bytes, exponents: Bytes) -> Bytes:
 def doubled(blocks: Bytes) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """Twice the numbers of blocks, [rows, n * 32], and half their scales, [rows, n]; those of zeros are 0."""
     exponents, packed = blocks[..., 0], blocks[..., 1:]
-    numbers = _DOUBLED[np.concatenate([packed & np.uint8(15), packed >> np.uint8(4)], axis=-1)]
+    numbers = _DOUBLED.take(np.concatenate([packed & np.uint8(15), packed >> np.uint8(4)], axis=-1))
     scales = np.ldexp(np.float32(1), exponents.astype(np.int32) - 128)
     scales[~numbers.any(axis=-1)] = 0
     scales[exponents == NO_NUMBER] = np.nan

@@ -83,7 +83,7 @@ def _awq(found: Mapping[str, Any], size: int) -> Settings:
 def _mxfp4(config: Mapping[str, Any]) -> Settings:
     kind = config.get("model_type")
     if kind != MXFP4_MODEL:
-        message = f"the weights of {checked_json.quoted(kind)} are quantised by `mxfp4`, expected `{MXFP4_MODEL}`"
+        message = f"the weights of {checked_json.quoted(str(kind))} are quantised by `mxfp4`, expected `{MXFP4_MODEL}`"
         raise UnsupportedModel(message, feature="mxfp4")
     return Settings("mxfp4", BLOCK, 0)
 

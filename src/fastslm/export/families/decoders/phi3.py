@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from fastslm.export.decoder.shape import Attention, Block, DecoderShape, FeedForward
 from fastslm.export.decoder.standard import (
@@ -25,15 +26,15 @@ def read_shape(config: Hparams, tensors: Collection[str]) -> DecoderShape:
     config.demand("attention_bias", False, default=False)
     sizes, epsilon = read_sizes(config), config.number("rms_norm_eps", 1e-5)
     blocks = tuple(_block(config, sizes, epsilon, f"model.layers.{index}") for index in range(sizes.layers))
-    rope = blocks[0].attention.rope
-    return DecoderShape(
+    shape = DecoderShape(
         embedding=embedding("model.embed_tokens", sizes),
         blocks=blocks,
         head=head(config, tensors, sizes),
         context_length=sizes.context,
         final_norm=rms_norm("model.norm", sizes.hidden, epsilon),
-        usual_context=rope.short_context if rope else 0,
     )
+    rope = shape.attentions[0].rope
+    return replace(shape, usual_context=rope.short_context if rope else 0)
 
 
 def _block(config: Hparams, sizes: Sizes, epsilon: float, prefix: str) -> Block:
