@@ -9,6 +9,8 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Split
 
 from fastslm.formats.gguf.pretokenizers import _RULES
+from fastslm.kernels import splitting
+from fastslm.text import split_rules
 from fastslm.text.byte_level import ByteLevelEncoder
 from fastslm.text.split_rules import NUMERIC, Alternative, NotUnderstoodError, RuleTables, levels_of, parsed
 
@@ -97,6 +99,11 @@ def test_other_pre_tokenizers_are_refused(state):
 def test_groups_become_alternatives_and_optional_ones_endings():
     assert parsed("'(?:a|b+)c") == [Alternative([("'", 1, 1), ("a", 1, 1), ("c", 1, 1)]), *parsed("'b+c")]
     assert parsed("a+(?:b|c)?") == [Alternative([("a", 1, 1 << 30)], [[("b", 1, 1)], [("c", 1, 1)]])]
+
+
+def test_the_kernel_has_room_for_what_is_understood():
+    assert split_rules.MOST_STEPS == splitting.MOST_STEPS
+    assert 1 << split_rules.MOST_SETS == splitting.KNOWN
 
 
 def test_too_many_sets_of_characters_are_refused():

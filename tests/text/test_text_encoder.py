@@ -100,7 +100,11 @@ def test_a_text_waits_no_longer_than_the_library_needs(library, monkeypatch):
         pytest.fail("the kernel never took over")
 
 
-@pytest.mark.parametrize("error", [ImportError("no numba"), ValueError("a bug"), MemoryError()])
+class PanicError(BaseException):
+    """What a panic of the library looks like."""
+
+
+@pytest.mark.parametrize("error", [ImportError("no numba"), ValueError("a bug"), MemoryError(), PanicError()])
 def test_where_the_kernel_cannot_be_loaded_the_library_encodes(library, patient, monkeypatch, error):
     def fail(inner):
         raise error

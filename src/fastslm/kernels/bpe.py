@@ -103,7 +103,7 @@ def new_words(most: int, places: int) -> Words:
 
 
 def new_scratch(size: int) -> Scratch:
-    """Memory for words of up to ``size`` bytes; what is not touched costs nothing."""
+    """Memory for words of up to ``size`` bytes."""
     symbols, before, after = (np.empty(size, np.int32) for _ in range(3))
     return Scratch(symbols, before, after, np.empty(3 * size, np.int64))
 

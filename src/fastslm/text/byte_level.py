@@ -72,7 +72,7 @@ class ByteLevelEncoder:
             self._merges,
             self._vocabulary,
             bpe.new_words(words, 2 * words),
-            bpe.new_scratch(data.size),
+            bpe.new_scratch(int(np.diff(ends, prepend=0).max(initial=0))),
             out,
         )
         ids: Ids = out[:count].tolist()

@@ -62,6 +62,6 @@ class Encoder:
 
         try:
             future.set_result(ByteLevelEncoder(self._inner))
-        except Exception:  # noqa: BLE001  # not understood, or no compiler: the library can do all it could do before
+        except BaseException:  # noqa: BLE001  # not understood, no compiler, a panic of the library: it goes on as before
             future.set_result(None)
         runtime.give_back_memory()
