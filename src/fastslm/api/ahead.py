@@ -181,6 +181,7 @@ class Ahead:
         if self._start is not None and self._failure is None:
             if self._files.is_shaken:
                 self._start.staging.ledger.distrust()
+                self._files.settle()
             try:
                 for path in self._files.paths if not self.dropped_bytes else ():
                     self._files.compare(path)

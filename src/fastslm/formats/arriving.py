@@ -241,6 +241,11 @@ class ArrivingFiles:
             return False
         return True
 
+    def settle(self) -> None:
+        """Every file is verified: what was read before is dealt with, and what is read from now on is true."""
+        with self._change:
+            self.is_shaken = False
+
     def part(self, extent: Extent) -> npt.NDArray[np.uint8]:
         """Bytes of a file, once they are here. Raises Doubted, and what the reading was stopped for."""
         found = self._coming.get(extent.path)
@@ -250,14 +255,22 @@ class ArrivingFiles:
             self.wait()
         with self._change:
             self.check()
-            if found.mapped is None:
-                found.mapped = _map(found)
-        return found.mapped[extent.begin : extent.end]
+            return self._mapped(found)[extent.begin : extent.end]
+
+    @staticmethod
+    def _mapped(coming: Coming) -> npt.NDArray[np.uint8]:
+        if coming.mapped is None:
+            coming.mapped = _map(coming)
+        return coming.mapped
 
     def compare(self, path: Path) -> None:
         """A verified file's header must be its outline's, if that was looked at. Raises Doubted."""
         header = self._headers.get(path)
-        if header is not None and not np.array_equal(self.part(Extent(path, 0, len(header))), header):
+        if header is None:
+            return
+        with self._change:  # not by `part`, which also fails for what became of other bytes
+            found = self._mapped(self._coming[path]) if path in self._coming else map_file(path)
+        if not np.array_equal(found[: len(header)], header):
             raise Doubted(f"the header of `{path.name}` is not the one that was looked at before")
 
     @property
