@@ -107,9 +107,9 @@ const std::array<PackedFormat, 9> kFormats{{{4, 32, false},
                                             {4, 32, true, true}}};
 
 // Integer sums are exact; 2^-20 covers a float32 addition and multiplication per group.
-void products_agree_with_double(const Kernels& kernels) {
+void products_agree_with_double(const Kernels& kernels, std::size_t inputs) {
   for (const PackedFormat& format : kFormats) {
-    Product product(format);
+    Product product(format, inputs);
     const Activations a(kernels, product, 0, product.count);
     const std::vector<float> y = by_tiles(kernels, product, a, product.count);
     for (std::size_t m = 0; m < product.count; ++m) {
@@ -126,9 +126,9 @@ void products_agree_with_double(const Kernels& kernels) {
   }
 }
 
-void rows_do_not_depend_on_their_company(const Kernels& kernels) {
+void rows_do_not_depend_on_their_company(const Kernels& kernels, std::size_t inputs) {
   for (const PackedFormat& format : kFormats) {
-    Product product(format);
+    Product product(format, inputs);
     const Activations all(kernels, product, 0, product.count);
     const std::vector<float> tiles = by_tiles(kernels, product, all, product.count);
     for (std::size_t m = 0; m < product.count; ++m) {
@@ -178,12 +178,21 @@ void activations_round_to_the_nearest_of_255_steps(const Kernels& kernels) {
   }
 }
 
+// Rows of 32 gates and as many ups, and what comes out for the first `columns` of each.
+std::vector<float> gated(const Kernels& kernels, Activation activation, const std::vector<float>& gates,
+                         float up, std::size_t columns = 32) {
+  const std::size_t rows = gates.size() / 32;
+  std::vector<float> raw(2 * gates.size(), up), y(gates.size(), -1.0F);
+  for (std::size_t i = 0; i < gates.size(); ++i) raw[i / 32 * 64 + i % 32] = gates[i];
+  kernels.put_gated({raw.data(), 64, rows, columns, y.data(), 32}, activation);
+  return y;
+}
+
 void gates_agree_with_their_definitions(const Kernels& kernels) {
-  std::vector<float> x(32 * 40), up(x.size(), 2.0F);
+  std::vector<float> x(32 * 40);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = (static_cast<float>(i) - 640.0F) / 16.0F;
   const auto worst = [&](Activation activation, auto exact) {
-    std::vector<float> y = x;
-    kernels.gated(activation, y.data(), up.data(), y.size());
+    const std::vector<float> y = gated(kernels, activation, x, 2.0F);
     double most = 0;
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double expected = 2 * exact(double{x[i]});
@@ -202,12 +211,34 @@ void gates_agree_with_their_definitions(const Kernels& kernels) {
           const double gate = std::min(v, 7.0);
           return 1.5 * gate / (1 + std::exp(-1.702 * gate));
         }) < 1e-6);
-  for (const float beyond : {-9.0F, 9.0F}) {
-    std::vector<float> y(32, 1.0F), at_limit(32, 1.0F);
-    const std::vector<float> far(32, beyond), limit(32, beyond < 0 ? -7.0F : 7.0F);
-    kernels.gated(Activation::clamped_silu, y.data(), far.data(), y.size());
-    kernels.gated(Activation::clamped_silu, at_limit.data(), limit.data(), y.size());
-    CHECK_EQUAL(std::memcmp(y.data(), at_limit.data(), y.size() * sizeof(float)), 0);
+  const std::vector<float> ones(32, 1.0F);
+  for (const float limit : {-7.0F, 7.0F}) {
+    const auto at = [&](float up) { return gated(kernels, Activation::clamped_silu, ones, up); };
+    CHECK(at(limit * 1.5F) == at(limit));
+  }
+  const std::vector<float> whole = gated(kernels, Activation::silu, x, 2.0F);
+  const std::vector<float> part = gated(kernels, Activation::silu, x, 2.0F, 27);
+  for (std::size_t i = 0; i < x.size(); ++i) CHECK_EQUAL(part[i], i % 32 < 27 ? whole[i] : -1.0F);
+}
+
+// What lies beside the columns of a block stays as it is, and nothing is read beyond them.
+void sums_are_put_where_they_belong(const Kernels& kernels) {
+  constexpr std::size_t rows = 3, stride = 64, width = 70;
+  std::vector<float> raw(rows * stride);
+  for (std::size_t i = 0; i < raw.size(); ++i) raw[i] = static_cast<float>(i);
+  for (const std::size_t columns : {1U, 16U, 31U, 32U, 45U}) {
+    const std::size_t first = width - columns;
+    const std::vector<float> bias(columns, 0.5F), residual((rows - 1) * width + columns, 0.25F);
+    std::vector<float> y(rows * width, -1.0F), plain = y;
+    const Block block{raw.data(), stride, rows, columns, y.data() + first, width};
+    kernels.put(block, bias.data(), residual.data());
+    kernels.put({raw.data(), stride, rows, columns, plain.data() + first, width}, nullptr, nullptr);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const bool inside = i % width >= first;
+      const auto sum = static_cast<float>(i / width * stride + i % width - first);
+      CHECK_EQUAL(y[i], inside ? sum + 0.75F : -1.0F);
+      CHECK_EQUAL(plain[i], inside ? sum : -1.0F);
+    }
   }
 }
 
@@ -243,10 +274,13 @@ int run_for(Isa isa) {
                                       [&] { tiles_give_the_bits_of_the_vectors(kernels); }}}) != 0)
     return 1;
   return check::run({
-      {"products agree with double", [&] { products_agree_with_double(kernels); }},
-      {"rows do not depend on their company", [&] { rows_do_not_depend_on_their_company(kernels); }},
+      {"products agree with double", [&] { products_agree_with_double(kernels, 256); }},
+      {"products of several chunks agree with double", [&] { products_agree_with_double(kernels, 1152); }},
+      {"rows do not depend on their company", [&] { rows_do_not_depend_on_their_company(kernels, 256); }},
+      {"rows of several chunks neither", [&] { rows_do_not_depend_on_their_company(kernels, 1152); }},
       {"activations round to the nearest step",
        [&] { activations_round_to_the_nearest_of_255_steps(kernels); }},
+      {"sums are put where they belong", [&] { sums_are_put_where_they_belong(kernels); }},
       {"gates agree with their definitions", [&] { gates_agree_with_their_definitions(kernels); }},
       {"dots agree with double", [&] { dots_agree_with_double(kernels); }},
   });

@@ -57,7 +57,8 @@ inline void tile_columns(const Panel& panel, const QuantizedRows& rows, GroupRan
     const std::size_t i = g * rows.count + row;
     const std::size_t scale = g * 32 + index(column);
     Vec::Int total[index(M)][kVectors] = {};
-    if constexpr (!HasOffsets) start_at<M>(rows.starts + i, total);  // else they are zeros
+    // With offsets, dot products of 4 bits start at zero.
+    if constexpr (Bits == 8 || !HasOffsets) start_at<M>(rows.starts + i, total);
     const int group = Short ? 32 : rows.group;
     for (int k = 0; k < group; k += 32) panel32<M, Bits>(codes + k * 32, a + k, rows.inputs, total);
     add_scaled<M, kVectors>([&](int m, int v) { return total[m][v]; }, panel.scales + scale, rows.scales + i,
