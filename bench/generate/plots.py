@@ -76,15 +76,19 @@ def _roofline(plt: Any, figures: Sequence[Figure]) -> Any:
     cases = [case for case in _cases(figures, "memory read") if _bandwidth(figures, case)]
     if not cases:
         return None
-    picture, axes = plt.subplots(1, len(cases), figsize=(11, 3.6), squeeze=False)
-    for axis, case in zip(axes.flat, cases, strict=True):
+    rows = -(-len(cases) // 2)
+    picture, axes = plt.subplots(rows, 2, figsize=(11, 0.6 + 2.4 * rows), squeeze=False)
+    for axis, case in zip(axes.flat, cases, strict=False):
         values, bound = _medians(figures, *case), _bandwidth(figures, case)
-        bars = axis.bar(list(values), list(values.values()), color=[_colour(name) for name in values])
-        axis.bar_label(bars, [f"{value / bound:.0%}" for value in values.values()], fontsize=8)
-        axis.axhline(bound, color=BOUND, linewidth=1)
-        axis.tick_params(axis="x", rotation=30, labelsize=7)
-        axis.set_title(f"{case[0]} behind {case[1]}: GB/s read while writing\nred: plain read of memory", fontsize=8)
+        bars = axis.barh(list(values), list(values.values()), color=[_colour(name) for name in values])
+        axis.bar_label(bars, [f"{value / bound:.0%}" for value in values.values()], fontsize=7, padding=2)
+        axis.axvline(bound, color=BOUND, linewidth=1)
+        axis.invert_yaxis()
+        axis.tick_params(labelsize=7)
+        axis.set_title(f"{case[0]} behind {case[1]}: GB/s read while writing; red: plain read of memory", fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes.flat[len(cases) :]:
+        axis.axis("off")
     return picture
 
 
