@@ -6,16 +6,6 @@
 namespace fastslm::ops {
 namespace {
 
-// Null when the input is absent; throws OpError when it does not have `count` values.
-const float* optional_values(const Tensor& tensor, std::size_t count, const char* name) {
-  if (!tensor) return nullptr;
-  if (tensor.count() != count) {
-    throw OpError(std::string(name) + " has shape " + tensor.shape() + ", expected " + std::to_string(count) +
-                  " values");
-  }
-  return tensor.as<const float>();
-}
-
 Tensor output_like(const Context& context, const Tensor& x, std::size_t width) {
   auto dims = x.dims;
   dims[x.rank - 1] = static_cast<std::int64_t>(width);
@@ -61,13 +51,7 @@ void QGateUp::compute(const Context& context) const {
   const std::size_t count = rows_of(x, weight_.inputs());
   const float* bias = optional_values(context.input(2), weight_.rows(), "bias");
   float* y = output_like(context, x, width_).as<float>();
-  const auto finish = [&](const RawTile& tile) {
-    const std::size_t columns = (tile.end_block - tile.first_block) * kPackedBlockRows;
-    for (std::size_t r = 0; bias != nullptr && r < tile.count; ++r) {
-      kernels_.add(tile.raw + r * tile.stride, bias + tile.first_block * kPackedBlockRows, columns);
-    }
-    gate_tile(kernels_, activation_, tile, y, width_);
-  };
+  const auto finish = [&](const RawTile& tile) { gate_tile(kernels_, activation_, bias, tile, y, width_); };
   Product(context, kernels_, weight_, 2, finish).run(x.as<const float>(), count);
 }
 

@@ -19,16 +19,6 @@ PackedView matrix_at(PackedView view, const PackedWeight& weight, std::size_t in
   return view;
 }
 
-// Null when the input is absent; throws OpError when it does not have a row of `width` for each expert.
-const float* bias_of(const Tensor& tensor, std::size_t experts, std::size_t width, const char* name) {
-  if (!tensor) return nullptr;
-  if (tensor.count() != experts * width) {
-    throw OpError(std::string(name) + " bias has shape " + tensor.shape() + ", expected " +
-                  std::to_string(experts * width) + " values");
-  }
-  return tensor.as<const float>();
-}
-
 // What is done with a tile of gate and up.
 struct Gating {
   const Kernels& kernels;
@@ -37,13 +27,7 @@ struct Gating {
   float* inner;
   std::size_t width;
 
-  void operator()(const RawTile& tile) const {
-    const std::size_t columns = (tile.end_block - tile.first_block) * kPackedBlockRows;
-    for (std::size_t r = 0; bias != nullptr && r < tile.count; ++r) {
-      kernels.add(tile.raw + r * tile.stride, bias + tile.first_block * kPackedBlockRows, columns);
-    }
-    gate_tile(kernels, activation, tile, inner, width);
-  }
+  void operator()(const RawTile& tile) const { gate_tile(kernels, activation, bias, tile, inner, width); }
 };
 
 // What is done with a tile of down.
@@ -115,7 +99,7 @@ const float* QMoE::router_scores(const Context& context, const float* x, std::si
     throw OpError("router has shape " + router.shape() + ", expected [" + std::to_string(experts_) + ", " +
                   std::to_string(inputs) + "]");
   }
-  const float* bias = bias_of(context.input(4), experts_, 1, "router");
+  const float* bias = optional_values(context.input(4), experts_, "router bias");
   float* scores = scratch<Use::router_logits, float>(count * experts_);
   const std::size_t parts = ceil_div(experts_, kExpertsPerTask);
   context.parallel_for(parts * ceil_div(count, kRowsPerTask), [&](std::size_t task) {
@@ -188,7 +172,7 @@ const float* QMoE::gate(const Context& context, const float* x, const Routes& ro
   const QuantizedRows rows = quantize_rows(context, kernels_, gate_up_, x, routes.count, routes.rows);
   const PackedView view = gate_up_.view(context);
   float* inner = scratch<Use::inner, float>(routes.count * width);
-  const float* bias = bias_of(context.input(5), experts_, gate_up_.rows(), "gate and up");
+  const float* bias = optional_values(context.input(5), experts_ * gate_up_.rows(), "gate and up bias");
   using Multiplier = Tiles<Gating>;
   const std::size_t few = few_tasks(routes.experts * units, routes.experts * gate_up_.bytes());
   const std::size_t few_parts = std::min(units, ceil_div(few, routes.experts));
@@ -218,7 +202,7 @@ void QMoE::add_up(const Context& context, const float* inner, const Routes& rout
   const std::size_t width = down_.rows(), blocks = down_.blocks();
   const QuantizedRows rows = quantize_rows(context, kernels_, down_, inner, routes.count);
   const PackedView view = down_.view(context);
-  const float* bias = bias_of(context.input(6), experts_, width, "down");
+  const float* bias = optional_values(context.input(6), experts_ * width, "down bias");
   using Multiplier = Tiles<Adding>;
   const bool few = Multiplier::are_few(kernels_, routes.most);
   const std::size_t tasks = few ? few_tasks(blocks, routes.experts * down_.bytes()) : blocks;

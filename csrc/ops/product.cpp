@@ -80,6 +80,15 @@ PackedView PackedWeight::checked(const Tensor& tensor) const {
           format_.scales_offsets};
 }
 
+const float* optional_values(const Tensor& tensor, std::size_t count, const char* name) {
+  if (!tensor) return nullptr;
+  if (tensor.count() != count) {
+    throw OpError(std::string(name) + " has shape " + tensor.shape() + ", expected " + std::to_string(count) +
+                  " values");
+  }
+  return tensor.as<const float>();
+}
+
 std::size_t rows_of(const Tensor& x, std::size_t inputs) {
   if (x.rank == 0 || x.dims[x.rank - 1] != static_cast<std::int64_t>(inputs)) {
     throw OpError("input has shape " + x.shape() + ", expected [..., " + std::to_string(inputs) + "]");
@@ -117,8 +126,12 @@ QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, cons
   return rows;
 }
 
-void gate_tile(const Kernels& kernels, Activation activation, const RawTile& tile, float* y,
-               std::size_t width) {
+void gate_tile(const Kernels& kernels, Activation activation, const float* bias, const RawTile& tile,
+               float* y, std::size_t width) {
+  const std::size_t all = (tile.end_block - tile.first_block) * kPackedBlockRows;
+  for (std::size_t r = 0; bias != nullptr && r < tile.count; ++r) {
+    kernels.add(tile.raw + r * tile.stride, bias + tile.first_block * kPackedBlockRows, all);
+  }
   const float* raw = tile.raw;
   for (std::size_t block = tile.first_block; block < tile.end_block;
        block += 2, raw += 2 * kPackedBlockRows) {

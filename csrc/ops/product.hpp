@@ -46,6 +46,9 @@ class PackedWeight {
   PackedView view_{};
 };
 
+// Null when the input is absent; throws OpError when it does not have `count` values.
+const float* optional_values(const Tensor& tensor, std::size_t count, const char* name);
+
 // Rows of float32 activations [..., K]; throws OpError when the last dimension is another.
 std::size_t rows_of(const Tensor& x, std::size_t inputs);
 
@@ -69,9 +72,10 @@ struct RawTile {
   std::size_t stride;
 };
 
-// Turns a tile of alternating gate and up blocks into activation(gate) * up, in rows of `y` [..., width].
-void gate_tile(const Kernels& kernels, Activation activation, const RawTile& tile, float* y,
-               std::size_t width);
+// Turns a tile of alternating gate and up blocks, with their bias or null added, into activation(gate) * up,
+// in rows of `y` [..., width].
+void gate_tile(const Kernels& kernels, Activation activation, const float* bias, const RawTile& tile,
+               float* y, std::size_t width);
 
 // Multiplies rows by units of one matrix (`together` blocks each) on the thread that calls, and hands each
 // finished tile to `finish` while it is in the cache.
