@@ -119,6 +119,17 @@ def pull(model: Model, settings: Settings, *, discards: bool = True, progress: o
     return api.pull(REPO, settings=settings, **wish)  # type: ignore[arg-type]
 
 
+def watched_pull(model: Model, hub: FakeHub, settings: Settings) -> tuple[api.Pulled, int]:
+    """A slow pull, and the most bytes that the weights took on the disk meanwhile."""
+    most = 0
+
+    def look(now: Progress) -> None:
+        nonlocal most
+        most = max(most, held(settings))
+
+    return pull(model, slow(hub, settings), progress=look), most
+
+
 def interrupted(model: Model, settings: Settings) -> None:
     """A pull that is stopped when some of the source is gone."""
 
@@ -136,14 +147,9 @@ def test_the_disk_never_holds_much_of_the_source(
     hub: FakeHub, settings: Settings, models: dict[str, Model], kind: str
 ) -> None:
     """Its bytes go while others come; the result is that of an ordinary conversion, and nothing else is left."""
-    model, most = models[kind], 0
+    model = models[kind]
     hub.add_repo(REPO, model.files)
-
-    def look(now: Progress) -> None:
-        nonlocal most
-        most = max(most, held(settings))
-
-    pulled = pull(model, slow(hub, settings), progress=look)
+    pulled, most = watched_pull(model, hub, settings)
     assert content(pulled.path) == model.expected
     assert 0 < most < 0.95 * model.size
     assert held(settings) < 100 * KILOBYTES
@@ -263,14 +269,9 @@ def test_without_holes_the_file_goes_at_the_end(
 ) -> None:
     """As on a file system that gives nothing back."""
     monkeypatch.setattr(ahead, "can_pass", lambda folder: False)
-    model, most = models["safetensors"], 0
+    model = models["safetensors"]
     hub.add_repo(REPO, model.files)
-
-    def look(now: Progress) -> None:
-        nonlocal most
-        most = max(most, held(settings))
-
-    pulled = pull(model, slow(hub, settings), progress=look)
+    pulled, most = watched_pull(model, hub, settings)
     assert content(pulled.path) == model.expected
     assert most >= model.size
     assert held(settings) < 100 * KILOBYTES
