@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <random>
 
 #include "check.hpp"
@@ -78,10 +79,11 @@ struct Scene {
                              0};
     const std::size_t stride = (head_dim + 15) / 16 * 16;
     Aligned<float> scratch(kAttendScratch * head_dim), sums(count * stride);
-    std::vector<float> most(count), total(count), y(count * head_dim);
-    kernels.attend(rows, 0, kKeys, scratch.data(), {most.data(), total.data(), sums.data(), stride});
+    std::vector<float> most(count), totals(count * kTotals), y(count * head_dim);
+    kernels.attend(rows, 0, kKeys, scratch.data(), {most.data(), totals.data(), sums.data(), stride});
     for (std::size_t r = 0; r < count; ++r) {
-      for (std::size_t d = 0; d < head_dim; ++d) y[r * head_dim + d] = sums.data()[r * stride + d] / total[r];
+      const float total = std::accumulate(&totals[r * kTotals], &totals[r * kTotals] + kTotals, 0.0F);
+      for (std::size_t d = 0; d < head_dim; ++d) y[r * head_dim + d] = sums.data()[r * stride + d] / total;
     }
     return y;
   }
