@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "ops/attention/step.hpp"
 #include "ops/runtime/scratch.hpp"
@@ -56,8 +55,7 @@ class Rows {
   void write(const AttentionPartial& sums) const {
     for (std::size_t row = 0; row < rows_.count; ++row) {
       const std::ptrdiff_t at = rows_.queries[row] - step_.queries;
-      const float* totals = sums.totals + row * kTotals;
-      const float total = std::accumulate(totals, totals + kTotals, 0.0F);
+      const float total = sum(sums.totals + row * kTotals);
       const float factor = total > 0 ? 1.0F / (total + sink(at, sums.most[row])) : 0.0F;
       const float* values = sums.values + row * sums.stride;
       float* y = step_.y + at;
@@ -66,6 +64,13 @@ class Rows {
   }
 
  private:
+  // Of kTotals numbers, halves upon halves.
+  static float sum(float* parts) {
+    for (std::size_t half = kTotals / 2; half > 0; half /= 2) {
+      for (std::size_t i = 0; i < half; ++i) parts[i] += parts[i + half];
+    }
+    return parts[0];
+  }
   // What a head's sink adds to the sum of exponentials: it takes part in the softmax and has no value.
   float sink(std::ptrdiff_t query, float most) const {
     if (step_.sinks == nullptr) return 0;

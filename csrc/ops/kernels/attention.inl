@@ -68,21 +68,20 @@ struct Matrix {
   std::size_t width;
 };
 
-// The same for all columns of B, in strips of kStrip vectors. C has room for whole vectors.
-template <int R>
+// The same for the columns of B from `at` on, in strips of N vectors and then of fewer. C has room for whole
+// vectors.
+template <int R, int N = Vec::strip>
 inline void multiply_strips(const float* const* a, const Matrix& b, float* c, std::size_t c_stride,
-                            const float* factors, Ahead ahead) {
-  constexpr std::size_t kStrip = Vec::strip;
-  std::size_t at = 0;
-  for (; at + kStrip * kLanes <= b.width; at += kStrip * kLanes) {
-    ahead.from = multiply_add<R, Vec::strip, false>(a, b.depth, b.values + at, b.stride, c + at, c_stride,
-                                                    factors, 0, ahead);
-  }
-  for (; at + kLanes <= b.width; at += kLanes) {
+                            const float* factors, Ahead ahead, std::size_t at = 0) {
+  constexpr std::size_t kWidth = index(N) * kLanes;
+  for (; at + kWidth <= b.width; at += kWidth) {
     ahead.from =
-        multiply_add<R, 1, false>(a, b.depth, b.values + at, b.stride, c + at, c_stride, factors, 0, ahead);
+        multiply_add<R, N, false>(a, b.depth, b.values + at, b.stride, c + at, c_stride, factors, 0, ahead);
   }
-  if (at < b.width) {
+  if constexpr (N > 1) {
+    ahead.stride /= 2;
+    multiply_strips<R, N / 2>(a, b, c, c_stride, factors, ahead, at);
+  } else if (at < b.width) {
     const int last = static_cast<int>(b.width - at);
     multiply_add<R, 1, true>(a, b.depth, b.values + at, b.stride, c + at, c_stride, factors, last, ahead);
   }
@@ -155,6 +154,8 @@ inline KeyRange visible(const AttentionRows& rows, std::size_t row, std::int64_t
 struct RowGroup {
   std::size_t first;
   int count;
+  int first_key;  // that any of them sees
+  int end_key;
   KeyRange ranges[Vec::attention_rows];
   const float* queries[Vec::attention_rows];
 };
@@ -163,16 +164,19 @@ struct RowGroup {
 inline std::size_t gather(const AttentionRows& rows, std::size_t row, int most, std::int64_t start, int keys,
                           RowGroup& group) {
   group.count = 0;
+  group.first_key = keys;
+  group.end_key = 0;
   for (; row < rows.count && group.count < most; ++row) {
-    const int n = group.count;
-    group.ranges[n] = visible(rows, row, start, keys);
-    if (group.ranges[n].first >= group.ranges[n].end) {
-      if (n > 0) break;
+    const KeyRange range = visible(rows, row, start, keys);
+    if (range.first >= range.end) {
+      if (group.count > 0) break;
       continue;
     }
-    if (n == 0) group.first = row;
-    group.queries[n] = rows.queries[row];
-    ++group.count;
+    if (group.count == 0) group.first = row;
+    if (range.first < group.first_key) group.first_key = range.first;
+    if (range.end > group.end_key) group.end_key = range.end;
+    group.queries[group.count] = rows.queries[row];
+    group.ranges[group.count++] = range;
   }
   return row;
 }
@@ -264,19 +268,14 @@ inline void attend_group(const AttentionRows& rows, const RowGroup& group, const
   alignas(64) float scores[Vec::attention_rows][kTileKeys];
   const float* weights[Vec::attention_rows];
   alignas(64) float factors[kRoom] = {};
-  int first = kTileKeys, end = 0;
-  for (int r = 0; r < group.count; ++r) {
-    first = group.ranges[r].first < first ? group.ranges[r].first : first;
-    end = group.ranges[r].end > end ? group.ranges[r].end : end;
-  }
   Matrix keys = tile.keys;
-  keys.width = (index(end) + kLanes - 1) / kLanes * kLanes;
+  keys.width = (index(group.end_key) + kLanes - 1) / kLanes * kLanes;
   multiply_rows(group.count, group.queries, keys, scores[0], kTileKeys, nullptr, tile.next_keys);
   soften(scores, group, rows, state, factors);
-  for (int r = 0; r < group.count; ++r) weights[r] = scores[r] + first;
+  for (int r = 0; r < group.count; ++r) weights[r] = scores[r] + group.first_key;
   Matrix values = tile.values;
-  values.values += index(first) * values.stride;
-  values.depth = index(end - first);
+  values.values += index(group.first_key) * values.stride;
+  values.depth = index(group.end_key - group.first_key);
   multiply_rows(group.count, weights, values, state.values + group.first * state.stride, state.stride,
                 factors, {tile.next_keys.from + kTileKeys / 2 * rows.row_bytes, tile.next_keys.stride});
 }
