@@ -275,6 +275,8 @@ def pack_linear(
     codes: npt.NDArray[np.uint8],
     scales: npt.NDArray[np.float32],
     offsets: npt.NDArray[np.float32] | None = None,
+    steps: npt.NDArray[np.uint8] | None = None,
+    bases: npt.NDArray[np.int8] | None = None,
     *,
     bits: Literal[4, 8],
 ) -> npt.NDArray[np.uint8]:
@@ -282,7 +284,8 @@ def pack_linear(
 
     ``codes`` [rows, inputs] are unsigned, one in a byte; ``scales`` and ``offsets`` [rows, inputs / group], group 32,
     64 or 128, are stored as float16. Without offsets weight = scale * (code - 8), or (code - 128) with 8 bits; with
-    offsets weight = scale * code + offset. Parts of a matrix may be packed one by one and written one after the
+    offsets weight = scale * code + offset; with ``steps``, at most 15, and ``bases`` [rows, inputs / 32], for 4 bits and
+    groups of up to 256, weight = scale * (step * (code - 8) + base). Parts of a matrix may be packed one by one and written one after the
     other, as long as every part but the last has a multiple of 32 rows. Raises UsageError.
     """
 
@@ -292,9 +295,16 @@ def unpack_linear(
     *,
     bits: Literal[4, 8],
     group: int,
-    has_offsets: bool,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """Codes, scales and offsets of a packed matrix [rows, inputs]. Raises UsageError."""
+    has_offsets: bool = False,
+    has_steps: bool = False,
+) -> tuple[
+    npt.NDArray[np.uint8],
+    npt.NDArray[np.float32],
+    npt.NDArray[np.float32] | None,
+    npt.NDArray[np.uint8] | None,
+    npt.NDArray[np.int8] | None,
+]:
+    """Codes, scales, offsets, steps and bases of a packed matrix [rows, inputs]. Raises UsageError."""
 
 def quantize(
     rows: npt.NDArray[np.float32],
