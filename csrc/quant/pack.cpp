@@ -102,7 +102,8 @@ void put_steps(const std::uint8_t* steps, const std::int8_t* bases, const Packed
     }
     const Place place = step_of(format, row, part);
     unit[place.byte] = static_cast<std::uint8_t>(unit[place.byte] | step << place.shift);
-    unit[format.bases_at() + part * kPackedBlockRows + row] = static_cast<std::uint8_t>(base);
+    const int lowest = base - 8 * step + 128;
+    unit[format.bases_at() + part * kPackedBlockRows + row] = static_cast<std::uint8_t>(lowest);
   }
 }
 
@@ -163,8 +164,8 @@ PlainMatrix unpack_linear(std::span<const std::uint8_t> packed, const PackedForm
                    const std::size_t at = (row * groups + group) * parts + part;
                    const Place place = step_of(format, r, part);
                    plain.steps[at] = unit[place.byte] >> place.shift & 15;
-                   plain.bases[at] =
-                       static_cast<std::int8_t>(unit[format.bases_at() + part * kPackedBlockRows + r]);
+                   const int lowest = unit[format.bases_at() + part * kPackedBlockRows + r];
+                   plain.bases[at] = static_cast<std::int8_t>(lowest - 128 + 8 * plain.steps[at]);
                  }
                });
   return plain;

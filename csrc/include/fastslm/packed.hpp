@@ -9,7 +9,7 @@
 //   8 bits, 32 * group bytes: [q][r][j], row r, input 4 * q + j
 //   64 bytes: 32 float16 scales, by row
 //   64 bytes, if it has them: 32 float16 offsets, by row
-//   if it has steps (4 bits only): group bytes [s][r], the signed base of row r and inputs 32 * s to + 31;
+//   if it has steps (4 bits only): group bytes [s][r], what code 0 becomes in row r, inputs 32 * s to + 31;
 //     then 32 bytes for every 64 inputs, or what is left of them, [p][r]: the step of inputs 64 * p to + 31
 //     in the low nibble, of the next 32 in the high one; then zeros up to a whole cache line
 //
@@ -18,7 +18,8 @@
 // rounding, weight = scale * (code + offset). Rows beyond the last have scale and offset 0.
 //
 // With steps weight = scale * (step * (code - 8) + base), where the bracket fits into a signed byte for all
-// codes: groups as small as 32 for the fit, yet many products of bytes for each float.
+// codes: 8 bits in disguise. The unit has base - 8 * step + 128, so that step * code on top of it is the code
+// of 8 bits. The fit is that of groups of 32, and yet a float ends many products of bytes.
 #pragma once
 
 #include <cstddef>
@@ -43,7 +44,7 @@ struct PackedFormat {
   bool has_steps = false;       // instead of offsets
 
   std::size_t code_bytes() const { return static_cast<std::size_t>(group) * (bits == 4 ? 16 : 32); }
-  // From the start of a unit to its bases and to its steps.
+  // From the start of a unit to what code 0 becomes, and to the steps.
   std::size_t bases_at() const { return code_bytes() + 64; }
   std::size_t steps_at() const { return bases_at() + static_cast<std::size_t>(group); }
   std::size_t unit_bytes() const {
