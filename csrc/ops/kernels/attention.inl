@@ -7,7 +7,8 @@
 // give the same bits.
 
 constexpr int kTileKeys = 64;
-constexpr float kNothing = -3.0e38F;  // below every score
+constexpr float kNothing = -3.0e38F;          // below every score
+constexpr float kHidden = -__builtin_inff();  // what a key is given that a row does not see: its weight is 0
 constexpr float kLog2OfE = 1.44269504F;
 constexpr int kRoom = (Vec::attention_rows + Vec::lanes - 1) / Vec::lanes * Vec::lanes;
 
@@ -23,19 +24,26 @@ struct Ahead {
   std::size_t stride;
 };
 
-// C[r][0 .. N vectors) = factors[r] * C[r][...] + sum over k of a[r][k] * B[k][...], without factors only the
-// sum. With Partial the last vector has `last` lanes. Returns what is left ahead.
+// Rows of sums, and factors of what they are before something is added; without factors they start at zero.
+struct RowSums {
+  float* values;
+  std::size_t stride;
+  const float* factors;
+};
+
+// C[r][0 .. N vectors) = factors[r] * C[r][...] + sum over k of a[r][k] * B[k][...]. With Partial the last
+// vector has `last` lanes. Returns what is left ahead.
 template <int R, int N, bool Partial>
 [[gnu::noinline]] const std::uint8_t* multiply_add(const float* const* a, std::size_t depth, const float* b,
-                                                   std::size_t b_stride, float* c, std::size_t c_stride,
-                                                   const float* factors, int last, Ahead ahead) {
+                                                   std::size_t b_stride, const RowSums& c, int last,
+                                                   Ahead ahead) {
   Vec::Float sum[index(R)][index(N)];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
-      const float* before = c + index(r) * c_stride + index(n * Vec::lanes);
-      sum[r][n] = factors != nullptr ? Vec::mul(Vec::load(before), Vec::set(factors[r])) : Vec::set(0);
+      const float* before = c.values + index(r) * c.stride + index(n * Vec::lanes);
+      sum[r][n] = c.factors != nullptr ? Vec::mul(Vec::load(before), Vec::set(c.factors[r])) : Vec::set(0);
     }
   }
   for (std::size_t k = 0; k < depth; ++k, b += b_stride, ahead.from += ahead.stride) {
@@ -56,7 +64,9 @@ template <int R, int N, bool Partial>
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) Vec::store(c + index(r) * c_stride + index(n * Vec::lanes), sum[r][n]);
+    for (int n = 0; n < N; ++n) {
+      Vec::store(c.values + index(r) * c.stride + index(n * Vec::lanes), sum[r][n]);
+    }
   }
   return ahead.from;
 }
@@ -71,29 +81,29 @@ struct Matrix {
 // The same for the columns of B from `at` on, in strips of N vectors and then of fewer. C has room for whole
 // vectors.
 template <int R, int N = Vec::strip>
-inline void multiply_strips(const float* const* a, const Matrix& b, float* c, std::size_t c_stride,
-                            const float* factors, Ahead ahead, std::size_t at = 0) {
+inline void multiply_strips(const float* const* a, const Matrix& b, const RowSums& c, Ahead ahead,
+                            std::size_t at = 0) {
   constexpr std::size_t kWidth = index(N) * kLanes;
+  const auto sums = [&] { return RowSums{c.values + at, c.stride, c.factors}; };
   for (; at + kWidth <= b.width; at += kWidth) {
-    ahead.from =
-        multiply_add<R, N, false>(a, b.depth, b.values + at, b.stride, c + at, c_stride, factors, 0, ahead);
+    ahead.from = multiply_add<R, N, false>(a, b.depth, b.values + at, b.stride, sums(), 0, ahead);
   }
   if constexpr (N > 1) {
     ahead.stride /= 2;
-    multiply_strips<R, N / 2>(a, b, c, c_stride, factors, ahead, at);
+    multiply_strips<R, N / 2>(a, b, c, ahead, at);
   } else if (at < b.width) {
     const int last = static_cast<int>(b.width - at);
-    multiply_add<R, 1, true>(a, b.depth, b.values + at, b.stride, c + at, c_stride, factors, last, ahead);
+    multiply_add<R, 1, true>(a, b.depth, b.values + at, b.stride, sums(), last, ahead);
   }
 }
 
 template <int R = Vec::attention_rows>
-inline void multiply_rows(int count, const float* const* a, const Matrix& b, float* c, std::size_t c_stride,
-                          const float* factors, const Ahead& ahead) {
+inline void multiply_rows(int count, const float* const* a, const Matrix& b, const RowSums& c,
+                          const Ahead& ahead) {
   if constexpr (R > 1) {
-    if (count < R) return multiply_rows<R - 1>(count, a, b, c, c_stride, factors, ahead);
+    if (count < R) return multiply_rows<R - 1>(count, a, b, c, ahead);
   }
-  multiply_strips<R>(a, b, c, c_stride, factors, ahead);
+  multiply_strips<R>(a, b, c, ahead);
 }
 
 // Up to kLanes keys [count][head_dim] become kLanes columns of [head_dim][64]; those beyond `count` are
@@ -210,7 +220,7 @@ inline void adjust(float* scores, float distance, const AttentionRows& rows, std
 // Keys outside the range lose their scores, if they have any yet.
 inline void hide(float* scores, const KeyRange& range) {
   for (int i = 0; i < kTileKeys; i += Vec::lanes) {
-    Vec::Float s = Vec::set(kNothing);
+    Vec::Float s = Vec::set(kHidden);
     if (i < range.end) s = Vec::between(Vec::load(scores + i), s, range.first - i, range.end - i);
     Vec::store(scores + i, s);
   }
@@ -270,14 +280,15 @@ inline void attend_group(const AttentionRows& rows, const RowGroup& group, const
   alignas(64) float factors[kRoom] = {};
   Matrix keys = tile.keys;
   keys.width = (index(group.end_key) + kLanes - 1) / kLanes * kLanes;
-  multiply_rows(group.count, group.queries, keys, scores[0], kTileKeys, nullptr, tile.next_keys);
+  multiply_rows(group.count, group.queries, keys, {scores[0], kTileKeys, nullptr}, tile.next_keys);
   soften(scores, group, rows, state, factors);
   for (int r = 0; r < group.count; ++r) weights[r] = scores[r] + group.first_key;
   Matrix values = tile.values;
   values.values += index(group.first_key) * values.stride;
   values.depth = index(group.end_key - group.first_key);
-  multiply_rows(group.count, weights, values, state.values + group.first * state.stride, state.stride,
-                factors, {tile.next_keys.from + kTileKeys / 2 * rows.row_bytes, tile.next_keys.stride});
+  const RowSums sums{state.values + group.first * state.stride, state.stride, factors};
+  multiply_rows(group.count, weights, values, sums,
+                {tile.next_keys.from + kTileKeys / 2 * rows.row_bytes, tile.next_keys.stride});
 }
 
 // Rows in groups of equal size, because a small one is slow.
