@@ -120,14 +120,14 @@ inline void transpose_some(const float* keys, std::size_t count, std::size_t hea
   }
 }
 
-// Keys of a tile become [head_dim][64], while those of `next` come nearer. `memory` has room for kLanes keys.
+// Keys of a tile become [head_dim][64], while its values come nearer. `memory` has room for kLanes keys.
 inline void transpose_keys(const AttentionRows& rows, const std::uint8_t* keys, std::size_t count,
-                           const std::uint8_t* next, float* memory, float* to) {
+                           const std::uint8_t* values, float* memory, float* to) {
   for (std::size_t k = 0; k < kTileKeys; k += kLanes) {
     const std::size_t left = k < count ? count - k : 0;
     const std::size_t here = left < kLanes ? left : kLanes;
     const float* floats = rows_as_floats(rows, keys + k * rows.row_bytes, here, memory);
-    fetch(next + k * rows.row_bytes, kLanes * rows.row_bytes);
+    fetch(values + k * rows.row_bytes, kLanes * rows.row_bytes);
     transpose_some(floats, here, rows.head_dim, to + k);
   }
 }
@@ -314,17 +314,16 @@ void attend(const AttentionRows& rows, std::int64_t first_key, std::int64_t end_
   }
   for (std::size_t i = 0; i < rows.count * result.stride; ++i) result.values[i] = 0;
   float* floats = scratch + kTileKeys * rows.head_dim;
-  const std::size_t tile_bytes = kTileKeys * rows.row_bytes;
   const std::size_t stride = Vec::strip * kLanes * rows.row_bytes / rows.head_dim / 2;
   for (std::int64_t start = first_key; start < end_key; start += kTileKeys) {
     const auto count = static_cast<std::size_t>(end_key - start < kTileKeys ? end_key - start : kTileKeys);
     const std::uint8_t* keys = rows.keys + static_cast<std::size_t>(start) * rows.row_bytes;
     const std::uint8_t* values = rows.values + static_cast<std::size_t>(start) * rows.row_bytes;
-    transpose_keys(rows, keys, count, values + tile_bytes, floats, scratch);
+    transpose_keys(rows, keys, count, values, floats, scratch);
     const Tile tile{{scratch, kTileKeys, rows.head_dim, kTileKeys},
                     {rows_as_floats(rows, values, count, floats), rows.head_dim, count, rows.head_dim},
                     start,
-                    {keys + tile_bytes, stride}};
+                    {keys + kTileKeys * rows.row_bytes, stride}};
     attend_tile(rows, tile, result);
   }
 }
