@@ -42,6 +42,7 @@ struct Panel {
   const float* scales;      // [groups][32]
   const float* offsets;     // [groups][32], or null
   int bits;
+  bool is_signed = false;
 };
 
 struct PanelMemory {
@@ -128,6 +129,9 @@ struct Kernels {
   // Add a later partial result of one row to an earlier one.
   void (*merge)(const AttentionPartial& to, std::size_t to_row, const AttentionPartial& from,
                 std::size_t from_row);
+  // `multiply_tile` for two panels, whose results go to y and y + 32; or null
+  void (*multiply_pair)(const Panel* panels, const QuantizedRows& rows, std::size_t first, int count,
+                        float* y, std::size_t stride) = nullptr;
 };
 
 const Kernels& portable_kernels();
