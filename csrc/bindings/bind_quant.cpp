@@ -3,6 +3,7 @@
 
 #include <pybind11/numpy.h>
 
+#include <fastslm/packed.hpp>
 #include <fastslm/quantize.hpp>
 
 #include "bind.hpp"
@@ -20,18 +21,29 @@ std::span<T> values_of(Array<T>& array) {
   return {array.mutable_data(), static_cast<std::size_t>(array.size())};
 }
 
+FloatRows float_rows(const Array<float>& rows, std::size_t group) {
+  return {
+      {rows.data(), static_cast<std::size_t>(rows.size())}, static_cast<std::size_t>(rows.shape(1)), group};
+}
+
+std::span<const float> weights_of(const std::optional<Array<float>>& importance) {
+  if (!importance) return {};
+  return {importance->data(), static_cast<std::size_t>(importance->size())};
+}
+
+py::ssize_t groups_of(const Array<float>& rows, std::size_t group) {
+  return rows.shape(1) / static_cast<py::ssize_t>(std::max<std::size_t>(group, 1));
+}
+
 py::object quantize(const Array<float>& rows, int bits, std::size_t group,
                     const std::optional<Array<float>>& importance, bool thorough, bool offsets) {
   if (rows.ndim() != 2 || (bits != 4 && bits != 8)) {
     throw Error(ErrorCode::invalid_argument, "`rows` is not a matrix, or `bits` is neither 4 nor 8",
                 {.name = "rows"});
   }
-  const FloatRows from{
-      {rows.data(), static_cast<std::size_t>(rows.size())}, static_cast<std::size_t>(rows.shape(1)), group};
-  const std::span<const float> weights =
-      importance ? std::span(importance->data(), static_cast<std::size_t>(importance->size()))
-                 : std::span<const float>();
-  const py::ssize_t groups = rows.shape(1) / static_cast<py::ssize_t>(std::max<std::size_t>(group, 1));
+  const FloatRows from = float_rows(rows, group);
+  const std::span<const float> weights = weights_of(importance);
+  const py::ssize_t groups = groups_of(rows, group);
   Array<std::uint8_t> codes({rows.shape(0), rows.shape(1) * bits / 8});
   Array<float> scales({rows.shape(0), groups});
   Array<std::uint8_t> zeros({rows.shape(0), bits == 4 && !offsets ? groups : 0});
@@ -52,12 +64,36 @@ py::object quantize(const Array<float>& rows, int bits, std::size_t group,
   return py::make_tuple(codes, scales, zeros);
 }
 
+py::object quantize_steps(const Array<float>& rows, std::size_t group,
+                          const std::optional<Array<float>>& importance, bool thorough) {
+  if (rows.ndim() != 2) {
+    throw Error(ErrorCode::invalid_argument, "`rows` is not a matrix", {.name = "rows"});
+  }
+  const py::ssize_t parts = groups_of(rows, kStepInputs);
+  Array<std::uint8_t> codes({rows.shape(0), rows.shape(1) / 2});
+  Array<float> scales({rows.shape(0), groups_of(rows, group)});
+  Array<std::uint8_t> steps({rows.shape(0), parts});
+  Array<std::int8_t> bases({rows.shape(0), parts});
+  const SteppedRows to{values_of(codes), values_of(scales), values_of(steps), values_of(bases)};
+  bool finite = false;
+  {
+    const py::gil_scoped_release unlocked;
+    finite = quantize4_steps(float_rows(rows, group), weights_of(importance),
+                             thorough ? Effort::thorough : Effort::quick, to);
+  }
+  if (!finite) return py::none();
+  return py::make_tuple(codes, scales, steps, bases);
+}
+
 }  // namespace
 
 void bind_quant(py::module_& module) {
   module.def("quantize", &quantize, py::arg("rows"), py::kw_only(), py::arg("bits"), py::arg("group") = 32,
              py::arg("importance") = py::none(), py::arg("thorough") = true, py::arg("offsets") = false,
              "Codes, scales and zero points of rows in groups.");
+  module.def("quantize_steps", &quantize_steps, py::arg("rows"), py::kw_only(), py::arg("group") = 256,
+             py::arg("importance") = py::none(), py::arg("thorough") = true,
+             "Codes, scales, steps and bases of rows in groups.");
 }
 
 }  // namespace fastslm::python

@@ -21,13 +21,14 @@ PackedFormat read_format(const Info& info, const std::string& prefix) {
   const auto bits = read("bits", 4, 8);
   if (bits != 4 && bits != 8)
     throw OpError("attribute `" + prefix + "bits` is " + std::to_string(bits) + ", expected 4 or 8");
-  const auto group = read("group_size", 32, 128);
-  if (group != 32 && group != 64 && group != 128) {
-    throw OpError("attribute `" + prefix + "group_size` is " + std::to_string(group) +
-                  ", expected 32, 64 or 128");
-  }
   const auto offsets = info.integer_or((prefix + "offsets").c_str(), 0, 0, 2);
-  return {static_cast<int>(bits), static_cast<int>(group), offsets != 0, offsets == 2};
+  const bool has_steps = info.integer_or((prefix + "steps").c_str(), 0, 0, bits == 4 && offsets == 0) != 0;
+  const auto group = read("group_size", 32, has_steps ? 256 : 128);
+  if (group != 32 && group != 64 && group != 128 && group != 256) {
+    throw OpError("attribute `" + prefix + "group_size` is " + std::to_string(group) + ", expected 32, 64" +
+                  (has_steps ? ", 128 or 256" : " or 128"));
+  }
+  return {static_cast<int>(bits), static_cast<int>(group), offsets != 0, offsets == 2, has_steps};
 }
 
 }  // namespace
@@ -48,8 +49,9 @@ PackedWeight::PackedWeight(const Info& info, std::size_t index, const std::strin
 }
 
 int PackedWeight::zero(const Kernels& kernels) const {
-  const int centre = format_.has_offsets ? 0 : (format_.bits == 4 ? 8 : 128);
-  return format_.bits == 4 ? centre : centre - kernels.bias8;
+  const bool wide = format_.bits == 8 || format_.has_steps;  // what is multiplied
+  const int centre = format_.has_offsets ? 0 : (wide ? 128 : 8);
+  return wide ? centre - kernels.bias8 : centre;
 }
 
 PackedView PackedWeight::view(const Context& context) const {
@@ -77,7 +79,10 @@ PackedView PackedWeight::checked(const Tensor& tensor) const {
           format_.bits,
           format_.group,
           format_.has_offsets,
-          format_.scales_offsets};
+          format_.scales_offsets,
+          format_.has_steps,
+          format_.bases_at(),
+          format_.steps_at()};
 }
 
 const float* optional_values(const Tensor& tensor, std::size_t count, const char* name) {
@@ -102,25 +107,32 @@ QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, cons
   const std::size_t passes = weight.passes();
   const std::size_t count = count_of_x * passes;
   const std::size_t groups = inputs / static_cast<std::size_t>(weight.format().group);
-  const QuantizedRows rows{scratch<Use::codes, std::int8_t>(count * inputs),
-                           scratch<Use::scales, float>(count * groups),
-                           scratch<Use::starts, std::int32_t>(count * groups),
-                           scratch<Use::sums, float>(count * groups),
-                           count,
-                           inputs,
-                           groups,
-                           weight.format().group};
+  const bool has_parts = weight.format().has_steps && kernels.sum_parts != nullptr;
+  const QuantizedRows rows{
+      scratch<Use::codes, std::int8_t>(count * inputs),
+      scratch<Use::scales, float>(count * groups),
+      scratch<Use::starts, std::int32_t>(count * groups),
+      scratch<Use::sums, float>(count * groups),
+      has_parts ? scratch<Use::parts, std::int32_t>(count * inputs / kStepInputs) : nullptr,
+      count,
+      inputs,
+      groups,
+      weight.format().group};
   constexpr std::size_t rows_per_task = 16;  // about 10 us of work
   const int zero = weight.zero(kernels);
+  const auto quantize = [&](const float* from, std::size_t row) {
+    kernels.quantize(from, row, zero, rows);
+    if (has_parts) kernels.sum_parts(row, rows);
+  };
   context.parallel_for(ceil_div(count_of_x, rows_per_task), [&](std::size_t task) {
     const std::size_t end = std::min(count_of_x, (task + 1) * rows_per_task);
     float* left = passes == 2 ? scratch<Use::remainder, float>(inputs) : nullptr;
     for (std::size_t row = task * rows_per_task; row < end; ++row) {
       const float* from = x + (places != nullptr ? places[row] : row) * inputs;
-      kernels.quantize(from, row * passes, zero, rows);
+      quantize(from, row * passes);
       if (passes == 1) continue;
       kernels.remainder(from, row * passes, rows, left);
-      kernels.quantize(left, row * passes + 1, zero, rows);
+      quantize(left, row * passes + 1);
     }
   });
   return rows;

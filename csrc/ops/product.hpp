@@ -117,6 +117,7 @@ class Tiles {
     here.scales += first * passes_;
     here.starts += first * passes_;
     here.sums += first * passes_;
+    if (here.parts != nullptr) here.parts += first * passes_;
     float* tile = scratch<Use::tile, float>(count * passes_ * kBlocksPerTile * kPackedBlockRows);
     while (block < end) {
       const std::size_t next = block + kBlocksPerTile < end ? block + kBlocksPerTile : end;
@@ -169,9 +170,11 @@ class Tiles {
     const std::size_t codes = matrix_.bits == 4 ? inputs * kPackedBlockRows : 0;
     const std::size_t scales = matrix_.groups * kPackedBlockRows;
     const std::size_t offsets = matrix_.has_offsets ? scales : 0;
+    const std::size_t steps = matrix_.has_steps && kernels_.sum_parts != nullptr ? 2 * inputs : 0;
     const PanelMemory memory{scratch<Use::panel, std::uint8_t>(codes * kMostPanels) + index * codes,
                              scratch<Use::panel_scales, float>(scales * kMostPanels) + index * scales,
-                             scratch<Use::panel_offsets, float>(offsets * kMostPanels) + index * offsets};
+                             scratch<Use::panel_offsets, float>(offsets * kMostPanels) + index * offsets,
+                             scratch<Use::panel_steps, std::int32_t>(steps * kMostPanels) + index * steps};
     return kernels_.unpack(matrix_, block, memory);
   }
 

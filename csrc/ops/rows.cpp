@@ -9,6 +9,23 @@
 namespace fastslm::ops {
 namespace {
 
+// One group of one row with steps, whose codes begin at `codes`.
+void unpack_steps(const PackedView& matrix, const std::uint8_t* unit, std::size_t r, float scale,
+                  const std::uint8_t* codes, float* to) {
+  const auto parts = static_cast<std::size_t>(matrix.group) / kStepInputs;
+  for (std::size_t part = 0; part < parts; ++part) {
+    const int base = unit[matrix.bases_at + part * kPackedBlockRows + r] - 128;
+    const int step = unit[matrix.steps_at + part / 2 * 32 + r] >> (part % 2 * 4) & 15;
+    const auto weight = [&](int code) { return scale * static_cast<float>(base + step * code); };
+    for (std::size_t i = 0; i < 4; ++i, codes += 64, to += 8) {
+      for (std::size_t j = 0; j < 4; ++j) {
+        to[j] = weight(codes[j] & 15);
+        to[4 + j] = weight(codes[j] >> 4);
+      }
+    }
+  }
+}
+
 // One group of one row; `r` is the row's number in its block.
 void unpack_group(const PackedView& matrix, const std::uint8_t* unit, std::size_t r, float* to) {
   const std::uint8_t* scales = unit + matrix.code_bytes + r * 2;
@@ -23,6 +40,7 @@ void unpack_group(const PackedView& matrix, const std::uint8_t* unit, std::size_
     return;
   }
   const std::uint8_t* codes = unit + r / 16 * 8 * group + r % 16 * 4;
+  if (matrix.has_steps) return unpack_steps(matrix, unit, r, scale, codes, to);
   for (std::size_t step = 0; step < group / 8; ++step) {
     for (std::size_t j = 0; j < 4; ++j) {
       to[step * 8 + j] = weight(codes[step * 64 + j] & 15);

@@ -18,8 +18,12 @@ namespace {
 
 void check_format(const PackedFormat& format, std::size_t inputs) {
   if (format.bits != 4 && format.bits != 8) refuse("bits", std::to_string(format.bits), "4 or 8");
-  if (format.group != 32 && format.group != 64 && format.group != 128) {
-    refuse("group", std::to_string(format.group), "32, 64 or 128");
+  if (format.has_steps && (format.bits != 4 || format.has_offsets)) {
+    refuse("has_steps", "true", "false with 8 bits or offsets");
+  }
+  const bool wide = format.has_steps && format.group == 256;
+  if (format.group != 32 && format.group != 64 && format.group != 128 && !wide) {
+    refuse("group", std::to_string(format.group), format.has_steps ? "32, 64, 128 or 256" : "32, 64 or 128");
   }
   if (inputs == 0 || inputs % static_cast<std::size_t>(format.group) != 0) {
     refuse("inputs", std::to_string(inputs), "a multiple of " + std::to_string(format.group));
@@ -81,6 +85,28 @@ void for_each_row(Unit* packed, const PackedFormat& format, std::size_t rows, st
   }
 }
 
+// Where the step of (row of the block, 32 inputs with this number in the group) lies in a unit.
+Place step_of(const PackedFormat& format, std::size_t row, std::size_t part) {
+  return {format.steps_at() + part / 2 * 32 + row, part % 2 == 0 ? 0U : 4U};
+}
+
+// The steps and bases of one row and group.
+void put_steps(const std::uint8_t* steps, const std::int8_t* bases, const PackedFormat& format,
+               std::size_t row, std::uint8_t* unit) {
+  const auto parts = static_cast<std::size_t>(format.group) / kStepInputs;
+  for (std::size_t part = 0; part < parts; ++part) {
+    const int step = steps[part], base = bases[part];
+    if (step > 15 || base - 8 * step < -128 || base + 7 * step > 127) {
+      refuse("steps", std::to_string(step) + " around " + std::to_string(base),
+             "at most 15, and eight of them from -128 to 127");
+    }
+    const Place place = step_of(format, row, part);
+    unit[place.byte] = static_cast<std::uint8_t>(unit[place.byte] | step << place.shift);
+    const int lowest = base - 8 * step + 128;
+    unit[format.bases_at() + part * kPackedBlockRows + row] = static_cast<std::uint8_t>(lowest);
+  }
+}
+
 }  // namespace
 
 void pack_linear(const PlainView& plain, const PackedFormat& format, std::span<std::uint8_t> packed) {
@@ -90,6 +116,9 @@ void pack_linear(const PlainView& plain, const PackedFormat& format, std::span<s
   check_size("codes", plain.codes.size(), plain.rows * plain.inputs);
   check_size("scales", plain.scales.size(), plain.rows * groups);
   check_size("offsets", plain.offsets.size(), format.has_offsets ? plain.rows * groups : 0);
+  const std::size_t parts = format.has_steps ? plain.inputs / kStepInputs : 0;
+  check_size("steps", plain.steps.size(), plain.rows * parts);
+  check_size("bases", plain.bases.size(), plain.rows * parts);
   check_size("packed", packed.size(), format.packed_bytes(plain.rows, plain.inputs));
   if (!packed.empty()) std::memset(packed.data(), 0, packed.size());
   for_each_row(packed.data(), format, plain.rows, groups,
@@ -103,6 +132,9 @@ void pack_linear(const PlainView& plain, const PackedFormat& format, std::span<s
                  store_half(scales, plain.scales[row * groups + group], "scales");
                  if (format.has_offsets)
                    store_half(scales + 64, plain.offsets[row * groups + group], "offsets");
+                 if (!format.has_steps) return;
+                 const std::size_t first = row * parts + group * (group_size / kStepInputs);
+                 put_steps(&plain.steps[first], &plain.bases[first], format, r, unit);
                });
 }
 
@@ -114,6 +146,9 @@ PlainMatrix unpack_linear(std::span<const std::uint8_t> packed, const PackedForm
   const std::size_t groups = inputs / group_size;
   PlainMatrix plain{rows, inputs, std::vector<std::uint8_t>(rows * inputs), std::vector<float>(rows * groups),
                     std::vector<float>(format.has_offsets ? rows * groups : 0)};
+  const std::size_t parts = group_size / kStepInputs;
+  plain.steps.resize(format.has_steps ? rows * groups * parts : 0);
+  plain.bases.resize(plain.steps.size());
   const unsigned mask = format.bits == 4 ? 15 : 255;
   for_each_row(packed.data(), format, rows, groups,
                [&](std::size_t row, std::size_t group, const std::uint8_t* unit, std::size_t r) {
@@ -125,6 +160,13 @@ PlainMatrix unpack_linear(std::span<const std::uint8_t> packed, const PackedForm
                  const std::uint8_t* scales = unit + format.code_bytes() + r * 2;
                  plain.scales[row * groups + group] = float_of_half(scales);
                  if (format.has_offsets) plain.offsets[row * groups + group] = float_of_half(scales + 64);
+                 for (std::size_t part = 0; format.has_steps && part < parts; ++part) {
+                   const std::size_t at = (row * groups + group) * parts + part;
+                   const Place place = step_of(format, r, part);
+                   plain.steps[at] = unit[place.byte] >> place.shift & 15;
+                   const int lowest = unit[format.bases_at() + part * kPackedBlockRows + r];
+                   plain.bases[at] = static_cast<std::int8_t>(lowest - 128 + 8 * plain.steps[at]);
+                 }
                });
   return plain;
 }

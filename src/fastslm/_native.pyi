@@ -275,6 +275,8 @@ def pack_linear(
     codes: npt.NDArray[np.uint8],
     scales: npt.NDArray[np.float32],
     offsets: npt.NDArray[np.float32] | None = None,
+    steps: npt.NDArray[np.uint8] | None = None,
+    bases: npt.NDArray[np.int8] | None = None,
     *,
     bits: Literal[4, 8],
 ) -> npt.NDArray[np.uint8]:
@@ -282,8 +284,9 @@ def pack_linear(
 
     ``codes`` [rows, inputs] are unsigned, one in a byte; ``scales`` and ``offsets`` [rows, inputs / group], group 32,
     64 or 128, are stored as float16. Without offsets weight = scale * (code - 8), or (code - 128) with 8 bits; with
-    offsets weight = scale * code + offset. Parts of a matrix may be packed one by one and written one after the
-    other, as long as every part but the last has a multiple of 32 rows. Raises UsageError.
+    offsets weight = scale * code + offset; with ``steps``, at most 15, and ``bases`` [rows, inputs / 32], for 4 bits
+    and groups of up to 256, weight = scale * (step * (code - 8) + base). Parts of a matrix may be packed one by one
+    and written one after the other, as long as every part but the last has a multiple of 32 rows. Raises UsageError.
     """
 
 def unpack_linear(
@@ -292,9 +295,16 @@ def unpack_linear(
     *,
     bits: Literal[4, 8],
     group: int,
-    has_offsets: bool,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """Codes, scales and offsets of a packed matrix [rows, inputs]. Raises UsageError."""
+    has_offsets: bool = False,
+    has_steps: bool = False,
+) -> tuple[
+    npt.NDArray[np.uint8],
+    npt.NDArray[np.float32],
+    npt.NDArray[np.float32] | None,
+    npt.NDArray[np.uint8] | None,
+    npt.NDArray[np.int8] | None,
+]:
+    """Codes, scales, offsets, steps and bases of a packed matrix [rows, inputs]. Raises UsageError."""
 
 def quantize(
     rows: npt.NDArray[np.float32],
@@ -312,6 +322,20 @@ def quantize(
     ``offsets``, for 4 bits, weight = scale * code + offset, and float32 offsets take the place of zero points. None
     when a number is infinite or not a number. With 4 bits the sum of ``importance`` [columns] times the squared errors
     is made small; ``thorough`` tries more grids. The same on every instruction set. Raises UsageError.
+    """
+
+def quantize_steps(
+    rows: npt.NDArray[np.float32],
+    *,
+    group: int = 256,
+    importance: npt.NDArray[np.float32] | None = None,
+    thorough: bool = True,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.int8]] | None:
+    """Quantise rows [rows, columns] in groups of 32, 64, 128 or 256: weight = scale * (step * (code - 8) + base).
+
+    Returns codes [rows, columns / 2] as ``quantize`` does, scales [rows, columns / group], which float16 holds exactly
+    unless they are beyond its range, steps and bases [rows, columns / 32] as ``pack_linear`` takes them. The rest is
+    as for ``quantize``.
     """
 
 def available_isas() -> list[str]:

@@ -12,8 +12,8 @@ from fastslm.export.encoding import (
     FLOAT,
     INT4,
     INT4_OFFSETS,
+    INT4_STEPS,
     INT4_SYMMETRIC,
-    INT4_WIDE,
     INT8,
     Encoding,
     check_finite,
@@ -21,8 +21,7 @@ from fastslm.export.encoding import (
     encode_rows,
     last_layer_of,
     role_of,
-    with_offsets,
-    with_zeros,
+    with_steps,
 )
 from fastslm.formats.source import TensorInfo
 from support.memory_source import MemoryTensors
@@ -40,7 +39,7 @@ from support.memory_source import MemoryTensors
         ("int4", "Q4_0", INT4_SYMMETRIC, INT8),
         ("int4", "Q4_1", INT4_OFFSETS, INT8),
         ("int4", "Q6_K", INT4, INT8),
-        ("int4-fast", "F32", INT4_WIDE, INT4_WIDE),
+        ("int4-fast", "F32", INT4, INT4),
         ("int4-fast", "Q4_0", INT4_SYMMETRIC, INT4_SYMMETRIC),
         ("int4", "Q4Z128", replace(INT4, group=128), INT8),
         ("mixed", "F32", INT4, INT8),
@@ -59,7 +58,7 @@ def test_the_table(precision: str, kind: str, layer: Encoding, embedding: Encodi
 
 
 @pytest.mark.parametrize(
-    ("precision", "outer"), [("int4", INT4), ("mixed", INT8), ("int8", INT8), ("int4-fast", INT4_WIDE)]
+    ("precision", "outer"), [("int4", INT4), ("mixed", INT8), ("int8", INT8), ("int4-fast", INT4)]
 )
 def test_the_outer_layers_are_spared_under_mixed(precision: str, outer: Encoding) -> None:
     """What the first layer spoils, all others build on."""
@@ -81,14 +80,15 @@ def test_rows_that_do_not_divide_into_blocks_stay_float() -> None:
     assert choose_encoding("int4", TensorInfo("w", "F32", (8, 40)), "layer") == FLOAT
 
 
-def test_operators_without_offsets_keep_small_groups() -> None:
-    """But for groups that a file brings along."""
-    plain, kept = TensorInfo("w", "F32", (8, 128)), TensorInfo("w", "Q4Z64", (8, 128))
-    assert with_zeros(INT4_WIDE, [plain]) == INT4
-    assert with_offsets(INT4_WIDE, [plain]) == replace(INT4_OFFSETS, group=64)
-    for choose in (with_zeros, with_offsets):
-        assert choose(INT4_WIDE, [plain, kept]) == INT4_WIDE
-        assert choose(INT8, [plain]) == INT8
+@pytest.mark.parametrize(("columns", "group"), [(256, 256), (576, 64), (896, 128), (96, 32)])
+def test_our_operators_have_steps_where_others_have_zero_points(columns: int, group: int) -> None:
+    """But for groups that a file brings along, and for 8 bits. As few scales as the row allows."""
+    plain, kept = (TensorInfo("w", kind, (8, columns)) for kind in ("F32", "Q4Z32"))
+    assert with_steps(INT4, [plain]) == replace(INT4_STEPS, group=group)
+    assert with_steps(INT4, [plain, kept]) == INT4
+    assert with_steps(replace(INT4, group=64), [TensorInfo("w", "Q4Z64", (8, 128))]) == replace(INT4, group=64)
+    for encoding in (INT8, FLOAT, INT4_SYMMETRIC, INT4_OFFSETS):
+        assert with_steps(encoding, [plain]) == encoding
 
 
 @pytest.mark.parametrize(("columns", "group"), [(256, 128), (576, 64), (1536, 128), (96, 32), (32, 32)])
@@ -98,7 +98,7 @@ def test_a_group_divides_the_row(columns: int, group: int) -> None:
     assert INT4.fitted(columns) == INT4
 
 
-@pytest.mark.parametrize("encoding", [FLOAT, INT8, INT4, INT4_OFFSETS], ids=lambda e: f"{e.bits}{e.has_offsets}")
+@pytest.mark.parametrize("encoding", [FLOAT, INT8, INT4, INT4_STEPS], ids=lambda e: f"{e.bits}{e.has_steps}")
 @pytest.mark.parametrize(("columns", "group"), [(32, 32), (96, 32), (192, 64), (128, 128)])
 def test_planes_have_the_announced_size(encoding: Encoding, columns: int, group: int) -> None:
     """The file is laid out before the first row is encoded."""

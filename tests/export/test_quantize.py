@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from fastslm import _native
 from fastslm.errors import ConversionFailed, UsageError
-from fastslm.export.quantize import pack4, quantize4, quantize4_offsets, quantize8
+from fastslm.export.quantize import pack4, quantize4, quantize4_steps, quantize8
 from reference import quantize as twin
 from reference.blocks import dequantize, unpack4
 

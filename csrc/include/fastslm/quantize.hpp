@@ -1,5 +1,5 @@
-// Quantisation of float32 rows to 4 or 8 bits in groups of 32, 64 or 128, with a search for the scale that
-// hurts least.
+// Quantisation of float32 rows to 4 or 8 bits in groups of 32 to 256, with a search for the scale that hurts
+// least.
 //
 // weight = scale * (code - zero): 8 bits always have zero point 128, 4 bits one per group. Or, with 4 bits,
 // weight = scale * code + offset, which fits better, as an offset is not bound to the grid. The error that is
@@ -13,9 +13,9 @@
 
 namespace fastslm {
 
-constexpr std::size_t kLargestQuantGroup = 128;
+constexpr std::size_t kLargestQuantGroup = 256;
 
-// A matrix, row after row; `columns` is a multiple of `group`, which is 32, 64 or 128.
+// A matrix, row after row; `columns` is a multiple of `group`, which is 32, 64, 128 or, with steps, 256.
 struct FloatRows {
   std::span<const float> values;
   std::size_t columns = 0;
@@ -31,6 +31,15 @@ struct QuantizedRows {
   std::span<float> offsets{};  // in the place of zero points
 };
 
+// Codes as above; a scale per group, a number that float16 has if it is not beyond its range; and for every
+// 32 columns a step of at most 15 and a base, with base - 8 * step and base + 7 * step in a signed byte.
+struct SteppedRows {
+  std::span<std::uint8_t> codes;
+  std::span<float> scales;
+  std::span<std::uint8_t> steps;
+  std::span<std::int8_t> bases;
+};
+
 // How many grids are tried for each group.
 enum class Effort { quick, thorough };
 
@@ -40,6 +49,8 @@ enum class Effort { quick, thorough };
 bool quantize4(FloatRows rows, std::span<const float> importance, Effort effort, QuantizedRows result);
 bool quantize4_offsets(FloatRows rows, std::span<const float> importance, Effort effort,
                        QuantizedRows result);
+// weight = scale * (step * (code - 8) + base); here a group may also be 256 columns.
+bool quantize4_steps(FloatRows rows, std::span<const float> importance, Effort effort, SteppedRows result);
 bool quantize8(FloatRows rows, QuantizedRows result);
 
 }  // namespace fastslm

@@ -12,11 +12,23 @@ namespace {
 //
 // Codes of 4 bits: 32 inputs add up to at most 8 * 2 * 15 * 127 = 30480, so they stay in 16 bits until
 // `add_pairs`.
+// With steps those sums are multiplied by the step as they are widened, and the bases by the sum of the
+// activations.
+//
 // Codes of 8 bits would overflow: their sign moves to the activation (128 * 127 * 2 = 32512 fits) and every
 // pair of sums is widened at once. The kernel thus subtracts 128 from the codes itself.
 struct Vec : Vec256 {
   template <int Bits>
   static constexpr bool sums_in_16_bits = Bits == 4;
+  static Int add_stepped(Int total, Int sum, Int step, Int base, Int part) {
+    const Int both = _mm256_add_epi32(_mm256_madd_epi16(sum, step), _mm256_madd_epi16(base, part));
+    return _mm256_add_epi32(total, both);
+  }
+  // Bytes at p, one for each column, less 128, in the low 16 bits.
+  static Int centred(const std::uint8_t* p) {
+    const Int wide = _mm256_sub_epi32(bytes_of_lanes(p), _mm256_set1_epi32(128));
+    return _mm256_and_si256(wide, _mm256_set1_epi32(0xffff));
+  }
   template <int Bits>
   static Int dot(Int sum, Int codes, Int a) {
     if constexpr (Bits == 4) return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, a));
@@ -31,11 +43,22 @@ struct Vec : Vec256 {
 #include "ops/kernels/cache.inl"
 #include "ops/kernels/attention.inl"
 #include "ops/kernels/linear.inl"
+#include "ops/kernels/panel.inl"
 #include "ops/kernels/tile.inl"
 // clang-format on
 
-constexpr Kernels kTable{12,  kTileRows, 128,       quantize, remainder, multiply_few, unpack, multiply_tile,
-                         add, put,       put_gated, rms_norm, dots,      store_row,    attend, merge};
+void sum_parts(std::size_t row, const QuantizedRows& of) {
+  const std::int8_t* codes = of.codes + row * of.inputs;
+  for (std::size_t part = 0; part < of.inputs / 32; ++part, codes += 32) {
+    std::int32_t sum = 0;
+    for (int i = 0; i < 32; ++i) sum += codes[i];
+    of.parts[part * of.count + row] = sum & 0xffff;
+  }
+}
+
+constexpr Kernels kTable{12,           kTileRows, 128,           quantize, sum_parts, remainder,
+                         multiply_few, unpack,    multiply_tile, add,      put,       put_gated,
+                         rms_norm,     dots,      store_row,     attend,   merge};
 
 }  // namespace
 

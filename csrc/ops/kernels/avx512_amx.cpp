@@ -15,6 +15,7 @@ namespace {
 #include "ops/kernels/cache.inl"
 #include "ops/kernels/attention.inl"
 #include "ops/kernels/linear.inl"
+#include "ops/kernels/panel.inl"
 #include "ops/kernels/tile.inl"
 #include "ops/kernels/tile_amx.inl"
 // clang-format on
@@ -23,6 +24,7 @@ constexpr Kernels kTable{Vec::few_at_once,
                          kRowsOfCall,
                          0,
                          quantize,
+                         nullptr,
                          remainder,
                          multiply_few,
                          unpack,

@@ -12,12 +12,13 @@ namespace {
 #include "ops/kernels/cache.inl"
 #include "ops/kernels/attention.inl"
 #include "ops/kernels/linear.inl"
+#include "ops/kernels/panel.inl"
 #include "ops/kernels/tile.inl"
 // clang-format on
 
-constexpr Kernels kTable{Vec::few_at_once, kTileRows, 0,   quantize,  remainder, multiply_few, unpack,
-                         multiply_tile,    add,       put, put_gated, rms_norm,  dots,         store_row,
-                         attend,           merge};
+constexpr Kernels kTable{Vec::few_at_once, kTileRows,     0,    quantize, nullptr,   remainder, multiply_few,
+                         unpack,           multiply_tile, add,  put,      put_gated, rms_norm,  dots,
+                         store_row,        attend,        merge};
 
 }  // namespace
 

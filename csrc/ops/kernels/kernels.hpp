@@ -17,6 +17,7 @@ struct QuantizedRows {
   float* scales;         // [groups][rows]
   std::int32_t* starts;  // [groups][rows], minus zero times the sum of the codes: where a dot product starts
   float* sums;           // [groups][rows], scale times the sum of the codes
+  std::int32_t* parts;   // [inputs / 32][rows], sum of 32 codes in the low 16 bits; null unless `sum_parts`
   std::size_t count;     // rows
   std::size_t inputs;
   std::size_t groups;
@@ -33,22 +34,28 @@ struct PackedView {
   int group;
   bool has_offsets;
   bool scales_offsets;
+  bool has_steps;
+  std::size_t bases_at;  // from the start of a unit, if it has steps
+  std::size_t steps_at;
 };
 
-// One block of 32 rows of a matrix with a byte per code, [group][input / 4][32][4], and float32 scales.
+// One block of 32 rows of a matrix with a byte per code, [group][input / 4][32][4], and float32 scales. Codes
+// with steps have become codes of 8 bits, or have their steps beside them.
 struct Panel {
   const std::uint8_t* codes;
   std::size_t group_bytes;  // from the codes of one group to those of the next
   const float* scales;      // [groups][32]
   const float* offsets;     // [groups][32], or null
   int bits;
-  bool is_signed = false;
+  const std::int32_t* steps = nullptr;  // [inputs / 32][32], twice in 16 bits; or null
+  const std::int32_t* bases = nullptr;  // [inputs / 32][32], less 128, in the low 16 bits
 };
 
 struct PanelMemory {
   std::uint8_t* codes;  // [inputs][32]; not used with 8 bits, whose codes are read where they are
   float* scales;
   float* offsets;
+  std::int32_t* steps;  // [2][inputs / 32][32], steps and bases; null unless `sum_parts`
 };
 
 // All but the last give activation(gate) * up. `clamped_silu` is that of gpt-oss, with both clamped first:
@@ -105,6 +112,8 @@ struct Kernels {
   int bias8;      // what the kernels themselves subtract from codes of 8 bits
 
   void (*quantize)(const float* x, std::size_t row, int zero, const QuantizedRows& to);
+  // Fills in the parts of a row, for matrices with steps; null: not needed
+  void (*sum_parts)(std::size_t row, const QuantizedRows& of);
   // left = x - scale * code, for a row that `quantize` has done
   void (*remainder)(const float* x, std::size_t row, const QuantizedRows& of, float* left);
   void (*multiply_few)(const PackedView& matrix, std::size_t first_block, std::size_t end_block,

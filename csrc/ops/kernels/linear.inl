@@ -59,29 +59,80 @@ inline void sum32(Vec::Int (&total)[index(M)][kVectors], const Step& step) {
   }
 }
 
+// Calls step(input, codes) for 32 inputs from `k` on of a packed unit, four at a time, a byte per code.
+template <int Bits, class Step>
+inline void for_codes(const std::uint8_t* unit, int column, int k, int group, const Step& step) {
+  constexpr int kSteps = Bits == 4 ? 4 : 8;
+#pragma GCC unroll 8
+  for (int s = 0; s < kSteps; ++s) {
+    const int input = k + s * (32 / kSteps);
+    Vec::Int low[kVectors];
+    Vec::Int high[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      low[v] = Vec::load_bytes(unit + code_at<Bits>(column + v, k / (32 / kSteps) + s, group));
+      if constexpr (Bits == 4) {
+        high[v] = Vec::high_nibbles(low[v]);
+        low[v] = Vec::low_nibbles(low[v]);
+      }
+    }
+    step(input, low);
+    if constexpr (Bits == 4) step(input + 4, high);
+  }
+}
+
 // total += dot products of 32 inputs from `k` on, straight from a packed unit.
 template <int M, int Bits>
 inline void unit32(const std::uint8_t* unit, int column, int k, int group, const std::int8_t* a,
                    std::size_t inputs, Vec::Int (&total)[index(M)][kVectors]) {
   sum32<M, Bits>(total, [&](auto& sum) {
-    constexpr int kSteps = Bits == 4 ? 4 : 8;
-#pragma GCC unroll 8
-    for (int s = 0; s < kSteps; ++s) {
-      const int inputs_done = k + s * (32 / kSteps);
-      Vec::Int low[kVectors];
-      Vec::Int high[kVectors];
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) {
-        low[v] = Vec::load_bytes(unit + code_at<Bits>(column + v, k / (32 / kSteps) + s, group));
-        if constexpr (Bits == 4) {
-          high[v] = Vec::high_nibbles(low[v]);
-          low[v] = Vec::low_nibbles(low[v]);
-        }
-      }
-      dot4<M, Bits>(low, a + index(inputs_done), inputs, sum);
-      if constexpr (Bits == 4) dot4<M, Bits>(high, a + index(inputs_done + 4), inputs, sum);
-    }
+    for_codes<Bits>(unit, column, k, group,
+                    [&](int input, auto& codes) { dot4<M, Bits>(codes, a + index(input), inputs, sum); });
   });
+}
+
+// The steps of 32 inputs from `k` on for vector `column` of a unit, and what they stand on.
+inline Vec::Int steps_of(const PackedView& matrix, const std::uint8_t* unit, int column, int k) {
+  const std::uint8_t* steps = unit + matrix.steps_at + index(k / 64 * 32 + column * Vec::lanes);
+  return k % 64 == 0 ? Vec::low_twice(steps) : Vec::high_twice(steps);
+}
+
+inline const std::uint8_t* bases_of(const PackedView& matrix, const std::uint8_t* unit, int column, int k) {
+  return unit + matrix.bases_at + index(k + column * Vec::lanes);
+}
+
+// As unit32 for codes with steps: they become codes of 8 bits, or, where products of these would overflow,
+// their sums are multiplied by the steps. `parts` has the sums of the activations of these 32 inputs.
+template <int M, class V = Vec>
+inline void stepped32(const PackedView& matrix, const std::uint8_t* unit, int column, int k,
+                      const std::int8_t* a, std::size_t inputs, const std::int32_t* parts,
+                      Vec::Int (&total)[index(M)][kVectors]) {
+  if constexpr (V::template sums_in_16_bits<4>) {
+    Vec::Int sum[index(M)][kVectors] = {};
+    for_codes<4>(unit, column, k, matrix.group,
+                 [&](int input, auto& codes) { dot4<M, 4>(codes, a + index(input), inputs, sum); });
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      const Vec::Int step = steps_of(matrix, unit, column + v, k);
+      const Vec::Int base = V::centred(bases_of(matrix, unit, column + v, k));
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m)
+        total[m][v] = V::add_stepped(total[m][v], sum[m][v], step, base, Vec::set32(parts[m]));
+    }
+  } else {
+    Vec::Int step[kVectors];
+    Vec::Int base[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      step[v] = steps_of(matrix, unit, column + v, k);
+      base[v] = Vec::four_times(bases_of(matrix, unit, column + v, k));
+    }
+    for_codes<4>(unit, column, k, matrix.group, [&](int input, auto& codes) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) codes[v] = V::add_steps(base[v], codes[v], step[v]);
+      dot4<M, 8>(codes, a + index(input), inputs, total);
+    });
+  }
 }
 
 template <int M>
@@ -144,7 +195,7 @@ inline void scale_and_add(const Vec::Int (&total)[index(M)][kVectors], const std
 
 // One block of 32 columns for M rows, straight from the packed units. `Known` is the group, or 0: of small
 // groups the compiler should know it, because a loop that ends after one round costs its best registers.
-template <int M, int Bits, int Known>
+template <int M, int Bits, int Known, bool HasSteps = false>
 inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const QuantizedRows& rows,
                       std::size_t row, float* y, std::size_t stride) {
   alignas(64) float scratch[index(M * 32)];
@@ -157,7 +208,7 @@ inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const 
   for (std::size_t g = 0; g < matrix.groups; ++g, unit += matrix.unit_bytes, a += group) {
     const std::size_t i = g * rows.count + row;
     prefetch(unit + matrix.code_bytes, 64);
-    if (matrix.has_offsets) prefetch(unit + matrix.code_bytes + 64, 64);
+    if (matrix.has_offsets || HasSteps) prefetch(unit + matrix.code_bytes + 64, 64);
     const std::uint8_t* ahead = unit;
 #pragma GCC unroll 2
     for (int pass = 0; pass < kPasses; ++pass) {
@@ -166,7 +217,14 @@ inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const 
       for (int k = 0; k < group; k += 32) {
         prefetch(ahead, kStepBytes);
         ahead += kStepBytes;
-        unit32<M, Bits>(unit, pass * kVectors, k, group, a, rows.inputs, total);
+        if constexpr (HasSteps) {
+          if (pass == 0 && k > 0) prefetch(unit + matrix.code_bytes + 64 + index(k * 2), 64);
+          const std::size_t part = (g * index(group) + index(k)) / 32;
+          stepped32<M>(matrix, unit, pass * kVectors, k, a, rows.inputs, rows.parts + part * rows.count + row,
+                       total);
+        } else {
+          unit32<M, Bits>(unit, pass * kVectors, k, group, a, rows.inputs, total);
+        }
       }
       scale_and_add<M>(total, unit + matrix.code_bytes, matrix, pass * kVectors, rows.scales + i,
                        rows.sums + i, sums);
@@ -186,6 +244,9 @@ inline void few_rows_of_block(int count, const PackedView& matrix, const std::ui
                               const QuantizedRows& rows, std::size_t row, float* y, std::size_t stride) {
   if constexpr (M > 1) {
     if (count < M) return few_rows_of_block<Bits, M - 1>(count, matrix, unit, rows, row, y, stride);
+  }
+  if constexpr (Bits == 4) {
+    if (matrix.has_steps) return few_block<M, Bits, 0, true>(matrix, unit, rows, row, y, stride);
   }
   const auto run = matrix.group == 32   ? few_block<M, Bits, 32>
                    : matrix.group == 64 ? few_block<M, Bits, 64>
@@ -207,65 +268,5 @@ void multiply_few(const PackedView& matrix, std::size_t first_block, std::size_t
         few_rows_of_block<8>(here, matrix, unit, rows, r, to, stride);
       }
     }
-  }
-}
-
-inline void widen_halves(const std::uint8_t* halves, float* to) {
-  for (int i = 0; i < 32; i += Vec::lanes) Vec::store(to + i, Vec::half(halves + i * 2));
-}
-
-inline void multiply_32(float* values, const float* factors) {
-  for (int i = 0; i < 32; i += Vec::lanes) {
-    Vec::store(values + i, Vec::mul(Vec::load(values + i), Vec::load(factors + i)));
-  }
-}
-
-// Codes of 4 bits become bytes once for all rows.
-inline void widen_codes(const std::uint8_t* unit, int group, std::uint8_t* to) {
-  for (int step = 0; step < group / 8; ++step) {
-    for (int column = 0; column < 32 / Vec::lanes; ++column) {
-      const Vec::Int both = Vec::load_bytes(unit + code_at<4>(column, step, group));
-      Vec::store_bytes(to + code_at<8>(column, 2 * step, group), Vec::low_nibbles(both));
-      Vec::store_bytes(to + code_at<8>(column, 2 * step + 1, group), Vec::high_nibbles(both));
-    }
-  }
-}
-
-Panel unpack(const PackedView& matrix, std::size_t block, const PanelMemory& memory) {
-  const std::uint8_t* first = matrix.units + block * matrix.groups * matrix.unit_bytes;
-  const std::size_t wide = index(matrix.group) * 32;
-  for (std::size_t g = 0; g < matrix.groups; ++g) {
-    const std::uint8_t* unit = first + g * matrix.unit_bytes;
-    if (matrix.bits == 4) widen_codes(unit, matrix.group, memory.codes + g * wide);
-    widen_halves(unit + matrix.code_bytes, memory.scales + g * 32);
-    if (matrix.has_offsets) widen_halves(unit + matrix.code_bytes + 64, memory.offsets + g * 32);
-    if (matrix.scales_offsets) multiply_32(memory.offsets + g * 32, memory.scales + g * 32);
-  }
-  const float* offsets = matrix.has_offsets ? memory.offsets : nullptr;
-  if (matrix.bits == 4) return {memory.codes, wide, memory.scales, offsets, 4};
-  return {first, matrix.unit_bytes, memory.scales, offsets, 8};
-}
-
-// sum = fma(float(total(m, v)), scale of the column * scale of the row, sum), for V vectors of columns.
-template <int M, int V, class Total>
-inline void add_scaled(const Total& total, const float* scales, const float* a_scales,
-                       Vec::Float (&sum)[index(M)][index(V)]) {
-#pragma GCC unroll 2
-  for (int v = 0; v < V; ++v) {
-    const Vec::Float scale = Vec::load(scales + v * Vec::lanes);
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) {
-      sum[m][v] = Vec::fma(Vec::to_float(total(m, v)), Vec::mul(scale, Vec::set(a_scales[m])), sum[m][v]);
-    }
-  }
-}
-
-template <int M, int V>
-inline void add_offsets(const float* offsets, const float* a_sums, Vec::Float (&sum)[index(M)][index(V)]) {
-#pragma GCC unroll 2
-  for (int v = 0; v < V; ++v) {
-    const Vec::Float offset = Vec::load(offsets + v * Vec::lanes);
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) sum[m][v] = Vec::fma(offset, Vec::set(a_sums[m]), sum[m][v]);
   }
 }

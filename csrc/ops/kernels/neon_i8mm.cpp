@@ -21,11 +21,13 @@ struct Vec : VecNeon {
 #include "ops/kernels/cache.inl"
 #include "ops/kernels/attention.inl"
 #include "ops/kernels/linear.inl"
+#include "ops/kernels/panel.inl"
 #include "ops/kernels/tile.inl"
 // clang-format on
 
-constexpr Kernels kTable{12,  kTileRows, 0,         quantize, remainder, multiply_few, unpack, multiply_tile,
-                         add, put,       put_gated, rms_norm, dots,      store_row,    attend, merge};
+constexpr Kernels kTable{12,        kTileRows,     0,    quantize, nullptr,   remainder, multiply_few,
+                         unpack,    multiply_tile, add,  put,      put_gated, rms_norm,  dots,
+                         store_row, attend,        merge};
 
 }  // namespace
 

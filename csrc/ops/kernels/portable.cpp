@@ -93,18 +93,30 @@ struct Vec {
 #include "ops/kernels/attention.inl"
 // clang-format on
 
+// Codes of 4 bits of one unit, a byte each; with steps they become codes of 8 bits.
+void widen_codes(const PackedView& matrix, const std::uint8_t* unit, std::uint8_t* to) {
+  for (std::size_t at = 0; at < matrix.code_bytes; ++at) {
+    const std::size_t half = at / (matrix.code_bytes / 2);
+    const std::size_t step = at % (matrix.code_bytes / 2) / 64;
+    std::uint8_t* low = to + step * 256 + half * 64 + at % 64;
+    low[0] = unit[at] & 15U;
+    low[128] = unit[at] >> 4;
+    if (!matrix.has_steps) continue;
+    const std::size_t part = step / 4, row = half * 16 + at % 64 / 4;
+    const unsigned both = unit[matrix.steps_at + part / 2 * 32 + row];
+    const unsigned factor = part % 2 == 0 ? both & 15U : both >> 4;
+    const unsigned base = unit[matrix.bases_at + part * 32 + row];
+    low[0] = static_cast<std::uint8_t>(base + factor * low[0]);
+    low[128] = static_cast<std::uint8_t>(base + factor * low[128]);
+  }
+}
+
 Panel unpack(const PackedView& matrix, std::size_t block, const PanelMemory& memory) {
   const std::uint8_t* first = matrix.units + block * matrix.groups * matrix.unit_bytes;
   const std::size_t wide = static_cast<std::size_t>(matrix.group) * 32;
   for (std::size_t g = 0; g < matrix.groups; ++g) {
     const std::uint8_t* unit = first + g * matrix.unit_bytes;
-    for (std::size_t at = 0; matrix.bits == 4 && at < matrix.code_bytes; ++at) {
-      const std::size_t half = at / (matrix.code_bytes / 2);
-      const std::size_t step = at % (matrix.code_bytes / 2) / 64;
-      std::uint8_t* to = memory.codes + g * wide + step * 256 + half * 64 + at % 64;
-      to[0] = unit[at] & 15U;
-      to[128] = unit[at] >> 4;
-    }
+    if (matrix.bits == 4) widen_codes(matrix, unit, memory.codes + g * wide);
     for (std::size_t n = 0; n < 32; ++n) {
       memory.scales[g * 32 + n] = float_of_half(unit + matrix.code_bytes + n * 2);
       if (matrix.has_offsets)
@@ -113,7 +125,7 @@ Panel unpack(const PackedView& matrix, std::size_t block, const PanelMemory& mem
     }
   }
   const float* offsets = matrix.has_offsets ? memory.offsets : nullptr;
-  if (matrix.bits == 4) return {memory.codes, wide, memory.scales, offsets, 4};
+  if (matrix.bits == 4) return {memory.codes, wide, memory.scales, offsets, matrix.has_steps ? 8 : 4};
   return {first, matrix.unit_bytes, memory.scales, offsets, 8};
 }
 
@@ -147,8 +159,9 @@ void multiply_tile(const Panel& panel, const QuantizedRows& rows, std::size_t fi
 }
 
 constexpr int kTileRows = 4;
-constexpr Kernels kTable{0,   kTileRows, 0,         quantize, remainder, nullptr,   unpack, multiply_tile,
-                         add, put,       put_gated, rms_norm, dots,      store_row, attend, merge};
+constexpr Kernels kTable{0,         kTileRows,     0,    quantize, nullptr,   remainder, nullptr,
+                         unpack,    multiply_tile, add,  put,      put_gated, rms_norm,  dots,
+                         store_row, attend,        merge};
 
 }  // namespace
 

@@ -1,10 +1,12 @@
-// Products of rows with an unpacked panel, for the vector instruction sets. Builds on linear.inl.
+// Products of rows with an unpacked panel, for the vector instruction sets. Builds on panel.inl.
 //
 // A chunk of the inputs is done for all rows of a call before the next: its codes are read from the second
 // level cache once, and stay in the first.
 
 constexpr int kTileRows = 8 * Vec::tile_rows;  // that one call shares the codes of a panel with
 constexpr std::size_t kChunkInputs = 512;      // whose codes stay in the first level cache
+
+enum class Beside { nothing, offsets, steps };  // what lies beside the codes of a panel
 
 struct GroupRange {
   std::size_t first;
@@ -20,26 +22,53 @@ inline void for_chunks(const QuantizedRows& rows, const Step& step) {
   }
 }
 
+// sum += dot products of 32 inputs with the bytes of a panel, see panel32.
+template <int M, int Bits>
+inline void panel_codes(const std::uint8_t* codes, const std::int8_t* a, std::size_t inputs,
+                        Vec::Int (&sum)[index(M)][kVectors]) {
+#pragma GCC unroll 8
+  for (int q = 0; q < 8; ++q) {
+    Vec::Int bytes[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v)
+      bytes[v] = Vec::load_bytes(codes + index(q * 128 + v * Vec::lanes * 4));
+    dot4<M, Bits>(bytes, a + index(q * 4), inputs, sum);
+  }
+}
+
 // total += dot products of 32 inputs with the bytes of a panel, at the columns and the inputs that `codes`
 // points to.
 template <int M, int Bits>
 inline void panel32(const std::uint8_t* codes, const std::int8_t* a, std::size_t inputs,
                     Vec::Int (&total)[index(M)][kVectors]) {
-  sum32<M, Bits>(total, [&](auto& sum) {
-#pragma GCC unroll 8
-    for (int q = 0; q < 8; ++q) {
-      Vec::Int bytes[kVectors];
+  sum32<M, Bits>(total, [&](auto& sum) { panel_codes<M, Bits>(codes, a, inputs, sum); });
+}
+
+// The same for codes with their steps beside them, where these are not codes of 8 bits already.
+template <int M, class V = Vec>
+inline void stepped_panel32(const Panel& panel, const std::uint8_t* codes, int column, std::size_t part,
+                            const std::int8_t* a, const QuantizedRows& rows, std::size_t row,
+                            Vec::Int (&total)[index(M)][kVectors]) {
+  Vec::Int sum[index(M)][kVectors] = {};
+  panel_codes<M, 4>(codes, a, rows.inputs, sum);
+  const std::int32_t* parts = rows.parts + part * rows.count + row;
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v)
-        bytes[v] = Vec::load_bytes(codes + index(q * 128 + v * Vec::lanes * 4));
-      dot4<M, Bits>(bytes, a + index(q * 4), inputs, sum);
-    }
-  });
+  for (int v = 0; v < kVectors; ++v) {
+    const std::size_t at = part * 32 + index(column + v * Vec::lanes);
+    const auto load = [](const std::int32_t* p) {
+      return V::load_bytes(reinterpret_cast<const std::uint8_t*>(p));
+    };
+    const Vec::Int step = load(panel.steps + at);
+    const Vec::Int base = load(panel.bases + at);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m)
+      total[m][v] = V::add_stepped(total[m][v], sum[m][v], step, base, Vec::set32(parts[m]));
+  }
 }
 
 // Adds a chunk to kColumns columns from `column` on for M rows of y, or begins them with it. Bits tells how
 // large the byte codes may be.
-template <int M, int Bits, bool Short, bool HasOffsets>
+template <int M, int Bits, bool Short, Beside With>
 inline void tile_columns(const Panel& panel, const QuantizedRows& rows, GroupRange range, std::size_t row,
                          int column, float* y, std::size_t stride) {
   Vec::Float sum[index(M)][kVectors];
@@ -58,12 +87,20 @@ inline void tile_columns(const Panel& panel, const QuantizedRows& rows, GroupRan
     const std::size_t scale = g * 32 + index(column);
     Vec::Int total[index(M)][kVectors] = {};
     // With offsets, dot products of 4 bits start at zero.
-    if constexpr (Bits == 8 || !HasOffsets) start_at<M>(rows.starts + i, total);
+    if constexpr (Bits == 8 || With == Beside::nothing) start_at<M>(rows.starts + i, total);
     const int group = Short ? 32 : rows.group;
-    for (int k = 0; k < group; k += 32) panel32<M, Bits>(codes + k * 32, a + k, rows.inputs, total);
+    for (int k = 0; k < group; k += 32) {
+      if constexpr (With == Beside::steps) {
+        const std::size_t part = (g * index(group) + index(k)) / 32;
+        stepped_panel32<M>(panel, codes + k * 32, column, part, a + k, rows, row, total);
+      } else {
+        panel32<M, Bits>(codes + k * 32, a + k, rows.inputs, total);
+      }
+    }
     add_scaled<M, kVectors>([&](int m, int v) { return total[m][v]; }, panel.scales + scale, rows.scales + i,
                             sum);
-    if constexpr (HasOffsets) add_offsets<M, kVectors>(panel.offsets + scale, rows.sums + i, sum);
+    if constexpr (With == Beside::offsets)
+      add_offsets<M, kVectors>(panel.offsets + scale, rows.sums + i, sum);
   }
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
@@ -73,20 +110,20 @@ inline void tile_columns(const Panel& panel, const QuantizedRows& rows, GroupRan
   }
 }
 
-template <int Bits, bool Short, bool HasOffsets, int M = Vec::tile_rows>
+template <int Bits, bool Short, Beside With, int M = Vec::tile_rows>
 inline void rows_of_chunk(int count, const Panel& panel, const QuantizedRows& rows, GroupRange range,
                           std::size_t first, float* y, std::size_t stride) {
   if constexpr (M > 1) {
     if (count < M) {
-      return rows_of_chunk<Bits, Short, HasOffsets, M - 1>(count, panel, rows, range, first, y, stride);
+      return rows_of_chunk<Bits, Short, With, M - 1>(count, panel, rows, range, first, y, stride);
     }
   }
   for (int column = 0; column < 32; column += kColumns) {
-    tile_columns<M, Bits, Short, HasOffsets>(panel, rows, range, first, column, y, stride);
+    tile_columns<M, Bits, Short, With>(panel, rows, range, first, column, y, stride);
   }
 }
 
-template <int Bits, bool Short, bool HasOffsets>
+template <int Bits, bool Short, Beside With>
 inline void tile_of(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count, float* y,
                     std::size_t stride) {
   const int parts = (count + Vec::tile_rows - 1) / Vec::tile_rows;
@@ -94,24 +131,33 @@ inline void tile_of(const Panel& panel, const QuantizedRows& rows, std::size_t f
     for (int part = 0; part < parts; ++part) {
       const int begin = count * part / parts;
       const int here = count * (part + 1) / parts - begin;
-      rows_of_chunk<Bits, Short, HasOffsets>(here, panel, rows, range, first + index(begin),
-                                             y + index(begin) * stride, stride);
+      rows_of_chunk<Bits, Short, With>(here, panel, rows, range, first + index(begin),
+                                       y + index(begin) * stride, stride);
     }
   });
 }
 
-template <int Bits>
+template <int Bits, Beside With>
 inline void tile_in_format(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count,
                            float* y, std::size_t stride) {
-  const bool has_offsets = panel.offsets != nullptr;
-  const auto run = rows.group == 32
-                       ? (has_offsets ? tile_of<Bits, true, true> : tile_of<Bits, true, false>)
-                       : (has_offsets ? tile_of<Bits, false, true> : tile_of<Bits, false, false>);
+  const auto run = rows.group == 32 ? tile_of<Bits, true, With> : tile_of<Bits, false, With>;
   run(panel, rows, first, count, y, stride);
+}
+
+template <class V = Vec>
+inline auto stepped_tile() {
+  if constexpr (V::template sums_in_16_bits<4>) {
+    return &tile_in_format<4, Beside::steps>;
+  } else {
+    return &tile_in_format<8, Beside::nothing>;
+  }
 }
 
 void multiply_tile(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count, float* y,
                    std::size_t stride) {
-  const auto run = panel.bits == 4 ? tile_in_format<4> : tile_in_format<8>;
+  auto run = panel.bits == 4 ? tile_in_format<4, Beside::nothing> : tile_in_format<8, Beside::nothing>;
+  if (panel.offsets != nullptr)
+    run = panel.bits == 4 ? tile_in_format<4, Beside::offsets> : tile_in_format<8, Beside::offsets>;
+  if (panel.steps != nullptr) run = stepped_tile();
   run(panel, rows, first, count, y, stride);
 }

@@ -83,6 +83,24 @@ struct Vec256 {
     __builtin_memcpy(&bits, p, sizeof bits);
     return _mm256_set1_epi32(bits);
   }
+  // Bytes at p, one for each column: four times, or their low or high nibbles twice, in 16 bits.
+  static Int four_times(const std::uint8_t* p) {
+    const __m128i low = _mm_setr_epi32(0x00000000, 0x04040404, 0x08080808, 0x0c0c0c0c);
+    return _mm256_shuffle_epi8(bytes_of_lanes(p), _mm256_broadcastsi128_si256(low));
+  }
+  static Int low_twice(const std::uint8_t* p) { return _mm256_and_si256(twice(p), _mm256_set1_epi16(15)); }
+  static Int high_twice(const std::uint8_t* p) { return _mm256_srli_epi16(twice(p), 4); }
+  static Int twice(const std::uint8_t* p) {
+    const Int low = bytes_of_lanes(p);
+    return _mm256_or_si256(low, _mm256_slli_epi32(low, 16));
+  }
+  static Int bytes_of_lanes(const std::uint8_t* p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+  // base + step * code, which fits into a byte, so the products of neighbours do not meet.
+  static Int add_steps(Int base, Int codes, Int step) {
+    return _mm256_add_epi8(base, _mm256_mullo_epi16(codes, step));
+  }
   // 32-bit sums plus neighbouring 16-bit sums.
   static Int add_pairs(Int total, Int sum) {
     return _mm256_add_epi32(total, _mm256_madd_epi16(sum, _mm256_set1_epi16(1)));

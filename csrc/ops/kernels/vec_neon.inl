@@ -69,6 +69,20 @@ struct VecNeon {
     __builtin_memcpy(&bits, p, sizeof bits);
     return vdupq_n_s32(bits);
   }
+  // Bytes at p, one for each column, four times, or their low or high nibbles.
+  static Int four_times(const std::uint8_t* p) {
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, p, sizeof bits);
+    const uint8x8_t bytes = vreinterpret_u8_u32(vdup_n_u32(bits));
+    const uint16x4_t twice = vreinterpret_u16_u8(vzip1_u8(bytes, bytes));
+    return vreinterpretq_s32_u16(vcombine_u16(vzip1_u16(twice, twice), vzip2_u16(twice, twice)));
+  }
+  static Int low_twice(const std::uint8_t* p) { return low_nibbles(four_times(p)); }
+  static Int high_twice(const std::uint8_t* p) { return high_nibbles(four_times(p)); }
+  static Int add_steps(Int base, Int codes, Int step) {
+    return vreinterpretq_s32_u8(
+        vmlaq_u8(vreinterpretq_u8_s32(base), vreinterpretq_u8_s32(codes), vreinterpretq_u8_s32(step)));
+  }
   // Sums are of 32 bits from the start.
   template <int>
   static constexpr bool sums_in_16_bits = false;

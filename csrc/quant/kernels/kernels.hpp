@@ -6,11 +6,13 @@
 
 #include <cstdint>
 
+#include <fastslm/packed.hpp>
 #include <fastslm/quantize.hpp>
 
 namespace fastslm::quant {
 
 constexpr std::size_t kLanes = 16;
+constexpr std::size_t kMostParts = kLargestQuantGroup / kStepInputs;
 
 // Sixteen groups of `group` weights, element by element: `weights[i][lane]`.
 struct Tile {
@@ -24,12 +26,15 @@ struct TileResult {
   alignas(64) float codes[kLargestQuantGroup][kLanes];  // 0 to 15, or 0 to 255
   alignas(64) float scales[kLanes];
   alignas(64) float zeros[kLanes];  // or offsets
+  alignas(64) float steps[kMostParts][kLanes];
+  alignas(64) float bases[kMostParts][kLanes];
   bool finite = false;
 };
 
 struct Kernels {
   void (*four)(const Tile&, Effort, TileResult&);
   void (*four_offsets)(const Tile&, Effort, TileResult&);
+  void (*four_steps)(const Tile&, Effort, TileResult&);
   void (*eight)(const Tile&, TileResult&);
 };
 

@@ -49,14 +49,16 @@ struct Range {
   Lanes zero_or_nan{};
 };
 
-// The groups of a tile that one vector holds.
+// The groups of a tile that one vector holds, or some of their weights.
 struct Part {
   const Tile& tile;
   std::size_t first;
+  std::size_t begin = 0;
+  std::size_t count = tile.group;
 
-  Lanes weight(std::size_t i) const { return load(tile.weights[i] + first); }
-  Lanes importance(std::size_t i) const { return load(tile.importance[i] + first); }
-  std::size_t size() const { return tile.group; }
+  Lanes weight(std::size_t i) const { return load(tile.weights[begin + i] + first); }
+  Lanes importance(std::size_t i) const { return load(tile.importance[begin + i] + first); }
+  std::size_t size() const { return count; }
 };
 
 Range range_of(const Part& part) {

@@ -30,7 +30,7 @@ largest that does; a matrix whose rows are not a multiple of 32 stays float.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -40,26 +40,37 @@ import numpy.typing as npt
 
 from fastslm.errors import ConversionFailed
 from fastslm.export.blocks import import_mxfp4, import_q4_0, import_q4_1, import_q4z, import_q8_0
-from fastslm.export.quantize import GROUPS, Bytes, Floats, quantize4, quantize4_offsets, quantize8
+from fastslm.export.quantize import (
+    GROUPS,
+    STEP_WEIGHTS,
+    STEPPED_GROUPS,
+    Bytes,
+    Floats,
+    quantize4,
+    quantize4_steps,
+    quantize8,
+)
 from fastslm.formats.source import TensorInfo, TensorSource
 
-Planes = tuple[npt.NDArray[np.float32] | npt.NDArray[np.uint8], ...]
+Planes = tuple[npt.NDArray[np.float32] | npt.NDArray[np.uint8] | npt.NDArray[np.int8], ...]
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """One way to store rows: the planes it writes, in order codes, scales, then zeros or offsets.
+    """One way to store rows: the planes it writes, in order codes, scales, then zeros, offsets, or steps and bases.
 
     Attributes:
         bits: 32 for plain floats, else bits per code.
         has_zeros: each group has a zero point of its own, packed like the codes.
         has_offsets: each group has a float that is added to all its weights.
+        has_steps: each 32 weights have a whole step and base: weight = scale * (step * (code - 8) + base).
         group: neighbouring weights of a row that share a scale.
     """
 
     bits: int
     has_zeros: bool = False
     has_offsets: bool = False
+    has_steps: bool = False
     group: int = 32
 
     @property
@@ -72,14 +83,16 @@ class Encoding:
         if not self.is_quantized:
             return (4 * columns,)
         groups = columns // self.group
-        sizes = (columns * self.bits // 8, 4 * groups)
-        return sizes + ((groups + 1) // 2,) * self.has_zeros + (4 * groups,) * self.has_offsets
+        sizes: tuple[int, ...] = (columns * self.bits // 8, 4 * groups)
+        sizes += ((groups + 1) // 2,) * self.has_zeros + (4 * groups,) * self.has_offsets
+        return sizes + (columns // STEP_WEIGHTS,) * 2 * self.has_steps
 
     def fitted(self, columns: int) -> Encoding:
         """Its like with the largest group, of at most its own, that divides a row; floats where none does."""
         if not self.is_quantized:
             return self
-        fitting = (group for group in GROUPS if group <= self.group and columns % group == 0)
+        groups = STEPPED_GROUPS if self.has_steps else GROUPS
+        fitting = (group for group in groups if group <= self.group and columns % group == 0)
         return next((replace(self, group=group) for group in fitting), FLOAT)
 
 
@@ -88,6 +101,7 @@ INT8 = Encoding(8)
 INT4 = Encoding(4, has_zeros=True)
 INT4_SYMMETRIC = Encoding(4)
 INT4_OFFSETS = Encoding(4, has_offsets=True)
+INT4_STEPS = Encoding(4, has_steps=True, group=STEPPED_GROUPS[0])
 
 IMPORTED: Mapping[str, tuple[Encoding, Callable[[Bytes], Planes]]] = MappingProxyType(
     {
@@ -103,18 +117,16 @@ IMPORTED: Mapping[str, tuple[Encoding, Callable[[Bytes], Planes]]] = MappingProx
 Role = Literal["layer", "sensitive", "table"]
 """What a matrix is for: a layer; values, or the first or last layer; or the embedding and the output head."""
 
-INT4_WIDE = replace(INT4, group=64)
-
 POLICIES: Mapping[str, Mapping[Role, Encoding]] = MappingProxyType(
     {
         "fp32": {"layer": FLOAT, "sensitive": FLOAT, "table": FLOAT},
         "int8": {"layer": INT8, "sensitive": INT8, "table": INT8},
         "mixed": {"layer": INT4, "sensitive": INT8, "table": INT8},
         "int4": {"layer": INT4, "sensitive": INT4, "table": INT8},
-        "int4-fast": {"layer": INT4_WIDE, "sensitive": INT4_WIDE, "table": INT4_WIDE},
+        "int4-fast": {"layer": INT4, "sensitive": INT4, "table": INT4},
     }
 )
-"""Encodings by precision, with the groups that are wanted; ``exact`` has those of the file."""
+"""Encodings by precision; ``exact`` has those of the file."""
 
 _LAYER = re.compile(r"\.(\d+)\.")
 _VALUES = ".v_proj.weight"
@@ -143,16 +155,10 @@ def choose_encoding(precision: str, info: TensorInfo, role: Role) -> Encoding:
     return wanted.fitted(info.shape[-1])
 
 
-def with_zeros(encoding: Encoding, infos: Iterable[TensorInfo]) -> Encoding:
-    """What operators store whose groups have zero points, not offsets: those lose so much that groups stay small."""
-    is_ours = encoding.has_zeros and not is_kept(encoding, infos)
-    return replace(encoding, group=GROUPS[-1]) if is_ours else encoding
-
-
-def with_offsets(encoding: Encoding, infos: Iterable[TensorInfo]) -> Encoding:
-    """What operators store whose groups have an offset where others have a zero point; one that is free fits better."""
+def with_steps(encoding: Encoding, infos: Sequence[TensorInfo]) -> Encoding:
+    """What our operators store where others have a zero point for each group, unless it is one of the file."""
     is_free = encoding.has_zeros and not is_kept(encoding, infos)
-    return replace(encoding, has_zeros=False, has_offsets=True) if is_free else encoding
+    return INT4_STEPS.fitted(infos[0].shape[-1]) if is_free else encoding
 
 
 def is_kept(encoding: Encoding, infos: Iterable[TensorInfo]) -> bool:
@@ -192,7 +198,7 @@ def encode_rows(
 def _quantized(values: Floats, encoding: Encoding, importance: Floats | None) -> Planes:
     if encoding.bits == 8:
         return quantize8(values, encoding.group)
-    return (quantize4_offsets if encoding.has_offsets else quantize4)(values, importance, encoding.group)
+    return (quantize4_steps if encoding.has_steps else quantize4)(values, importance, encoding.group)
 
 
 def check_finite(name: str, *arrays: npt.NDArray[np.generic]) -> None:

@@ -1,7 +1,7 @@
-"""Quantise float32 rows to 4 or 8 bits in groups of 32, 64 or 128, by the compiled search of ``_native.quantize``.
+"""Quantise float32 rows to 4 or 8 bits in groups of 32 to 256, by the compiled searches of ``_native``.
 
-In both formats ``weight = scale * (code - zero)``, as in ONNX Runtime's MatMulNBits and GatherBlockQuantized; 8 bits
-always use their default zero point 128, 4 bits have one per group.
+Stock operators have ``weight = scale * (code - zero)``, as in ONNX Runtime's MatMulNBits and GatherBlockQuantized; 8
+bits always use their default zero point 128, 4 bits have one per group. Ours may have steps, see ``quantize4_steps``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ Bytes = npt.NDArray[np.uint8]
 
 GROUPS = (128, 64, 32)
 """Numbers of weights that may share a scale."""
+
+STEPPED_GROUPS = (256, *GROUPS)
+"""The same where parts of a group have steps."""
+
+STEP_WEIGHTS = 32
+"""Weights that share a step."""
 
 
 def quantize8(rows: Floats, group: int = 32) -> tuple[Bytes, Floats]:
@@ -55,25 +61,25 @@ def quantize4(rows: Floats, importance: Floats | None = None, group: int = 32) -
     return codes, scales, pack_zeros(zeros)
 
 
-def quantize4_offsets(rows: Floats, importance: Floats | None = None, group: int = 32) -> tuple[Bytes, Floats, Floats]:
-    """Quantise to 4 bits with a free offset for each group: weight = scale * (code - 8) + offset.
-
-    Takes an eighth off the squared error of ``quantize4``, and finds blocks of Q4_1 exactly.
+def quantize4_steps(
+    rows: Floats, importance: Floats | None = None, group: int = 256
+) -> tuple[Bytes, Floats, Bytes, npt.NDArray[np.int8]]:
+    """Quantise to 4 bits with a whole step and base for each 32: weight = scale * (step * (code - 8) + base).
 
     Args:
-        rows, importance, group: as in ``quantize4``.
+        rows, importance, group: as in ``quantize4``; ``group`` may be 256 too.
 
     Returns:
-        Codes and scales as ``quantize4`` gives them; offsets [rows, columns / group].
+        Codes and scales as ``quantize4`` gives them, the scales as float16 holds them; steps and bases
+        [rows, columns / 32], with which the bracket is in a signed byte for every code.
 
     Raises:
         ConversionFailed: a number is infinite or not a number.
     """
-    result = _native.quantize(rows, bits=4, group=group, importance=importance, offsets=True)
+    result = _native.quantize_steps(rows, group=group, importance=importance)
     if result is None:
         raise _not_finite(rows)
-    codes, scales, offsets = result
-    return codes, scales, offsets.astype(np.float32, copy=False) + np.float32(8) * scales
+    return result
 
 
 def pack4(codes: Bytes) -> Bytes:

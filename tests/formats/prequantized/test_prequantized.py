@@ -110,7 +110,7 @@ def test_our_operators_get_the_same_numbers(method: str, group: int, tmp_path: P
         stored = store_packed(MatrixWriter(source, weights, "exact", pool, lambda name: None), "x.weight")
     packed = np.fromfile(tmp_path / "data", np.uint8)[stored.region.offset :][: stored.region.size_bytes]
     kept = _native.unpack_linear(packed, (40, 256), bits=4, group=group, has_offsets=True)
-    scale, shift = (np.repeat(each, group, axis=1) for each in kept[1:])
+    scale, shift = (np.repeat(each, group, axis=1) for each in kept[1:3])
     assert (stored.attributes["offsets"], stored.attributes["group_size"]) == (2, group)
     np.testing.assert_array_equal(scale * (kept[0] + shift), dequantized(codes, zeros, scales, np.arange(256) // group))
 

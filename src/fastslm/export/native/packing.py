@@ -10,27 +10,40 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fastslm import _native, ops
 from fastslm.errors import ConversionFailed
-from fastslm.export.encoding import Encoding, Planes, encode_rows, is_kept, with_offsets
+from fastslm.export.encoding import Encoding, Planes, encode_rows, is_kept, with_steps
 from fastslm.export.matrices import CHUNK_WEIGHTS, Filling, MatrixWriter, StoredMatrix, common_order
-from fastslm.export.quantize import Bytes, Floats
+from fastslm.export.quantize import STEP_WEIGHTS, Bytes, Floats
 from fastslm.export.weights import Region
 from fastslm.formats.source import TensorInfo
 
 BLOCK_ROWS = 32
 """Rows of one packed block."""
 
+LINE_BYTES = 64
+"""Units of blocks are whole cache lines."""
+
 SCALED = 2
 """Value of the operators' attribute ``offsets`` for those that count in scales."""
 
 LARGEST_SCALE, SMALLEST_SCALE = 65504, 2.0**-24
 """Largest and smallest number above zero of float16, as which scales and offsets are stored."""
+
+
+class _Plain(NamedTuple):
+    """Some rows as ``_native.pack_linear`` takes them, codes one in a byte; what they have not is empty."""
+
+    codes: Bytes
+    scales: Floats
+    offsets: Floats = np.empty(0, np.float32)
+    steps: Bytes = np.empty(0, np.uint8)
+    bases: npt.NDArray[np.int8] = np.empty(0, np.int8)
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ class PackedMatrix(StoredMatrix):
             "group_size": self.encoding.group,
             "offsets": SCALED if self.encoding.has_zeros else int(self.encoding.has_offsets),
             "layout": ops.layout_version(),
-        }
+        } | ({"steps": 1} if self.encoding.has_steps else {})
 
 
 def store_packed(writer: MatrixWriter, *names: str, is_embedding: bool = False) -> PackedMatrix:
@@ -69,7 +82,7 @@ def store_packed(writer: MatrixWriter, *names: str, is_embedding: bool = False) 
     """
     infos = [writer.source.info(name) for name in names]
     common_order(infos)
-    encoding = with_offsets(writer.encoding(names[0], is_embedding=is_embedding), infos)
+    encoding = with_steps(writer.encoding(names[0], is_embedding=is_embedding), infos)
     rows, columns = sum(info.shape[0] for info in infos), infos[0].shape[1]
     region = writer.weights.reserve(_block_bytes(encoding, columns) * -(-rows // BLOCK_ROWS))
     _write(writer, [infos], encoding, region)
@@ -83,7 +96,7 @@ def store_interleaved(writer: MatrixWriter, first: str, second: str) -> PackedMa
         ConversionFailed: as ``store_packed``.
     """
     infos = [writer.source.info(name) for name in (first, second)]
-    encoding, (rows, columns) = with_offsets(writer.encoding(first), infos), infos[0].shape
+    encoding, (rows, columns) = with_steps(writer.encoding(first), infos), infos[0].shape
     blocks = 2 * -(-rows // BLOCK_ROWS)
     region = writer.weights.reserve(_block_bytes(encoding, columns) * blocks)
     _write(writer, [[info] for info in infos], encoding, region)
@@ -103,7 +116,7 @@ def store_stacked(writer: MatrixWriter, stack: Sequence[Sequence[str]]) -> Packe
         ConversionFailed: as ``store_packed``.
     """
     infos = [[writer.source.info(name) for name in names] for names in stack]
-    encoding = with_offsets(writer.encoding(stack[0][0]), [info for turns in infos for info in turns])
+    encoding = with_steps(writer.encoding(stack[0][0]), [info for turns in infos for info in turns])
     (rows, columns), together = infos[0][0].shape, len(stack[0])
     blocks = together * -(-rows // BLOCK_ROWS)
     size = _block_bytes(encoding, columns) * blocks
@@ -120,7 +133,9 @@ def _has_offsets(encoding: Encoding) -> bool:
 def _block_bytes(encoding: Encoding, columns: int) -> int:
     """Bytes of one block of 32 rows."""
     unit = encoding.group * BLOCK_ROWS * encoding.bits // 8 + 2 * BLOCK_ROWS * (1 + _has_offsets(encoding))
-    return columns // encoding.group * unit
+    if encoding.has_steps:
+        unit += encoding.group + BLOCK_ROWS * -(-encoding.group // (2 * STEP_WEIGHTS))
+    return columns // encoding.group * -(-unit // LINE_BYTES) * LINE_BYTES
 
 
 def _write(writer: MatrixWriter, turns: Sequence[Sequence[TensorInfo]], encoding: Encoding, region: Region) -> None:
@@ -152,29 +167,30 @@ def _pack(writer: MatrixWriter, infos: Sequence[TensorInfo], encoding: Encoding,
             weight = writer.importance.get(info.name)
             planes = encode_rows(writer.source, info, encoding, slice(start, stop), weight)
             parts.append(_plain(planes, encoding))
-            _check_range(info.name, *parts[-1][1:])
+            _check_range(info.name, parts[-1].scales, parts[-1].offsets)
             if is_kept(encoding, [info]):
-                _check_kept(info.name, parts[-1][1])
+                _check_kept(info.name, parts[-1].scales)
         first += info.shape[0]
-    codes, scales = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    offsets = np.concatenate([part[2] for part in parts]) if _has_offsets(encoding) else None
+    whole = _Plain(*(np.concatenate(planes) for planes in zip(*parts, strict=True)))
+    offsets = whole.offsets if _has_offsets(encoding) else None
+    steps, bases = (whole.steps, whole.bases) if encoding.has_steps else (None, None)
     bits: Literal[4, 8] = 8 if encoding.bits == 8 else 4
-    return _native.pack_linear(
-        codes.astype(np.uint8, copy=False), scales.astype(np.float32, copy=False), offsets, bits=bits
-    )
+    return _native.pack_linear(whole.codes, whole.scales, offsets, steps, bases, bits=bits)
 
 
-def _plain(planes: Planes, encoding: Encoding) -> tuple[Bytes, Floats, Floats]:
-    """Codes, one in a byte, scales and offsets; no offsets are an empty array."""
+def _plain(planes: Planes, encoding: Encoding) -> _Plain:
     codes, scales = np.asarray(planes[0], np.uint8), np.asarray(planes[1], np.float32)
     if encoding.bits == 4:
         codes = _unpack4(codes)
+    plain = _Plain(codes, scales)
+    if encoding.has_steps:
+        return plain._replace(steps=np.asarray(planes[2], np.uint8), bases=np.asarray(planes[3], np.int8))
     if encoding.has_offsets:  # offsets of centred codes; those of plain codes are the minima of the file
-        return codes, scales, _half(planes[2] - np.float32(8) * scales)
+        return plain._replace(offsets=_half(planes[2] - np.float32(8) * scales))
     if encoding.has_zeros:
         zeros = _unpack4(np.asarray(planes[2], np.uint8))[:, : scales.shape[1]]
-        return codes, scales, -zeros.astype(np.float32)
-    return codes, scales, np.empty(0, np.float32)
+        return plain._replace(offsets=-zeros.astype(np.float32))
+    return plain
 
 
 def _check_range(name: str, *arrays: Floats) -> None:

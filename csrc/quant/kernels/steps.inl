@@ -1,0 +1,216 @@
+// The search for weight = scale * (step * (code - 8) + base), after search.inl, its groups in lanes too.
+//
+// Lines through the parts of 32 weights tell how small the scale of a group may be. For a scale, every part
+// tries a few steps, each from a few bases: they give codes, and the codes a better base. From sums over the
+// codes follow the error and the best scale, with which all is done once more. What is judged is what will be
+// stored: scales are rounded to float16 first, steps and bases are whole numbers in their range.
+
+namespace fastslm::quant {
+namespace {
+
+constexpr float kLargestHalf = 65504.0F;
+constexpr float kSmallestHalf = 0x1p-24F;
+constexpr float kMostSteps = 15.0F;
+
+struct Tries {
+  std::span<const float> lines;  // spans of the lines that are searched first
+  int line_refits;
+  std::span<const float> steps;   // from the step of the line on
+  std::span<const float> shifts;  // of the base, in steps
+  int refits;                     // of the scale of a group
+};
+
+constexpr std::array kQuickSteps{-1.0F, 0.0F};
+constexpr std::array kQuickShifts{0.0F};
+constexpr std::array kThoroughSteps{-2.0F, -1.0F, 0.0F, 1.0F};
+constexpr std::array kThoroughShifts{-0.3F, 0.0F, 0.3F};
+constexpr Tries kQuickTries{kQuickSpans, 0, kQuickSteps, kQuickShifts, 1};
+constexpr Tries kThoroughTries{kQuickSpans, 1, kThoroughSteps, kThoroughShifts, 2};
+
+// To a number of float16 above zero; what is beyond them stays.
+Lanes as_half(Lanes value) {
+  const Lanes high = value * all(8193.0F);  // as Veltkamp splits: 11 of 24 places are left
+  const Lanes normal = high - (high - value);
+  const Lanes small = (value + all(0.75F)) - all(0.75F);
+  const Lanes half = larger(choose(value < all(0x1p-14F), small, normal), all(kSmallestHalf));
+  return choose(value > all(kLargestHalf), value, half);
+}
+
+// The nearest base with which all codes stay in a signed byte.
+Lanes base_within(Lanes base, Lanes step) {
+  const Lanes near = rounded(smaller(larger(base, all(-128.0F)), all(127.0F)));
+  return smaller(larger(near, step * all(8.0F) - all(128.0F)), all(127.0F) - step * all(7.0F));
+}
+
+// One part of a group, and what does not depend on codes: the sums of importance, and of it times weights.
+struct Tread {
+  Part part;
+  Line line{};
+  Lanes count{};
+  Lanes weights{};
+};
+
+// A step and a base of a part. With v = step * q + base for the codes q - 8 that they were made for, a scale
+// takes scale * (2 * along - scale * norm) off the sum of squares.
+struct Stair {
+  Lanes step{};
+  Lanes base{};
+  Lanes along{};  // <w, v>
+  Lanes norm{};   // <v, v>
+  Lanes score = all(-1.0F);
+
+  void take(Mask better, const Stair& other) {
+    step = choose(better, other.step, step);
+    base = choose(better, other.base, base);
+    along = choose(better, other.along, along);
+    norm = choose(better, other.norm, norm);
+    score = choose(better, other.score, score);
+  }
+};
+
+struct Scale {
+  Lanes value{};
+  Lanes units{};  // how many of it are in 1
+
+  explicit Scale(Lanes wanted) : value(as_half(wanted)), units(inverse(value)) {}
+};
+
+Lanes stair_code(Lanes w, const Scale& scale, Lanes base, Lanes per_step) {
+  return rounded(smaller(larger((w * scale.units - base) * per_step, all(-8.0F)), all(7.0F)));
+}
+
+// The codes for a step and a base, and the base that is best for these codes.
+template <bool weighted>
+Stair stair_of(const Tread& tread, const Scale& scale, Lanes step, Lanes base) {
+  const Lanes per_step = inverse(step);
+  Lanes codes{};
+  Lanes squares{};
+  Lanes along{};
+  for (std::size_t i = 0; i < kStepInputs; ++i) {
+    const Lanes w = tread.part.weight(i);
+    const Lanes q = stair_code(w, scale, base, per_step);
+    const Lanes hq = weighted ? tread.part.importance(i) * q : q;
+    codes += hq;
+    squares += hq * q;
+    along += hq * w;
+  }
+  Stair stair{step};
+  stair.base = base_within((tread.weights * scale.units - step * codes) * inverse(tread.count), step);
+  stair.along = step * along + stair.base * tread.weights;
+  stair.norm = step * step * squares + stair.base * (all(2.0F) * step * codes + stair.base * tread.count);
+  stair.score = scale.value * (all(2.0F) * stair.along - scale.value * stair.norm);
+  return stair;
+}
+
+struct Stairs {
+  Scale scale;
+  Lanes score{};
+  std::array<Stair, kMostParts> parts{};
+};
+
+template <bool weighted>
+Tread tread_of(const Part& group, std::size_t index, const Tries& tries) {
+  Tread tread{{group.tile, group.first, index * kStepInputs, kStepInputs}};
+  tread.line = search_line<weighted>(tread.part, tries.lines, tries.line_refits, tight_range_of(tread.part));
+  for (std::size_t i = 0; i < kStepInputs; ++i) {
+    const Lanes h = weighted ? tread.part.importance(i) : all(1.0F);
+    tread.count += h;
+    tread.weights += h * tread.part.weight(i);
+  }
+  return tread;
+}
+
+// The least scale with which the lines of all parts have steps and bases in their range.
+Lanes least_scale(std::span<const Tread> treads) {
+  Lanes least{};
+  for (const Tread& tread : treads) {
+    const Lanes high = tread.line.offset + tread.line.scale * all(15.0F);
+    const Lanes ends = larger(tread.line.offset * all(-1.0F / 128.0F), high * all(1.0F / 127.0F));
+    least = larger(least, larger(ends, tread.line.scale * all(1.0F / kMostSteps)));
+  }
+  return least;
+}
+
+// The best step and base near the line of a part.
+template <bool weighted>
+Stair search_stair(const Tread& tread, const Scale& scale, const Tries& tries) {
+  const Lanes near = rounded(smaller(tread.line.scale * scale.units, all(kMostSteps)));
+  const Lanes middle = (tread.line.offset + tread.line.scale * all(7.5F)) * scale.units;
+  Stair best;
+  const auto consider = [&](Lanes step, Lanes base) {
+    const Stair stair = stair_of<weighted>(tread, scale, step, base);
+    best.take(stair.score > best.score, stair);
+  };
+  for (const float more : tries.steps) {
+    const Lanes step = smaller(larger(near + all(more), Lanes{}), all(kMostSteps));
+    for (const float shift : tries.shifts) {
+      consider(step, base_within(middle + step * all(0.5F + shift), step));
+    }
+  }
+  consider(Lanes(best.step), Lanes(best.base));
+  return best;
+}
+
+// The same steps, with the scale that is best for all parts together, where that is better.
+template <bool weighted>
+void refit(std::span<const Tread> treads, Stairs& best) {
+  Lanes along{};
+  Lanes norm{};
+  for (std::size_t i = 0; i < treads.size(); ++i) {
+    along += best.parts[i].along;
+    norm += best.parts[i].norm;
+  }
+  Stairs other{Scale(along * inverse(norm))};
+  for (std::size_t i = 0; i < treads.size(); ++i) {
+    const Stair& from = best.parts[i];
+    other.parts[i] = stair_of<weighted>(treads[i], other.scale, from.step, from.base);
+    other.score += other.parts[i].score;
+  }
+  const Mask better = other.score > best.score;
+  best.scale.value = choose(better, other.scale.value, best.scale.value);
+  best.scale.units = choose(better, other.scale.units, best.scale.units);
+  best.score = choose(better, other.score, best.score);
+  for (std::size_t i = 0; i < treads.size(); ++i) best.parts[i].take(better, other.parts[i]);
+}
+
+template <bool weighted>
+Stairs search_stairs(const Part& group, const Tries& tries) {
+  std::vector<Tread> treads;
+  for (std::size_t i = 0; i < group.count / kStepInputs; ++i) {
+    treads.push_back(tread_of<weighted>(group, i, tries));
+  }
+  Stairs best{Scale(least_scale(treads))};
+  for (std::size_t i = 0; i < treads.size(); ++i) {
+    best.parts[i] = search_stair<weighted>(treads[i], best.scale, tries);
+    best.score += best.parts[i].score;
+  }
+  for (int i = 0; i < tries.refits; ++i) refit<weighted>(treads, best);
+  return best;
+}
+
+bool stairs_of(const Part& group, Effort effort, TileResult& result) {
+  const Tries& tries = effort == Effort::quick ? kQuickTries : kThoroughTries;
+  const Stairs best =
+      group.tile.has_importance ? search_stairs<true>(group, tries) : search_stairs<false>(group, tries);
+  store(result.scales + group.first, best.scale.value);
+  for (std::size_t i = 0; i < group.count / kStepInputs; ++i) {
+    store(result.steps[i] + group.first, best.parts[i].step);
+    store(result.bases[i] + group.first, best.parts[i].base);
+  }
+  for (std::size_t i = 0; i < group.count; ++i) {
+    const Stair& stair = best.parts[i / kStepInputs];
+    const Lanes code = stair_code(group.weight(i), best.scale, stair.base, inverse(stair.step));
+    store(result.codes[i] + group.first, code + all(8.0F));
+  }
+  return is_zero(range_of(group).zero_or_nan);
+}
+
+void four_steps(const Tile& tile, Effort effort, TileResult& result) {
+  result.finite = true;
+  for (std::size_t first = 0; first < kLanes; first += kWidth) {
+    result.finite = stairs_of({tile, first}, effort, result) && result.finite;
+  }
+}
+
+}  // namespace
+}  // namespace fastslm::quant
