@@ -49,6 +49,7 @@ struct Panel {
   int bits;
   const std::int32_t* steps = nullptr;  // [inputs / 32][32], twice in 16 bits; or null
   const std::int32_t* bases = nullptr;  // [inputs / 32][32], less 128, in the low 16 bits
+  bool is_signed = false;               // the codes, which only the kernels of the same set then read
 };
 
 struct PanelMemory {
