@@ -99,10 +99,13 @@ struct AttentionRows {
 // Floats of scratch memory that `attend` needs for each number of a head.
 constexpr std::size_t kAttendScratch = 64 + 64;
 
-// Softmax of some keys, not yet divided: greatest score, sum of exponentials, and values weighted by them.
+constexpr std::size_t kTotals = 16;
+
+// Softmax of some keys, not yet divided: greatest score (times log2 e), sum of exponentials, and values
+// weighted by them. The sum is in parts, so that a vector of them never has to be added up on the way.
 struct AttentionPartial {
   float* most;         // [count]
-  float* total;        // [count]
+  float* totals;       // [count][kTotals]
   float* values;       // [count][stride]
   std::size_t stride;  // head_dim, rounded up to a multiple of 16
 };
