@@ -1,9 +1,10 @@
 // The search for weight = scale * (step * (code - 8) + base), after search.inl, its groups in lanes too.
 //
-// Lines through the parts of 32 weights tell how small the scale of a group may be. For a scale, every part
-// tries a few steps, each from a few bases: they give codes, and the codes a better base. From sums over the
-// codes follow the error and the best scale, with which all is done once more. What is judged is what will be
-// stored: scales are rounded to float16 first, steps and bases are whole numbers in their range.
+// A scale that every part of 32 weights could use follows from their ranges. With it each part tries a few
+// steps, each from a few bases: they give codes, and the codes a better base. From sums over the codes follow
+// the error and the best scale, with which all is done once more. What is judged is what will be stored:
+// scales are rounded to float16 first, steps and bases are whole numbers in their range.
+#include <vector>
 
 namespace fastslm::quant {
 namespace {
@@ -12,20 +13,22 @@ constexpr float kLargestHalf = 65504.0F;
 constexpr float kSmallestHalf = 0x1p-24F;
 constexpr float kMostSteps = 15.0F;
 
+// More starts help most: the error has many local minima.
 struct Tries {
-  std::span<const float> lines;  // spans of the lines that are searched first
-  int line_refits;
-  std::span<const float> steps;   // from the step of the line on
+  std::span<const float> scales;  // in least scales
+  std::span<const float> steps;   // added to the step that spans the range of a part
   std::span<const float> shifts;  // of the base, in steps
-  int refits;                     // of the scale of a group
+  int refits;                     // of the scale
 };
 
-constexpr std::array kQuickSteps{-1.0F, 0.0F};
+constexpr std::array kQuickScales{1.05F};
+constexpr std::array kQuickSteps{-2.0F, -1.0F, 0.0F};
 constexpr std::array kQuickShifts{0.0F};
-constexpr std::array kThoroughSteps{-2.0F, -1.0F, 0.0F, 1.0F};
+constexpr std::array kThoroughScales{1.03F, 1.09F};
+constexpr std::array kThoroughSteps{-3.0F, -2.0F, -1.0F, 0.0F, 1.0F};
 constexpr std::array kThoroughShifts{-0.3F, 0.0F, 0.3F};
-constexpr Tries kQuickTries{kQuickSpans, 0, kQuickSteps, kQuickShifts, 1};
-constexpr Tries kThoroughTries{kQuickSpans, 1, kThoroughSteps, kThoroughShifts, 2};
+constexpr Tries kQuickTries{kQuickScales, kQuickSteps, kQuickShifts, 1};
+constexpr Tries kThoroughTries{kThoroughScales, kThoroughSteps, kThoroughShifts, 2};
 
 // To a number of float16 above zero; what is beyond them stays.
 Lanes as_half(Lanes value) {
@@ -45,7 +48,7 @@ Lanes base_within(Lanes base, Lanes step) {
 // One part of a group, and what does not depend on codes: the sums of importance, and of it times weights.
 struct Tread {
   Part part;
-  Line line{};
+  Range range{};
   Lanes count{};
   Lanes weights{};
 };
@@ -106,12 +109,21 @@ struct Stairs {
   Scale scale;
   Lanes score{};
   std::array<Stair, kMostParts> parts{};
+
+  // What is better in `other`.
+  void take(const Stairs& other, std::size_t count) {
+    const Mask better = other.score > score;
+    scale.value = choose(better, other.scale.value, scale.value);
+    scale.units = choose(better, other.scale.units, scale.units);
+    score = choose(better, other.score, score);
+    for (std::size_t i = 0; i < count; ++i) parts[i].take(better, other.parts[i]);
+  }
 };
 
 template <bool weighted>
-Tread tread_of(const Part& group, std::size_t index, const Tries& tries) {
+Tread tread_of(const Part& group, std::size_t index) {
   Tread tread{{group.tile, group.first, index * kStepInputs, kStepInputs}};
-  tread.line = search_line<weighted>(tread.part, tries.lines, tries.line_refits, tight_range_of(tread.part));
+  tread.range = tight_range_of(tread.part);
   for (std::size_t i = 0; i < kStepInputs; ++i) {
     const Lanes h = weighted ? tread.part.importance(i) : all(1.0F);
     tread.count += h;
@@ -120,22 +132,23 @@ Tread tread_of(const Part& group, std::size_t index, const Tries& tries) {
   return tread;
 }
 
-// The least scale with which the lines of all parts have steps and bases in their range.
+// The least scale with which the codes of every part can span its range.
 Lanes least_scale(std::span<const Tread> treads) {
   Lanes least{};
   for (const Tread& tread : treads) {
-    const Lanes high = tread.line.offset + tread.line.scale * all(15.0F);
-    const Lanes ends = larger(tread.line.offset * all(-1.0F / 128.0F), high * all(1.0F / 127.0F));
-    least = larger(least, larger(ends, tread.line.scale * all(1.0F / kMostSteps)));
+    const Range& range = tread.range;
+    const Lanes ends = larger(range.low * all(-1.0F / 128.0F), range.high * all(1.0F / 127.0F));
+    least = larger(least, larger(ends, (range.high - range.low) * all(1.0F / (15.0F * kMostSteps))));
   }
   return least;
 }
 
-// The best step and base near the line of a part.
+// The best step and base for the range of a part.
 template <bool weighted>
 Stair search_stair(const Tread& tread, const Scale& scale, const Tries& tries) {
-  const Lanes near = rounded(smaller(tread.line.scale * scale.units, all(kMostSteps)));
-  const Lanes middle = (tread.line.offset + tread.line.scale * all(7.5F)) * scale.units;
+  const Lanes wide = (tread.range.high - tread.range.low) * scale.units * all(1.0F / 15.0F);
+  const Lanes near = rounded(smaller(wide, all(kMostSteps)));
+  const Lanes middle = (tread.range.low + tread.range.high) * scale.units * all(0.5F);
   Stair best;
   const auto consider = [&](Lanes step, Lanes base) {
     const Stair stair = stair_of<weighted>(tread, scale, step, base);
@@ -151,7 +164,8 @@ Stair search_stair(const Tread& tread, const Scale& scale, const Tries& tries) {
   return best;
 }
 
-// The same steps, with the scale that is best for all parts together, where that is better.
+// The same steps, with the scale that is best for all parts together, where that is better. A scale beyond
+// float16 stays, to be refused: sums may be infinite by then.
 template <bool weighted>
 void refit(std::span<const Tread> treads, Stairs& best) {
   Lanes along{};
@@ -160,29 +174,31 @@ void refit(std::span<const Tread> treads, Stairs& best) {
     along += best.parts[i].along;
     norm += best.parts[i].norm;
   }
-  Stairs other{Scale(along * inverse(norm))};
+  const Mask beyond = best.scale.value > all(kLargestHalf);
+  Stairs other{Scale(choose(beyond, best.scale.value, along * inverse(norm)))};
   for (std::size_t i = 0; i < treads.size(); ++i) {
     const Stair& from = best.parts[i];
     other.parts[i] = stair_of<weighted>(treads[i], other.scale, from.step, from.base);
     other.score += other.parts[i].score;
   }
-  const Mask better = other.score > best.score;
-  best.scale.value = choose(better, other.scale.value, best.scale.value);
-  best.scale.units = choose(better, other.scale.units, best.scale.units);
-  best.score = choose(better, other.score, best.score);
-  for (std::size_t i = 0; i < treads.size(); ++i) best.parts[i].take(better, other.parts[i]);
+  best.take(other, treads.size());
 }
 
 template <bool weighted>
 Stairs search_stairs(const Part& group, const Tries& tries) {
   std::vector<Tread> treads;
   for (std::size_t i = 0; i < group.count / kStepInputs; ++i) {
-    treads.push_back(tread_of<weighted>(group, i, tries));
+    treads.push_back(tread_of<weighted>(group, i));
   }
-  Stairs best{Scale(least_scale(treads))};
-  for (std::size_t i = 0; i < treads.size(); ++i) {
-    best.parts[i] = search_stair<weighted>(treads[i], best.scale, tries);
-    best.score += best.parts[i].score;
+  const Lanes least = least_scale(treads);
+  Stairs best{Scale(least), all(-1.0F)};
+  for (const float factor : tries.scales) {
+    Stairs other{Scale(least * all(factor))};
+    for (std::size_t i = 0; i < treads.size(); ++i) {
+      other.parts[i] = search_stair<weighted>(treads[i], other.scale, tries);
+      other.score += other.parts[i].score;
+    }
+    best.take(other, treads.size());
   }
   for (int i = 0; i < tries.refits; ++i) refit<weighted>(treads, best);
   return best;
