@@ -31,6 +31,31 @@ def pack(codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, bits
     return packed.reshape(-1)
 
 
+def pack_steps(codes: np.ndarray, scales: np.ndarray, steps: np.ndarray, bases: np.ndarray) -> np.ndarray:
+    """The same for 4 bits with steps and bases [rows, inputs / 32]."""
+    (rows, inputs), groups = codes.shape, scales.shape[1]
+    group, parts = inputs // groups, inputs // groups // 32
+    plain = pack(codes, scales, None, 4).reshape(-(-rows // 32), groups, -1)
+    end = plain.shape[2] + group + (parts + 1) // 2 * 32
+    packed = np.zeros((*plain.shape[:2], -(-end // 64) * 64), np.uint8)
+    packed[..., : plain.shape[2]] = plain
+    for row in range(rows):
+        block, r = divmod(row, 32)
+        for part in range(groups * parts):
+            g, s = divmod(part, parts)
+            packed[block, g, plain.shape[2] + 32 * s + r] = bases[row, part].astype(np.int8).view(np.uint8)
+            packed[block, g, plain.shape[2] + group + s // 2 * 32 + r] |= int(steps[row, part]) << s % 2 * 4
+    return packed.reshape(-1)
+
+
+def stepped(codes: np.ndarray, scales: np.ndarray, steps: np.ndarray, bases: np.ndarray) -> np.ndarray:
+    """The numbers that a matrix with steps stands for, float64 [rows, inputs]."""
+    step, base = (np.repeat(each.astype(np.float64), 32, axis=1) for each in (steps, bases))
+    return np.repeat(scales.astype(np.float64), codes.shape[1] // scales.shape[1], axis=1) * (
+        step * (codes - 8.0) + base
+    )
+
+
 def weights(
     codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, bits: int, *, scaled: bool = False
 ) -> np.ndarray:
