@@ -33,18 +33,17 @@ def test_the_layout_is_the_one_described(seed: int, bits: int, group: int, has_o
 @given(st.integers(0, 2**32 - 1), st.sampled_from([32, 64, 128, 256]))
 @settings(max_examples=25, deadline=None)
 def test_steps_lie_where_described(seed: int, group: int) -> None:
-    """Two steps in a byte, bases as they are, units of whole cache lines; and all come back."""
+    """Two steps in a byte, units of whole cache lines; and all come back."""
     rng = np.random.default_rng(seed)
     rows, groups = int(rng.integers(1, 70)), int(rng.integers(1, 4))
     codes = rng.integers(0, 16, (rows, groups * group), dtype=np.uint8)
     scales = rng.normal(size=(rows, groups)).astype(np.float32)
-    steps = rng.integers(0, 16, (rows, groups * group // 32), dtype=np.uint8)
-    bases = rng.integers(8 * steps.astype(np.int16) - 128, 128 - 7 * steps.astype(np.int16)).astype(np.int8)
-    packed = _native.pack_linear(codes, scales, None, steps, bases, bits=4)
-    np.testing.assert_array_equal(packed, packing.pack_steps(codes, scales, steps, bases))
+    steps = packing.Steps.random(rng, rows, groups * group)
+    packed = _native.pack_linear(codes, scales, None, steps.steps, steps.bases, bits=4)
+    np.testing.assert_array_equal(packed, packing.pack(codes, scales, None, 4, steps))
     assert len(packed) == -(-rows // 32) * groups * {32: 640, 64: 1216, 128: 2304, 256: 4544}[group]
     back = _native.unpack_linear(packed, codes.shape, bits=4, group=group, has_steps=True)
-    expected = (codes, scales.astype(np.float16), None, steps, bases)
+    expected = (codes, scales.astype(np.float16), None, steps.steps, steps.bases)
     for found, wanted in zip(back, expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
 

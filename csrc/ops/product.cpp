@@ -25,8 +25,8 @@ PackedFormat read_format(const Info& info, const std::string& prefix) {
   const bool has_steps = info.integer_or((prefix + "steps").c_str(), 0, 0, bits == 4 && offsets == 0) != 0;
   const auto group = read("group_size", 32, has_steps ? 256 : 128);
   if (group != 32 && group != 64 && group != 128 && group != 256) {
-    throw OpError("attribute `" + prefix + "group_size` is " + std::to_string(group) +
-                  ", expected 32, 64, 128 or, with steps, 256");
+    throw OpError("attribute `" + prefix + "group_size` is " + std::to_string(group) + ", expected 32, 64" +
+                  (has_steps ? ", 128 or 256" : " or 128"));
   }
   return {static_cast<int>(bits), static_cast<int>(group), offsets != 0, offsets == 2, has_steps};
 }

@@ -26,6 +26,7 @@ class Case:
     inputs: int = 256
     passes: int = 1
     scaled: bool = False
+    has_steps: bool = False
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(3)
@@ -33,7 +34,9 @@ class Case:
         self.codes = rng.integers(0, 2**self.bits, (self.rows, self.inputs), dtype=np.uint8)
         self.scales = (rng.random((self.rows, groups)) * 0.1).astype(np.float32)
         self.offsets = rng.normal(size=(self.rows, groups)).astype(np.float32) if self.has_offsets else None
-        self.packed = _native.pack_linear(self.codes, self.scales, self.offsets, bits=self.bits)
+        self.steps = packing.Steps.random(rng, self.rows, self.inputs) if self.has_steps else None
+        steps = (self.steps.steps, self.steps.bases) if self.steps else ()
+        self.packed = _native.pack_linear(self.codes, self.scales, self.offsets, *steps, bits=self.bits)
         self.x = rng.normal(size=(64, self.inputs)).astype(np.float32)
 
     @property
@@ -44,12 +47,14 @@ class Case:
             "bits": self.bits,
             "group_size": self.group,
             "offsets": int(self.has_offsets) + int(self.scaled),
+            "steps": int(self.has_steps),
             "layout": _native.packed_layout_version(),
             "passes": self.passes,
         }
 
     def expected(self) -> np.ndarray:
-        weights = packing.weights(self.codes, self.scales, self.offsets, self.bits, scaled=self.scaled)
+        scaled, steps = self.scaled, self.steps
+        weights = packing.weights(self.codes, self.scales, self.offsets, self.bits, scaled=scaled, steps=steps)
         rounded = packing.quantized if self.passes == 1 else packing.quantized_twice
         return rounded(self.x, self.group) @ weights.T
 
@@ -81,6 +86,10 @@ FORMATS = [
     Case(8, 32, False, passes=2),
     Case(8, 64, True, rows=70, passes=2),
     Case(4, 32, True, rows=2080, inputs=1536, passes=2),
+    *(Case(4, group, False, has_steps=True) for group in (32, 64, 128, 256)),
+    Case(4, 64, False, rows=70, inputs=576, has_steps=True),
+    Case(4, 256, False, rows=2080, inputs=1536, has_steps=True),
+    Case(4, 128, False, passes=2, has_steps=True),
 ]
 
 
@@ -141,6 +150,18 @@ def test_extreme_activations_stay_exact(tmp_path: Path) -> None:
         case.bits, case.codes = bits, np.full((32, 128), code, np.uint8)
         case.packed = _native.pack_linear(case.codes, case.scales, bits=bits)
         case.x = np.full((14, 128), 5.0 * sign, np.float32)
+        np.testing.assert_allclose(case.session(tmp_path).run(None, {"x": case.x})[0], case.expected(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("code", "step", "base"), [(15, 15, 22), (0, 15, -8), (15, 15, -8), (7, 0, -128), (7, 0, 127)])
+def test_extreme_steps_stay_exact(code: int, step: int, base: int, tmp_path: Path) -> None:
+    """The ends of a byte, times the largest activations, neither meet their neighbours nor overflow."""
+    case = Case(4, 256, False, rows=32, has_steps=True)
+    case.codes[:] = code
+    case.steps = packing.Steps(np.full((32, 8), step, np.uint8), np.full((32, 8), base, np.int8))
+    case.packed = _native.pack_linear(case.codes, case.scales, None, case.steps.steps, case.steps.bases, bits=4)
+    for sign in (1, -1):
+        case.x = np.full((14, 256), 5.0 * sign, np.float32)
         np.testing.assert_allclose(case.session(tmp_path).run(None, {"x": case.x})[0], case.expected(), rtol=1e-6)
 
 

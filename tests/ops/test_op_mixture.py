@@ -32,10 +32,12 @@ class Format:
     group: int = 32
     has_offsets: bool = False
     scaled: bool = False
+    has_steps: bool = False
 
     def attributes(self, prefix: str, rows: int, inputs: int) -> dict[str, int]:
         values = {"K": inputs, "N": rows, "bits": self.bits, "group_size": self.group}
-        values |= {"offsets": 2 if self.scaled else int(self.has_offsets), "layout": ops.layout_version()}
+        values |= {"offsets": 2 if self.scaled else int(self.has_offsets), "steps": int(self.has_steps)}
+        values |= {"layout": ops.layout_version()}
         return {prefix + name: value for name, value in values.items()}
 
 
@@ -52,8 +54,11 @@ class Matrix:
         scales = (rng.random((rows, inputs // form.group)) / 2**form.bits).astype(np.float32)
         offsets = rng.normal(size=scales.shape).astype(np.float32) * 0.1 if form.has_offsets else None
         offsets = -np.rint(rng.random(scales.shape) * 15).astype(np.float32) if form.scaled else offsets
-        packed = _native.pack_linear(codes, scales, offsets, bits=form.bits)  # type: ignore[arg-type]
-        return Matrix(packing.weights(codes, scales, offsets, form.bits, scaled=form.scaled), packed)
+        steps = packing.Steps.random(rng, rows, inputs) if form.has_steps else None
+        beside = (steps.steps, steps.bases) if steps else ()
+        scales *= np.float32(0.1 if form.has_steps else 1)
+        packed = _native.pack_linear(codes, scales, offsets, *beside, bits=form.bits)  # type: ignore[arg-type]
+        return Matrix(packing.weights(codes, scales, offsets, form.bits, scaled=form.scaled, steps=steps), packed)
 
 
 @dataclass
@@ -163,6 +168,7 @@ CASES = [
     Case(experts=1, chosen=1),
     Case(experts=4, chosen=4, normalized=False),
     Case(experts=40, chosen=8, width=32, inputs=64),
+    Case(Format(4, 64, has_steps=True), Format(4, 32, has_steps=True)),
     Case(Format(8), Format(8), activation=3, biased=True),
     Case(Format(4, has_offsets=True), Format(8), width=64, activation=3, biased=True, normalized=False),
     Case(experts=40, chosen=4, width=32, inputs=64, biased=True),

@@ -41,6 +41,19 @@ def test_rows_of_the_table(bits: int, offset_kind: int, tmp_path: Path, rng: np.
             session.run(None, {"ids": np.array([wrong])})
 
 
+@pytest.mark.parametrize("group", [32, 64, 128, 256])
+def test_rows_of_a_table_with_steps(group: int, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Every 32 inputs have the step and the base that are theirs."""
+    codes, steps = rng.integers(0, 16, (70, 512), dtype=np.uint8), packing.Steps.random(rng, 70, 512)
+    scales = rng.random((70, 512 // group)).astype(np.float32)
+    packed = _native.pack_linear(codes, scales, steps=steps.steps, bases=steps.bases, bits=4)
+    attributes = {"K": 512, "N": 70, "bits": 4, "group_size": group, "steps": 1, "layout": ops.layout_version()}
+    types = {"ids": TensorProto.INT64}
+    operator = OneOperator("QEmbedding", ["ids", "w"], ["y"], attributes, {"w": packed}, types)
+    table, ids = packing.weights(codes, scales, None, 4, steps=steps), rng.permutation(70)
+    np.testing.assert_allclose(open_session(operator.save(tmp_path)).run(None, {"ids": ids})[0], table[ids], rtol=1e-6)
+
+
 @pytest.mark.parametrize("width", [64, 50])
 @pytest.mark.parametrize("with_residual", [False, True])
 def test_norm_of_the_sum(width: int, with_residual: bool, tmp_path: Path, rng: np.random.Generator) -> None:

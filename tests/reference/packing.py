@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 
-def pack(codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, bits: int) -> np.ndarray:
+def pack(
+    codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, bits: int, steps: Steps | None = None
+) -> np.ndarray:
     """Bytes of a matrix with codes [rows, inputs] and scales, offsets [rows, groups]."""
     rows, inputs = codes.shape
     groups = scales.shape[1]
     group = inputs // groups
     code_bytes = group * (16 if bits == 4 else 32)
     unit = code_bytes + 64 + (64 if offsets is not None else 0)
+    if steps is not None:
+        unit = -(-(unit + group + -(-group // 64) * 32) // 64) * 64
     blocks = -(-rows // 32)
     packed = np.zeros((blocks, groups, unit), np.uint8)
     for row in range(rows):
@@ -28,40 +34,49 @@ def pack(codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, bits
             packed[block, g, at : at + 2] = np.float16(scales[row, g]).reshape(1).view(np.uint8)
             if offsets is not None:
                 packed[block, g, at + 64 : at + 66] = np.float16(offsets[row, g]).reshape(1).view(np.uint8)
+        for part in range(inputs // 32 if steps is not None else 0):
+            (g, s), step = divmod(part, group // 32), int(steps.steps[row, part])
+            lowest = int(steps.bases[row, part]) - 8 * step + 128
+            packed[block, g, code_bytes + 64 + s * 32 + r] = lowest
+            packed[block, g, code_bytes + 64 + group + s // 2 * 32 + r] |= step << (s % 2 * 4)
     return packed.reshape(-1)
 
 
-def pack_steps(codes: np.ndarray, scales: np.ndarray, steps: np.ndarray, bases: np.ndarray) -> np.ndarray:
-    """The same for 4 bits with steps and bases [rows, inputs / 32]."""
-    (rows, inputs), groups = codes.shape, scales.shape[1]
-    group, parts = inputs // groups, inputs // groups // 32
-    plain = pack(codes, scales, None, 4).reshape(-(-rows // 32), groups, -1)
-    end = plain.shape[2] + group + (parts + 1) // 2 * 32
-    packed = np.zeros((*plain.shape[:2], -(-end // 64) * 64), np.uint8)
-    packed[..., : plain.shape[2]] = plain
-    for row in range(rows):
-        block, r = divmod(row, 32)
-        for part in range(groups * parts):
-            g, s = divmod(part, parts)
-            packed[block, g, plain.shape[2] + 32 * s + r] = bases[row, part].astype(np.int8).view(np.uint8)
-            packed[block, g, plain.shape[2] + group + s // 2 * 32 + r] |= int(steps[row, part]) << s % 2 * 4
-    return packed.reshape(-1)
+@dataclass(frozen=True)
+class Steps:
+    """Steps and bases [rows, inputs / 32] of 4-bit codes."""
 
+    steps: np.ndarray
+    bases: np.ndarray
 
-def stepped(codes: np.ndarray, scales: np.ndarray, steps: np.ndarray, bases: np.ndarray) -> np.ndarray:
-    """The numbers that a matrix with steps stands for, float64 [rows, inputs]."""
-    step, base = (np.repeat(each.astype(np.float64), 32, axis=1) for each in (steps, bases))
-    return np.repeat(scales.astype(np.float64), codes.shape[1] // scales.shape[1], axis=1) * (
-        step * (codes - 8.0) + base
-    )
+    @staticmethod
+    def random(rng: np.random.Generator, rows: int, inputs: int) -> Steps:
+        """Any that the format allows, the ends of their ranges among them."""
+        steps = rng.integers(0, 16, (rows, inputs // 32))
+        bases = rng.integers(-128 + 8 * steps, 128 - 7 * steps)
+        bases[::3] = -128 + 8 * steps[::3]
+        return Steps(steps.astype(np.uint8), bases.astype(np.int8))
+
+    def whole(self, codes: np.ndarray) -> np.ndarray:
+        """What the scale multiplies."""
+        step, base = (np.repeat(each.astype(np.float64), 32, axis=1) for each in (self.steps, self.bases))
+        return step * (codes.astype(np.float64) - 8) + base
 
 
 def weights(
-    codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, bits: int, *, scaled: bool = False
+    codes: np.ndarray,
+    scales: np.ndarray,
+    offsets: np.ndarray | None,
+    bits: int,
+    *,
+    scaled: bool = False,
+    steps: Steps | None = None,
 ) -> np.ndarray:
     """The numbers that a packed matrix stands for, float64 [rows, inputs]; scaled offsets count in scales."""
     group = codes.shape[1] // scales.shape[1]
     scale = np.repeat(scales.astype(np.float16).astype(np.float64), group, axis=1)
+    if steps is not None:
+        return scale * steps.whole(codes)
     if offsets is None:
         return scale * (codes.astype(np.float64) - (8 if bits == 4 else 128))
     offset = np.repeat(offsets.astype(np.float16).astype(np.float64), group, axis=1)
