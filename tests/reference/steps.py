@@ -39,7 +39,7 @@ def quantize4_steps(
     weights = rows.reshape(-1, group).T
     counts = np.ones_like(weights) if importance is None else np.tile(importance, len(rows)).reshape(-1, group).T
     parts = [(weights[i : i + PART], counts[i : i + PART]) for i in range(0, group, PART)]
-    scales, steps, shifts, refits = ((1.03, 1.09), (-3, -2, -1, 0, 1), (-0.3, 0, 0.3), 2) if thorough else QUICK
+    scales, steps, shifts, refits = ((1.0, 1.06), (-3, -2, -1, 0, 1), (-0.3, 0, 0.3), 2) if thorough else QUICK
     least = _least_scale([w for w, _ in parts])
     best = None
     for factor in scales:

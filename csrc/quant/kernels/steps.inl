@@ -24,7 +24,7 @@ struct Tries {
 constexpr std::array kQuickScales{1.05F};
 constexpr std::array kQuickSteps{-2.0F, -1.0F, 0.0F};
 constexpr std::array kQuickShifts{0.0F};
-constexpr std::array kThoroughScales{1.03F, 1.09F};
+constexpr std::array kThoroughScales{1.0F, 1.06F};
 constexpr std::array kThoroughSteps{-3.0F, -2.0F, -1.0F, 0.0F, 1.0F};
 constexpr std::array kThoroughShifts{-0.3F, 0.0F, 0.3F};
 constexpr Tries kQuickTries{kQuickScales, kQuickSteps, kQuickShifts, 1};
