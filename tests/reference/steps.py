@@ -107,7 +107,7 @@ def _refit(parts: Sequence[tuple[Floats, Floats]], best: Stairs) -> Stairs:
 
 def _codes(w: Floats, scale: Floats, base: Floats, step: Floats) -> Floats:
     """Codes less 8."""
-    return np.rint(np.clip((w * _inverse(scale) - base) * _inverse(step), -8, 7))
+    return np.rint(np.clip(w * (_inverse(scale) * _inverse(step)) - base * _inverse(step), -8, 7))
 
 
 def _within(base: Floats, step: Floats) -> Floats:

@@ -50,6 +50,7 @@ struct Tread {
   Part part;
   Range range{};
   Lanes count{};
+  Lanes per_count{};
   Lanes weights{};
 };
 
@@ -78,27 +79,33 @@ struct Scale {
   explicit Scale(Lanes wanted) : value(as_half(wanted)), units(inverse(value)) {}
 };
 
-Lanes stair_code(Lanes w, const Scale& scale, Lanes base, Lanes per_step) {
-  return rounded(smaller(larger((w * scale.units - base) * per_step, all(-8.0F)), all(7.0F)));
-}
+// Where on a stair a weight lies: w * steps - start, rounded.
+struct Ruler {
+  Lanes steps;
+  Lanes start;
+
+  Ruler(const Scale& scale, Lanes step, Lanes base)
+      : steps(scale.units * inverse(step)), start(base * inverse(step)) {}
+  Lanes code(Lanes w) const { return rounded(smaller(larger(w * steps - start, all(-8.0F)), all(7.0F))); }
+};
 
 // The codes for a step and a base, and the base that is best for these codes.
 template <bool weighted>
 Stair stair_of(const Tread& tread, const Scale& scale, Lanes step, Lanes base) {
-  const Lanes per_step = inverse(step);
+  const Ruler ruler(scale, step, base);
   Lanes codes{};
   Lanes squares{};
   Lanes along{};
   for (std::size_t i = 0; i < kStepInputs; ++i) {
     const Lanes w = tread.part.weight(i);
-    const Lanes q = stair_code(w, scale, base, per_step);
+    const Lanes q = ruler.code(w);
     const Lanes hq = weighted ? tread.part.importance(i) * q : q;
     codes += hq;
     squares += hq * q;
     along += hq * w;
   }
   Stair stair{step};
-  stair.base = base_within((tread.weights * scale.units - step * codes) * inverse(tread.count), step);
+  stair.base = base_within((tread.weights * scale.units - step * codes) * tread.per_count, step);
   stair.along = step * along + stair.base * tread.weights;
   stair.norm = step * step * squares + stair.base * (all(2.0F) * step * codes + stair.base * tread.count);
   stair.score = scale.value * (all(2.0F) * stair.along - scale.value * stair.norm);
@@ -140,6 +147,7 @@ Tread tread_of(const Part& group, std::size_t index) {
     tread.count += h;
     tread.weights += h * tread.part.weight(i);
   }
+  tread.per_count = inverse(tread.count);
   return tread;
 }
 
@@ -226,7 +234,7 @@ bool stairs_of(const Part& group, Effort effort, TileResult& result) {
   }
   for (std::size_t i = 0; i < group.count; ++i) {
     const Stair& stair = best.parts[i / kStepInputs];
-    const Lanes code = stair_code(group.weight(i), best.scale, stair.base, inverse(stair.step));
+    const Lanes code = Ruler(best.scale, stair.step, stair.base).code(group.weight(i));
     store(result.codes[i] + group.first, code + all(8.0F));
   }
   return is_zero(range_of(group).zero_or_nan);
