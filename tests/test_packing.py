@@ -23,10 +23,54 @@ def test_the_layout_is_the_one_described(seed: int, bits: int, group: int, has_o
     packed = _native.pack_linear(codes, scales, offsets if has_offsets else None, bits=bits)
     np.testing.assert_array_equal(packed, packing.pack(codes, scales, offsets if has_offsets else None, bits))
     assert len(packed) % 64 == 0
-    back = _native.unpack_linear(packed, codes.shape, bits=bits, group=group, has_offsets=has_offsets)[:3]
+    back = _native.unpack_linear(packed, codes.shape, bits=bits, group=group, has_offsets=has_offsets)
     np.testing.assert_array_equal(back[0], codes)
     np.testing.assert_array_equal(back[1], scales.astype(np.float16))
     assert back[2] is None if not has_offsets else (back[2] == offsets.astype(np.float16)).all()
+    assert back[3:] == (None, None)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([32, 64, 128, 256]))
+@settings(max_examples=25, deadline=None)
+def test_steps_lie_where_described(seed: int, group: int) -> None:
+    """Two steps in a byte, units of whole cache lines; and all come back."""
+    rng = np.random.default_rng(seed)
+    rows, groups = int(rng.integers(1, 70)), int(rng.integers(1, 4))
+    codes = rng.integers(0, 16, (rows, groups * group), dtype=np.uint8)
+    scales = rng.normal(size=(rows, groups)).astype(np.float32)
+    steps = packing.Steps.random(rng, rows, groups * group)
+    packed = _native.pack_linear(codes, scales, None, steps.steps, steps.bases, bits=4)
+    np.testing.assert_array_equal(packed, packing.pack(codes, scales, None, 4, steps))
+    assert len(packed) == -(-rows // 32) * groups * {32: 640, 64: 1216, 128: 2304, 256: 4544}[group]
+    back = _native.unpack_linear(packed, codes.shape, bits=4, group=group, has_steps=True)
+    expected = (codes, scales.astype(np.float16), None, steps.steps, steps.bases)
+    for found, wanted in zip(back, expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("step", "base"), [(16, 0), (15, -9), (15, 23), (1, -128), (1, 121)])
+def test_steps_that_leave_a_byte_are_refused(step: int, base: int) -> None:
+    """A kernel multiplies bytes."""
+    steps, bases = np.full((1, 1), step, np.uint8), np.full((1, 1), base, np.int8)
+    with pytest.raises(UsageError, match=f"`steps` is `{step} around {base}`, expected at most 15"):
+        _native.pack_linear(np.zeros((1, 32), np.uint8), np.ones((1, 1), np.float32), None, steps, bases, bits=4)
+
+
+def test_steps_go_with_four_bits_and_without_offsets() -> None:
+    """And with as many of them as the inputs want."""
+    codes, scales = np.zeros((2, 64), np.uint8), np.ones((2, 1), np.float32)
+    steps, bases = np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.int8)
+    for bits, offsets in ((8, None), (4, scales)):
+        with pytest.raises(UsageError, match="`has_steps` is `true`, expected false with 8 bits or offsets"):
+            _native.pack_linear(codes, scales, offsets, steps, bases, bits=bits)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="`steps` is `2 values`, expected 4"):
+        _native.pack_linear(codes, scales, None, steps[:1], bases, bits=4)
+    with pytest.raises(UsageError, match="`bases` is `0 values`, expected 4"):
+        _native.pack_linear(codes, scales, None, steps, bits=4)
+    with pytest.raises(UsageError, match="`group` is `512`, expected 32, 64, 128 or 256"):
+        _native.unpack_linear(np.zeros(0, np.uint8), (0, 512), bits=4, group=512, has_steps=True)
+    with pytest.raises(UsageError, match="`group` is `256`, expected 32, 64 or 128"):
+        _native.unpack_linear(np.zeros(0, np.uint8), (0, 256), bits=4, group=256)
 
 
 def test_float16_is_rounded_as_numpy_rounds_it() -> None:

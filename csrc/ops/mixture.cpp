@@ -205,7 +205,8 @@ void QMoE::add_up(const Context& context, const float* inner, const Routes& rout
   const float* bias = optional_values(context.input(6), experts_ * width, "down bias");
   using Multiplier = Tiles<Adding>;
   const bool few = Multiplier::are_few(kernels_, routes.most);
-  const std::size_t tasks = few ? few_tasks(blocks, routes.experts * down_.bytes()) : blocks;
+  const std::size_t tasks = few ? few_tasks(blocks, routes.experts * down_.bytes())
+                                : ceil_div(blocks, Multiplier::units_at_once(kernels_, 1));
   context.parallel_for(tasks, [&](std::size_t task) {
     const std::size_t begin = blocks * task / tasks, end = blocks * (task + 1) / tasks;
     const std::size_t first = begin * kPackedBlockRows,

@@ -90,7 +90,10 @@ class Tiles {
   void multiply(const QuantizedRows& rows, std::size_t first, std::size_t count, std::size_t begin,
                 std::size_t end) const {
     if (are_few(kernels_, count)) return multiply_few(rows, first, count, begin * together_, end * together_);
-    for (std::size_t unit = begin; unit < end; ++unit) multiply_panel(rows, first, count, unit);
+    const std::size_t most = together_ * units_at_once(kernels_, together_);
+    for (std::size_t block = begin * together_; block < end * together_; block += most) {
+      multiply_panels(rows, first, count, block, std::min(most, end * together_ - block));
+    }
   }
 
   // Whether so many rows are multiplied straight from the packed units.
@@ -98,8 +101,14 @@ class Tiles {
     return count <= static_cast<std::size_t>(kernels.few_rows);
   }
 
+  // How many units of `together` blocks many rows take at once.
+  static std::size_t units_at_once(const Kernels& kernels, std::size_t together) {
+    return kernels.multiply_pair != nullptr ? kMostPanels / together : 1;
+  }
+
  private:
   static constexpr std::size_t kBlocksPerTile = 16;
+  static constexpr std::size_t kMostPanels = 2;
 
   void multiply_few(const QuantizedRows& rows, std::size_t first, std::size_t count, std::size_t block,
                     std::size_t end) const {
@@ -119,22 +128,30 @@ class Tiles {
     }
   }
 
-  void multiply_panel(const QuantizedRows& rows, std::size_t first, std::size_t count,
-                      std::size_t unit) const {
-    const std::size_t columns = together_ * kPackedBlockRows;
+  void multiply_panels(const QuantizedRows& rows, std::size_t first, std::size_t count, std::size_t block,
+                       std::size_t blocks) const {
+    const std::size_t columns = blocks * kPackedBlockRows;
     const std::size_t most = static_cast<std::size_t>(kernels_.tile_rows) / passes_;
-    Panel panels[2];
-    for (std::size_t i = 0; i < together_; ++i) panels[i] = unpack(rows.inputs, unit * together_ + i, i);
+    Panel panels[kMostPanels];
+    for (std::size_t i = 0; i < blocks; ++i) panels[i] = unpack(rows.inputs, block + i, i);
     float* tile = scratch<Use::tile, float>(most * passes_ * columns);
     std::size_t tiles = (count + most - 1) / most;
     for (std::size_t row = first; row < first + count; --tiles) {
       const std::size_t here = (first + count - row + tiles - 1) / tiles;
-      for (std::size_t i = 0; i < together_; ++i) {
-        kernels_.multiply_tile(panels[i], rows, row * passes_, static_cast<int>(here * passes_),
-                               tile + i * kPackedBlockRows, columns);
-      }
-      finish_passes({row, here, unit * together_, (unit + 1) * together_, tile, columns});
+      multiply_tile(panels, blocks, rows, row * passes_, static_cast<int>(here * passes_), tile);
+      finish_passes({row, here, block, block + blocks, tile, columns});
       row += here;
+    }
+  }
+
+  void multiply_tile(const Panel* panels, std::size_t blocks, const QuantizedRows& rows, std::size_t first,
+                     int count, float* tile) const {
+    const std::size_t columns = blocks * kPackedBlockRows;
+    if (blocks == 2 && kernels_.multiply_pair != nullptr) {
+      return kernels_.multiply_pair(panels, rows, first, count, tile, columns);
+    }
+    for (std::size_t i = 0; i < blocks; ++i) {
+      kernels_.multiply_tile(panels[i], rows, first, count, tile + i * kPackedBlockRows, columns);
     }
   }
 
@@ -154,10 +171,10 @@ class Tiles {
     const std::size_t scales = matrix_.groups * kPackedBlockRows;
     const std::size_t offsets = matrix_.has_offsets ? scales : 0;
     const std::size_t steps = matrix_.has_steps && kernels_.sum_parts != nullptr ? 2 * inputs : 0;
-    const PanelMemory memory{scratch<Use::panel, std::uint8_t>(codes * together_) + index * codes,
-                             scratch<Use::panel_scales, float>(scales * together_) + index * scales,
-                             scratch<Use::panel_offsets, float>(offsets * together_) + index * offsets,
-                             scratch<Use::panel_steps, std::int32_t>(steps * together_) + index * steps};
+    const PanelMemory memory{scratch<Use::panel, std::uint8_t>(codes * kMostPanels) + index * codes,
+                             scratch<Use::panel_scales, float>(scales * kMostPanels) + index * scales,
+                             scratch<Use::panel_offsets, float>(offsets * kMostPanels) + index * offsets,
+                             scratch<Use::panel_steps, std::int32_t>(steps * kMostPanels) + index * steps};
     return kernels_.unpack(matrix_, block, memory);
   }
 
@@ -179,13 +196,14 @@ class Product {
         kernels_(kernels),
         weight_(weight),
         units_(weight.blocks() / together),
+        many_parts_(ceil_div(units_, Tiles<Finish>::units_at_once(kernels, together))),
         tiles_(kernels, weight.view(context), together, finish, weight.passes()) {}
 
   void run(const float* x, std::size_t count) const {
     if (count == 0) return;
     const QuantizedRows rows = quantize_rows(context_, kernels_, weight_, x, count);
     const bool few = Tiles<Finish>::are_few(kernels_, count);
-    const std::size_t parts = few ? few_tasks(units_, weight_.bytes()) : units_;
+    const std::size_t parts = few ? few_tasks(units_, weight_.bytes()) : many_parts_;
     const std::size_t most = few ? count : rows_of_block();
     context_.parallel_for(ceil_div(count, most) * parts, [&](std::size_t task) {
       const std::size_t first = task / parts * most;
@@ -207,6 +225,7 @@ class Product {
   const Kernels& kernels_;
   const PackedWeight& weight_;
   std::size_t units_;
+  std::size_t many_parts_;
   Tiles<Finish> tiles_;
 };
 

@@ -57,9 +57,7 @@ def test_the_table(precision: str, kind: str, layer: Encoding, embedding: Encodi
     assert choose_encoding(precision, info, "table") == embedding
 
 
-@pytest.mark.parametrize(
-    ("precision", "outer"), [("int4", INT4), ("mixed", INT8), ("int8", INT8), ("int4-fast", INT4)]
-)
+@pytest.mark.parametrize(("precision", "outer"), [("int4", INT4), ("mixed", INT8), ("int8", INT8), ("int4-fast", INT4)])
 def test_the_outer_layers_are_spared_under_mixed(precision: str, outer: Encoding) -> None:
     """What the first layer spoils, all others build on."""
     assert choose_encoding(precision, TensorInfo("w", "F32", (8, 64)), "sensitive") == outer

@@ -4,6 +4,7 @@
 #include <random>
 
 #include <fastslm/isa.hpp>
+#include <fastslm/packed.hpp>
 #include <fastslm/quantize.hpp>
 
 #include "check.hpp"
@@ -62,16 +63,28 @@ void every_instruction_set_gives_the_same_bits() {
       expect_same(expected, found, group);
       CHECK(std::equal(std::begin(expected.zeros), std::end(expected.zeros), std::begin(found.zeros)));
     }
-    fastslm::quant::kPortable.four_offsets(tile, effort, expected);
-    for (const Kernels* kernels : runnable()) {
-      kernels->four_offsets(tile, effort, found);
-      expect_same(expected, found, group);
-      CHECK(std::equal(std::begin(expected.zeros), std::end(expected.zeros), std::begin(found.zeros)));
-    }
     fastslm::quant::kPortable.eight(tile, expected);
     for (const Kernels* kernels : runnable()) {
       kernels->eight(tile, found);
       expect_same(expected, found, group);
+    }
+  }
+}
+
+void every_instruction_set_finds_the_same_steps() {
+  for (unsigned seed = 0; seed < 32; ++seed) {
+    const std::size_t group = std::size_t{32} << seed % 4;
+    const Tile tile = random_tile(seed, seed % 8 < 4, group);
+    const Effort effort = seed % 16 < 8 ? Effort::quick : Effort::thorough;
+    TileResult expected;
+    TileResult found;
+    fastslm::quant::kPortable.four_steps(tile, effort, expected);
+    for (const Kernels* kernels : runnable()) {
+      kernels->four_steps(tile, effort, found);
+      expect_same(expected, found, group);
+      const std::size_t count = group / fastslm::kStepInputs * fastslm::quant::kLanes;
+      CHECK(std::equal(&expected.steps[0][0], &expected.steps[0][0] + count, &found.steps[0][0]));
+      CHECK(std::equal(&expected.bases[0][0], &expected.bases[0][0] + count, &found.bases[0][0]));
     }
   }
 }
@@ -113,6 +126,8 @@ void a_number_that_is_none_is_noticed_in_every_lane() {
         CHECK(!result.finite);
         kernels->eight(tile, result);
         CHECK(!result.finite);
+        kernels->four_steps(tile, Effort::quick, result);
+        CHECK(!result.finite);
       }
     }
   }
@@ -134,6 +149,14 @@ void sizes_are_checked() {
   CHECK_ERROR(invalid_argument, fastslm::quantize4({values, 96}, scales, Effort::quick, good));
   CHECK_ERROR(invalid_argument, fastslm::quantize8({values, 96}, good));
   CHECK_ERROR(invalid_argument, fastslm::quantize4({values, 96}, {}, Effort::quick, {codes, scales, {}}));
+  std::vector<std::int8_t> bases(3);
+  const fastslm::SteppedRows steps{codes, scales, zeros, bases};
+  CHECK(fastslm::quantize4_steps({values, 96}, {}, Effort::quick, steps));
+  CHECK_ERROR(invalid_argument, fastslm::quantize4_steps({values, 96, 256}, {}, Effort::quick, steps));
+  CHECK_ERROR(invalid_argument,
+              fastslm::quantize4_steps({values, 96}, {}, Effort::quick, {codes, scales, zeros, {}}));
+  CHECK_ERROR(invalid_argument,
+              fastslm::quantize4_steps({values, 96}, {}, Effort::quick, {codes, scales, {}, bases}));
 }
 
 }  // namespace
@@ -141,6 +164,7 @@ void sizes_are_checked() {
 int main() {
   return check::run(
       {{"every instruction set gives the same bits", every_instruction_set_gives_the_same_bits},
+       {"every instruction set finds the same steps", every_instruction_set_finds_the_same_steps},
        {"more grids never fit worse", more_grids_never_fit_worse},
        {"a number that is none is noticed in every lane", a_number_that_is_none_is_noticed_in_every_lane},
        {"sizes are checked", sizes_are_checked}});

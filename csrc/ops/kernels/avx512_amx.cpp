@@ -1,5 +1,7 @@
 // Kernels for AVX-512 with the matrix units of AMX, for products of many rows; all else is that of AVX-512
 // with VNNI. Intel SDM volume 2, instructions LDTILECFG and TDPBUSD.
+#include <type_traits>
+
 #include <immintrin.h>
 
 #include "ops/kernels/kernels.hpp"
@@ -25,7 +27,7 @@ constexpr Kernels kTable{Vec::few_at_once,
                          nullptr,
                          remainder,
                          multiply_few,
-                         unpack,
+                         unpack_for_tiles,
                          multiply_tile_of_many,
                          add,
                          put,
@@ -34,7 +36,8 @@ constexpr Kernels kTable{Vec::few_at_once,
                          dots,
                          store_row,
                          attend,
-                         merge};
+                         merge,
+                         multiply_pair};
 
 }  // namespace
 

@@ -49,6 +49,7 @@ struct Panel {
   int bits;
   const std::int32_t* steps = nullptr;  // [inputs / 32][32], twice in 16 bits; or null
   const std::int32_t* bases = nullptr;  // [inputs / 32][32], less 128, in the low 16 bits
+  bool is_signed = false;               // the codes, which only the kernels of the same set then read
 };
 
 struct PanelMemory {
@@ -141,6 +142,9 @@ struct Kernels {
   // Add a later partial result of one row to an earlier one.
   void (*merge)(const AttentionPartial& to, std::size_t to_row, const AttentionPartial& from,
                 std::size_t from_row);
+  // `multiply_tile` for two panels, whose results go to y and y + 32; or null
+  void (*multiply_pair)(const Panel* panels, const QuantizedRows& rows, std::size_t first, int count,
+                        float* y, std::size_t stride) = nullptr;
 };
 
 const Kernels& portable_kernels();

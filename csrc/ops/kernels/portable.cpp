@@ -27,6 +27,8 @@ struct Vec {
   static Float sub(Float a, Float b) { return a - b; }
   static Float mul(Float a, Float b) { return a * b; }
   static Float div(Float a, Float b) { return a / b; }
+  // a / b for b that is at least 1.
+  static Float quotient(Float a, Float b) { return div(a, b); }
   static Float max(Float a, Float b) { return a > b ? a : b; }
   static Float min(Float a, Float b) { return a < b ? a : b; }
   static Float abs(Float a) { return bits<Float>(bits<Int>(a) & set32(0x7fffffff)); }
@@ -38,6 +40,9 @@ struct Vec {
     return most;
   }
 
+  static void greatest_of_each(const Float (&a)[4], float* to) {
+    for (int i = 0; i < 4; ++i) to[i] = greatest(a[i]);
+  }
   static Float half(const std::uint8_t* p) {
     return Float{float_of_half(p), float_of_half(p + 2), float_of_half(p + 4), float_of_half(p + 6)};
   }
@@ -52,11 +57,13 @@ struct Vec {
 
   static Int set32(std::int32_t x) { return Int{x, x, x, x}; }
   static Int add32(Int a, Int b) { return a + b; }
-  static std::int32_t sum32(Int a) { return a[0] + a[1] + a[2] + a[3]; }
+  static void sum_of_each(const Int (&a)[4], std::int32_t* to) {
+    for (int i = 0; i < 4; ++i) to[i] = a[i][0] + a[i][1] + a[i][2] + a[i][3];
+  }
   // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits; good for numbers below 2^22.
   static Int round(Float a) { return bits<Int>(a + set(12582912.0F)) - set32(0x4b400000); }
   static Float to_float(Int a) { return __builtin_convertvector(a, Float); }
-  static Float power_of_two(Int n) { return bits<Float>((n + set32(127)) << 23); }
+  static Float times_power_of_two(Float a, Int n) { return a * bits<Float>((n + set32(127)) << 23); }
   static void narrow(std::int8_t* p, Int a) {
     for (int i = 0; i < 4; ++i) p[i] = static_cast<std::int8_t>(a[i]);
   }

@@ -18,12 +18,24 @@ struct Vec {
   static Float sub(Float a, Float b) { return _mm512_sub_ps(a, b); }
   static Float mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
   static Float div(Float a, Float b) { return _mm512_div_ps(a, b); }
+  // a / b for b from 1 to 2^126, to about one unit in the last place: a step of Newton from 14 bits.
+  static Float quotient(Float a, Float b) {
+    const Float guess = _mm512_rcp14_ps(b);
+    return _mm512_mul_ps(a, _mm512_fmadd_ps(_mm512_fnmadd_ps(b, guess, set(1)), guess, guess));
+  }
   static Float max(Float a, Float b) { return _mm512_max_ps(a, b); }
   static Float min(Float a, Float b) { return _mm512_min_ps(a, b); }
   static Float abs(Float a) { return _mm512_abs_ps(a); }
   static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
   static float sum(Float a) { return _mm512_reduce_add_ps(a); }
   static float greatest(Float a) { return _mm512_reduce_max_ps(a); }
+  static void greatest_of_each(const Float (&a)[4], float* to) {
+    const Float ab = max(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1]));
+    const Float cd = max(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3]));
+    const Float all = max(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+    const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    _mm_storeu_ps(to, _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+  }
   static Float half(const std::uint8_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
@@ -41,11 +53,18 @@ struct Vec {
 
   static Int set32(std::int32_t x) { return _mm512_set1_epi32(x); }
   static Int add32(Int a, Int b) { return _mm512_add_epi32(a, b); }
-  static std::int32_t sum32(Int a) { return _mm512_reduce_add_epi32(a); }
+  static void sum_of_each(const Int (&a)[4], std::int32_t* to) {
+    const Int ab = add32(_mm512_unpacklo_epi32(a[0], a[1]), _mm512_unpackhi_epi32(a[0], a[1]));
+    const Int cd = add32(_mm512_unpacklo_epi32(a[2], a[3]), _mm512_unpackhi_epi32(a[2], a[3]));
+    const Int all = add32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                     _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
+  }
   static Int round(Float a) { return _mm512_cvtps_epi32(a); }
   static Float to_float(Int a) { return _mm512_cvtepi32_ps(a); }
-  static Float power_of_two(Int n) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
+  static Float times_power_of_two(Float a, Int n) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_slli_epi32(n, 23)));
   }
   static void narrow(std::int8_t* p, Int a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a));

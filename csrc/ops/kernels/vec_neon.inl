@@ -18,12 +18,17 @@ struct VecNeon {
   static Float sub(Float a, Float b) { return vsubq_f32(a, b); }
   static Float mul(Float a, Float b) { return vmulq_f32(a, b); }
   static Float div(Float a, Float b) { return vdivq_f32(a, b); }
+  // a / b for b that is at least 1.
+  static Float quotient(Float a, Float b) { return div(a, b); }
   static Float max(Float a, Float b) { return vmaxq_f32(a, b); }
   static Float min(Float a, Float b) { return vminq_f32(a, b); }
   static Float abs(Float a) { return vabsq_f32(a); }
   static Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
   static float sum(Float a) { return vaddvq_f32(a); }
   static float greatest(Float a) { return vmaxvq_f32(a); }
+  static void greatest_of_each(const Float (&a)[4], float* to) {
+    store(to, vpmaxq_f32(vpmaxq_f32(a[0], a[1]), vpmaxq_f32(a[2], a[3])));
+  }
   static Float half(const std::uint8_t* p) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))); }
   static Float half_everywhere(const std::uint8_t* p) {
     std::uint16_t bits;
@@ -39,11 +44,13 @@ struct VecNeon {
 
   static Int set32(std::int32_t x) { return vdupq_n_s32(x); }
   static Int add32(Int a, Int b) { return vaddq_s32(a, b); }
-  static std::int32_t sum32(Int a) { return vaddvq_s32(a); }
+  static void sum_of_each(const Int (&a)[4], std::int32_t* to) {
+    vst1q_s32(to, vpaddq_s32(vpaddq_s32(a[0], a[1]), vpaddq_s32(a[2], a[3])));
+  }
   static Int round(Float a) { return vcvtnq_s32_f32(a); }
   static Float to_float(Int a) { return vcvtq_f32_s32(a); }
-  static Float power_of_two(Int n) {
-    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23));
+  static Float times_power_of_two(Float a, Int n) {
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), vshlq_n_s32(n, 23)));
   }
   static void narrow(std::int8_t* p, Int a) {
     const int16x4_t words = vqmovn_s32(a);

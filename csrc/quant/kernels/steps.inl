@@ -1,9 +1,10 @@
 // The search for weight = scale * (step * (code - 8) + base), after search.inl, its groups in lanes too.
 //
-// Lines through the parts of 32 weights tell how small the scale of a group may be. For a scale, every part
-// tries a few steps, each from a few bases: they give codes, and the codes a better base. From sums over the
-// codes follow the error and the best scale, with which all is done once more. What is judged is what will be
-// stored: scales are rounded to float16 first, steps and bases are whole numbers in their range.
+// A scale that every part of 32 weights could use follows from their ranges. With it each part tries a few
+// steps, each from a few bases: they give codes, and the codes a better base. From sums over the codes follow
+// the error and the best scale, with which all is done once more. What is judged is what will be stored:
+// scales are rounded to float16 first, steps and bases are whole numbers in their range.
+#include <vector>
 
 namespace fastslm::quant {
 namespace {
@@ -12,20 +13,22 @@ constexpr float kLargestHalf = 65504.0F;
 constexpr float kSmallestHalf = 0x1p-24F;
 constexpr float kMostSteps = 15.0F;
 
+// More starts help most: the error has many local minima.
 struct Tries {
-  std::span<const float> lines;  // spans of the lines that are searched first
-  int line_refits;
-  std::span<const float> steps;   // from the step of the line on
+  std::span<const float> scales;  // in least scales
+  std::span<const float> steps;   // added to the step that spans the range of a part
   std::span<const float> shifts;  // of the base, in steps
-  int refits;                     // of the scale of a group
+  int refits;                     // of the scale
 };
 
-constexpr std::array kQuickSteps{-1.0F, 0.0F};
+constexpr std::array kQuickScales{1.05F};
+constexpr std::array kQuickSteps{-2.0F, -1.0F, 0.0F};
 constexpr std::array kQuickShifts{0.0F};
-constexpr std::array kThoroughSteps{-2.0F, -1.0F, 0.0F, 1.0F};
+constexpr std::array kThoroughScales{1.0F, 1.06F};
+constexpr std::array kThoroughSteps{-3.0F, -2.0F, -1.0F, 0.0F, 1.0F};
 constexpr std::array kThoroughShifts{-0.3F, 0.0F, 0.3F};
-constexpr Tries kQuickTries{kQuickSpans, 0, kQuickSteps, kQuickShifts, 1};
-constexpr Tries kThoroughTries{kQuickSpans, 1, kThoroughSteps, kThoroughShifts, 2};
+constexpr Tries kQuickTries{kQuickScales, kQuickSteps, kQuickShifts, 1};
+constexpr Tries kThoroughTries{kThoroughScales, kThoroughSteps, kThoroughShifts, 2};
 
 // To a number of float16 above zero; what is beyond them stays.
 Lanes as_half(Lanes value) {
@@ -45,8 +48,9 @@ Lanes base_within(Lanes base, Lanes step) {
 // One part of a group, and what does not depend on codes: the sums of importance, and of it times weights.
 struct Tread {
   Part part;
-  Line line{};
+  Range range{};
   Lanes count{};
+  Lanes per_count{};
   Lanes weights{};
 };
 
@@ -75,27 +79,33 @@ struct Scale {
   explicit Scale(Lanes wanted) : value(as_half(wanted)), units(inverse(value)) {}
 };
 
-Lanes stair_code(Lanes w, const Scale& scale, Lanes base, Lanes per_step) {
-  return rounded(smaller(larger((w * scale.units - base) * per_step, all(-8.0F)), all(7.0F)));
-}
+// Where on a stair a weight lies: w * steps - start, rounded.
+struct Ruler {
+  Lanes steps;
+  Lanes start;
+
+  Ruler(const Scale& scale, Lanes step, Lanes base)
+      : steps(scale.units * inverse(step)), start(base * inverse(step)) {}
+  Lanes code(Lanes w) const { return rounded(smaller(larger(w * steps - start, all(-8.0F)), all(7.0F))); }
+};
 
 // The codes for a step and a base, and the base that is best for these codes.
 template <bool weighted>
 Stair stair_of(const Tread& tread, const Scale& scale, Lanes step, Lanes base) {
-  const Lanes per_step = inverse(step);
+  const Ruler ruler(scale, step, base);
   Lanes codes{};
   Lanes squares{};
   Lanes along{};
   for (std::size_t i = 0; i < kStepInputs; ++i) {
     const Lanes w = tread.part.weight(i);
-    const Lanes q = stair_code(w, scale, base, per_step);
+    const Lanes q = ruler.code(w);
     const Lanes hq = weighted ? tread.part.importance(i) * q : q;
     codes += hq;
     squares += hq * q;
     along += hq * w;
   }
   Stair stair{step};
-  stair.base = base_within((tread.weights * scale.units - step * codes) * inverse(tread.count), step);
+  stair.base = base_within((tread.weights * scale.units - step * codes) * tread.per_count, step);
   stair.along = step * along + stair.base * tread.weights;
   stair.norm = step * step * squares + stair.base * (all(2.0F) * step * codes + stair.base * tread.count);
   stair.score = scale.value * (all(2.0F) * stair.along - scale.value * stair.norm);
@@ -106,36 +116,58 @@ struct Stairs {
   Scale scale;
   Lanes score{};
   std::array<Stair, kMostParts> parts{};
+
+  // What is better in `other`.
+  void take(const Stairs& other, std::size_t count) {
+    const Mask better = other.score > score;
+    scale.value = choose(better, other.scale.value, scale.value);
+    scale.units = choose(better, other.scale.units, scale.units);
+    score = choose(better, other.score, score);
+    for (std::size_t i = 0; i < count; ++i) parts[i].take(better, other.parts[i]);
+  }
 };
 
+// Unlike that of a grid with a zero point it need not hold zero.
+Range tight_range_of(const Part& part) {
+  Range range{part.weight(0), part.weight(0)};
+  for (std::size_t i = 1; i < part.size(); ++i) {
+    const Lanes w = part.weight(i);
+    range.low = smaller(range.low, w);
+    range.high = larger(range.high, w);
+  }
+  return range;
+}
+
 template <bool weighted>
-Tread tread_of(const Part& group, std::size_t index, const Tries& tries) {
+Tread tread_of(const Part& group, std::size_t index) {
   Tread tread{{group.tile, group.first, index * kStepInputs, kStepInputs}};
-  tread.line = search_line<weighted>(tread.part, tries.lines, tries.line_refits, tight_range_of(tread.part));
+  tread.range = tight_range_of(tread.part);
   for (std::size_t i = 0; i < kStepInputs; ++i) {
     const Lanes h = weighted ? tread.part.importance(i) : all(1.0F);
     tread.count += h;
     tread.weights += h * tread.part.weight(i);
   }
+  tread.per_count = inverse(tread.count);
   return tread;
 }
 
-// The least scale with which the lines of all parts have steps and bases in their range.
+// The least scale with which the codes of every part can span its range.
 Lanes least_scale(std::span<const Tread> treads) {
   Lanes least{};
   for (const Tread& tread : treads) {
-    const Lanes high = tread.line.offset + tread.line.scale * all(15.0F);
-    const Lanes ends = larger(tread.line.offset * all(-1.0F / 128.0F), high * all(1.0F / 127.0F));
-    least = larger(least, larger(ends, tread.line.scale * all(1.0F / kMostSteps)));
+    const Range& range = tread.range;
+    const Lanes ends = larger(range.low * all(-1.0F / 128.0F), range.high * all(1.0F / 127.0F));
+    least = larger(least, larger(ends, (range.high - range.low) * all(1.0F / (15.0F * kMostSteps))));
   }
   return least;
 }
 
-// The best step and base near the line of a part.
+// The best step and base for the range of a part.
 template <bool weighted>
 Stair search_stair(const Tread& tread, const Scale& scale, const Tries& tries) {
-  const Lanes near = rounded(smaller(tread.line.scale * scale.units, all(kMostSteps)));
-  const Lanes middle = (tread.line.offset + tread.line.scale * all(7.5F)) * scale.units;
+  const Lanes wide = (tread.range.high - tread.range.low) * scale.units * all(1.0F / 15.0F);
+  const Lanes near = rounded(smaller(wide, all(kMostSteps)));
+  const Lanes middle = (tread.range.low + tread.range.high) * scale.units * all(0.5F);
   Stair best;
   const auto consider = [&](Lanes step, Lanes base) {
     const Stair stair = stair_of<weighted>(tread, scale, step, base);
@@ -151,7 +183,8 @@ Stair search_stair(const Tread& tread, const Scale& scale, const Tries& tries) {
   return best;
 }
 
-// The same steps, with the scale that is best for all parts together, where that is better.
+// The same steps, with the scale that is best for all parts together, where that is better. A scale beyond
+// float16 stays, to be refused: sums may be infinite by then.
 template <bool weighted>
 void refit(std::span<const Tread> treads, Stairs& best) {
   Lanes along{};
@@ -160,29 +193,31 @@ void refit(std::span<const Tread> treads, Stairs& best) {
     along += best.parts[i].along;
     norm += best.parts[i].norm;
   }
-  Stairs other{Scale(along * inverse(norm))};
+  const Mask beyond = best.scale.value > all(kLargestHalf);
+  Stairs other{Scale(choose(beyond, best.scale.value, along * inverse(norm)))};
   for (std::size_t i = 0; i < treads.size(); ++i) {
     const Stair& from = best.parts[i];
     other.parts[i] = stair_of<weighted>(treads[i], other.scale, from.step, from.base);
     other.score += other.parts[i].score;
   }
-  const Mask better = other.score > best.score;
-  best.scale.value = choose(better, other.scale.value, best.scale.value);
-  best.scale.units = choose(better, other.scale.units, best.scale.units);
-  best.score = choose(better, other.score, best.score);
-  for (std::size_t i = 0; i < treads.size(); ++i) best.parts[i].take(better, other.parts[i]);
+  best.take(other, treads.size());
 }
 
 template <bool weighted>
 Stairs search_stairs(const Part& group, const Tries& tries) {
   std::vector<Tread> treads;
   for (std::size_t i = 0; i < group.count / kStepInputs; ++i) {
-    treads.push_back(tread_of<weighted>(group, i, tries));
+    treads.push_back(tread_of<weighted>(group, i));
   }
-  Stairs best{Scale(least_scale(treads))};
-  for (std::size_t i = 0; i < treads.size(); ++i) {
-    best.parts[i] = search_stair<weighted>(treads[i], best.scale, tries);
-    best.score += best.parts[i].score;
+  const Lanes least = least_scale(treads);
+  Stairs best{Scale(least), all(-1.0F)};
+  for (const float factor : tries.scales) {
+    Stairs other{Scale(least * all(factor))};
+    for (std::size_t i = 0; i < treads.size(); ++i) {
+      other.parts[i] = search_stair<weighted>(treads[i], other.scale, tries);
+      other.score += other.parts[i].score;
+    }
+    best.take(other, treads.size());
   }
   for (int i = 0; i < tries.refits; ++i) refit<weighted>(treads, best);
   return best;
@@ -199,7 +234,7 @@ bool stairs_of(const Part& group, Effort effort, TileResult& result) {
   }
   for (std::size_t i = 0; i < group.count; ++i) {
     const Stair& stair = best.parts[i / kStepInputs];
-    const Lanes code = stair_code(group.weight(i), best.scale, stair.base, inverse(stair.step));
+    const Lanes code = Ruler(best.scale, stair.step, stair.base).code(group.weight(i));
     store(result.codes[i] + group.first, code + all(8.0F));
   }
   return is_zero(range_of(group).zero_or_nan);

@@ -93,7 +93,7 @@ def _quantized(rows: Floats, bits: Literal[4, 8], group: int, importance: Floats
     if result is None:
         raise _not_finite(rows)
     codes, scales, zeros = result
-    return codes, scales, zeros.astype(np.uint8, copy=False)
+    return codes, scales, zeros
 
 
 def _not_finite(rows: Floats) -> ConversionFailed:
