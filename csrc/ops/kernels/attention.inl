@@ -195,13 +195,7 @@ inline std::size_t gather(const AttentionRows& rows, std::size_t row, int most, 
 inline Vec::Float power(Vec::Float t) {
   t = Vec::max(Vec::set(-127.0F), t);
   const Vec::Int whole = Vec::round(t);
-  const Vec::Float f = Vec::sub(t, Vec::to_float(whole));
-  Vec::Float p = Vec::set(1.32647273e-3F);
-  p = Vec::fma(p, f, Vec::set(9.67151276e-3F));
-  p = Vec::fma(p, f, Vec::set(5.55073374e-2F));
-  p = Vec::fma(p, f, Vec::set(2.40222421e-1F));
-  p = Vec::fma(p, f, Vec::set(6.93146978e-1F));
-  p = Vec::fma(p, f, Vec::set(1.0F));
+  const Vec::Float p = power_of_part(Vec::sub(t, Vec::to_float(whole)));
   return Vec::mul(p, Vec::power_of_two(whole));
 }
 
