@@ -107,14 +107,16 @@ QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, cons
   const std::size_t passes = weight.passes();
   const std::size_t count = count_of_x * passes;
   const std::size_t groups = inputs / static_cast<std::size_t>(weight.format().group);
+  // Numbers of a row that lie a power of two apart would share a few lines of the cache.
+  const std::size_t stride = count % 64 == 0 ? count + 16 : count;
   const bool has_parts = weight.format().has_steps && kernels.sum_parts != nullptr;
   const QuantizedRows rows{
       scratch<Use::codes, std::int8_t>(count * inputs),
-      scratch<Use::scales, float>(count * groups),
-      scratch<Use::starts, std::int32_t>(count * groups),
-      scratch<Use::sums, float>(count * groups),
-      has_parts ? scratch<Use::parts, std::int32_t>(count * inputs / kStepInputs) : nullptr,
-      count,
+      scratch<Use::scales, float>(stride * groups),
+      scratch<Use::starts, std::int32_t>(stride * groups),
+      scratch<Use::sums, float>(stride * groups),
+      has_parts ? scratch<Use::parts, std::int32_t>(stride * inputs / kStepInputs) : nullptr,
+      stride,
       inputs,
       groups,
       weight.format().group};

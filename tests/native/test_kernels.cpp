@@ -99,7 +99,7 @@ struct Activations {
   }
   double value(const Product& of, std::size_t row, std::size_t k) const {
     const std::size_t g = k / static_cast<std::size_t>(of.format.group);
-    return double{scales[g * rows.count + row]} * codes[row * of.inputs + k];
+    return double{scales[g * rows.stride + row]} * codes[row * of.inputs + k];
   }
 };
 

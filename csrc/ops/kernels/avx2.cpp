@@ -52,7 +52,7 @@ void sum_parts(std::size_t row, const QuantizedRows& of) {
   for (std::size_t part = 0; part < of.inputs / 32; ++part, codes += 32) {
     std::int32_t sum = 0;
     for (int i = 0; i < 32; ++i) sum += codes[i];
-    of.parts[part * of.count + row] = sum & 0xffff;
+    of.parts[part * of.stride + row] = sum & 0xffff;
   }
 }
 

@@ -13,12 +13,13 @@ namespace fastslm::ops {
 
 // Rows of activations as signed bytes with a scale per group of inputs; filled by `Kernels::quantize`.
 struct QuantizedRows {
-  std::int8_t* codes;    // [rows][inputs]
-  float* scales;         // [groups][rows]
-  std::int32_t* starts;  // [groups][rows], minus zero times the sum of the codes: where a dot product starts
-  float* sums;           // [groups][rows], scale times the sum of the codes
-  std::int32_t* parts;   // [inputs / 32][rows], sum of 32 codes in the low 16 bits; null unless `sum_parts`
-  std::size_t count;     // rows
+  std::int8_t* codes;  // [rows][inputs]
+  float* scales;       // [groups][stride], by row
+  std::int32_t*
+      starts;           // [groups][stride], minus zero times the sum of the codes: where a dot product starts
+  float* sums;          // [groups][stride], scale times the sum of the codes
+  std::int32_t* parts;  // [inputs / 32][stride], sum of 32 codes in the low 16 bits; null unless `sum_parts`
+  std::size_t stride;   // at least the number of rows
   std::size_t inputs;
   std::size_t groups;
   int group;

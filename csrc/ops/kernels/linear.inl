@@ -206,7 +206,7 @@ inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const 
   const std::int8_t* a = rows.codes + row * rows.inputs;
   const int group = Known != 0 ? Known : matrix.group;
   for (std::size_t g = 0; g < matrix.groups; ++g, unit += matrix.unit_bytes, a += group) {
-    const std::size_t i = g * rows.count + row;
+    const std::size_t i = g * rows.stride + row;
     prefetch(unit + matrix.code_bytes, 64);
     if (matrix.has_offsets || HasSteps) prefetch(unit + matrix.code_bytes + 64, 64);
     const std::uint8_t* ahead = unit;
@@ -220,7 +220,7 @@ inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const 
         if constexpr (HasSteps) {
           if (pass == 0 && k > 0) prefetch(unit + matrix.code_bytes + 64 + index(k * 2), 64);
           const std::size_t part = (g * index(group) + index(k)) / 32;
-          stepped32<M>(matrix, unit, pass * kVectors, k, a, rows.inputs, rows.parts + part * rows.count + row,
+          stepped32<M>(matrix, unit, pass * kVectors, k, a, rows.inputs, rows.parts + part * rows.stride + row,
                        total);
         } else {
           unit32<M, Bits>(unit, pass * kVectors, k, group, a, rows.inputs, total);

@@ -145,7 +145,7 @@ void multiply_tile(const Panel& panel, const QuantizedRows& rows, std::size_t fi
     float* sum = y + m * stride;
     for (std::size_t n = 0; n < 32; ++n) sum[n] = 0;
     for (std::size_t g = 0; g < rows.groups; ++g) {
-      const std::size_t at = g * rows.count + first + m;
+      const std::size_t at = g * rows.stride + first + m;
       std::int32_t total[32];
       for (std::int32_t& each : total) each = rows.starts[at];
       const std::int8_t* a =

@@ -53,7 +53,7 @@ inline void quantize_groups(const float* x, std::size_t row, std::size_t first, 
   std::int32_t totals[kGroupsAtOnce];
   Vec::sum_of_each(sums, totals);
   for (std::size_t g = 0; g < Count; ++g) {
-    const std::size_t at = (first + g) * to.count + row;
+    const std::size_t at = (first + g) * to.stride + row;
     to.scales[at] = scales[g];
     to.starts[at] = -zero * totals[g];
     to.sums[at] = scales[g] * static_cast<float>(totals[g]);
@@ -80,7 +80,7 @@ void quantize(const float* x, std::size_t row, int zero, const QuantizedRows& to
 void remainder(const float* x, std::size_t row, const QuantizedRows& of, float* left) {
   const auto* codes = reinterpret_cast<const std::uint8_t*>(of.codes + row * of.inputs);
   for (std::size_t g = 0; g < of.groups; ++g) {
-    const Vec::Float scale = Vec::set(-of.scales[g * of.count + row]);
+    const Vec::Float scale = Vec::set(-of.scales[g * of.stride + row]);
     for (int i = 0; i < of.group; i += Vec::lanes) {
       Vec::store(left, Vec::fma(Vec::signed_bytes(codes), scale, Vec::load(x)));
       codes += Vec::lanes;

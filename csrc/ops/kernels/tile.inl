@@ -51,7 +51,7 @@ inline void stepped_panel32(const Panel& panel, const std::uint8_t* codes, int c
                             Vec::Int (&total)[index(M)][kVectors]) {
   Vec::Int sum[index(M)][kVectors] = {};
   panel_codes<M, 4>(codes, a, rows.inputs, sum);
-  const std::int32_t* parts = rows.parts + part * rows.count + row;
+  const std::int32_t* parts = rows.parts + part * rows.stride + row;
 #pragma GCC unroll 2
   for (int v = 0; v < kVectors; ++v) {
     const std::size_t at = part * 32 + index(column + v * Vec::lanes);
@@ -83,7 +83,7 @@ inline void tile_columns(const Panel& panel, const QuantizedRows& rows, GroupRan
   const std::int8_t* a = rows.codes + row * rows.inputs + range.first * index(rows.group);
   const std::uint8_t* codes = panel.codes + range.first * panel.group_bytes + column * 4;
   for (std::size_t g = range.first; g < range.end; ++g, codes += panel.group_bytes, a += rows.group) {
-    const std::size_t i = g * rows.count + row;
+    const std::size_t i = g * rows.stride + row;
     const std::size_t scale = g * 32 + index(column);
     Vec::Int total[index(M)][kVectors] = {};
     // With offsets, dot products of 4 bits start at zero.

@@ -148,7 +148,7 @@ void add_chunk(const std::int32_t* dots, std::size_t group_dots, const Panel& pa
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) sum[m][0] = range.first == 0 ? Vec::set(0) : Vec::load(y + index(m) * stride);
   for (std::size_t g = range.first; g < range.end; ++g, dots += group_dots) {
-    const std::size_t i = g * rows.count + row;
+    const std::size_t i = g * rows.stride + row;
     const auto total = [&](int m, int) {
       const Vec::Int dot = _mm512_load_si512(dots + m * 16);
       return HasStarts ? Vec::add32(dot, Vec::set32(rows.starts[i + index(m)])) : dot;
