@@ -103,21 +103,45 @@ struct Activations {
   }
 };
 
+// A panel with its memory.
+struct PanelOf {
+  Aligned<std::uint8_t> codes;
+  Aligned<float> scales, offsets;
+  Aligned<std::int32_t> steps;
+  Panel panel{};
+
+  PanelOf(const Kernels& kernels, Product& of, std::size_t block)
+      : codes(of.inputs * 32), scales(of.groups() * 32), offsets(of.groups() * 32), steps(2 * of.inputs) {
+    panel = kernels.unpack(of.view(), block, {codes.data(), scales.data(), offsets.data(), steps.data()});
+  }
+};
+
+// Calls step(row, count) for as many rows as a call may have, one time after the other.
+template <class Step>
+void for_calls(const Kernels& kernels, std::size_t count, const Step& step) {
+  const auto most = static_cast<std::size_t>(kernels.tile_rows);
+  for (std::size_t row = 0; row < count; row += most)
+    step(row, static_cast<int>(std::min(most, count - row)));
+}
+
 std::vector<float> by_tiles(const Kernels& kernels, Product& of, const Activations& a, std::size_t count) {
   std::vector<float> y(count * of.width());
-  Aligned<std::uint8_t> codes(of.inputs * 32);
-  Aligned<float> scales(of.groups() * 32), offsets(of.groups() * 32);
-  Aligned<std::int32_t> steps(2 * of.inputs);
   for (std::size_t block = 0; block < of.blocks; ++block) {
-    const Panel panel =
-        kernels.unpack(of.view(), block, {codes.data(), scales.data(), offsets.data(), steps.data()});
-    for (std::size_t row = 0; row < count;) {
-      const std::size_t here = std::min(static_cast<std::size_t>(kernels.tile_rows), count - row);
-      kernels.multiply_tile(panel, a.rows, row, static_cast<int>(here), &y[row * of.width() + block * 32],
-                            of.width());
-      row += here;
-    }
+    const PanelOf one(kernels, of, block);
+    for_calls(kernels, count, [&](std::size_t row, int here) {
+      kernels.multiply_tile(one.panel, a.rows, row, here, &y[row * of.width() + block * 32], of.width());
+    });
   }
+  return y;
+}
+
+std::vector<float> by_pairs(const Kernels& kernels, Product& of, const Activations& a, std::size_t count) {
+  std::vector<float> y(count * of.width());
+  const PanelOf left(kernels, of, 0), right(kernels, of, 1);
+  const Panel both[2] = {left.panel, right.panel};
+  for_calls(kernels, count, [&](std::size_t row, int here) {
+    kernels.multiply_pair(both, a.rows, row, here, &y[row * of.width()], of.width());
+  });
   return y;
 }
 
@@ -187,6 +211,8 @@ void tiles_give_the_bits_of_the_vectors(const Kernels& kernels) {
         const std::vector<float> expected = by_tiles(vectors, product, all, count);
         const std::vector<float> y = by_tiles(kernels, product, all, count);
         CHECK_EQUAL(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)), 0);
+        const std::vector<float> pairs = by_pairs(kernels, product, all, count);
+        CHECK_EQUAL(std::memcmp(pairs.data(), expected.data(), pairs.size() * sizeof(float)), 0);
       }
     }
   }

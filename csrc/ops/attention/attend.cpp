@@ -14,6 +14,7 @@ constexpr std::int64_t kChunkKeys = 256;
 constexpr std::size_t kBlockRows = 192;
 // Up to this many query rows of a KV head the work is split over chunks of keys, else over blocks of tokens.
 constexpr std::size_t kFewRows = 64;
+constexpr float kLog2OfE = 1.44269504F;
 
 // Tokens [first, end) of batch row b seen by KV head h: one query row for each token and head of the group.
 class Rows {
@@ -54,7 +55,8 @@ class Rows {
   void write(const AttentionPartial& sums) const {
     for (std::size_t row = 0; row < rows_.count; ++row) {
       const std::ptrdiff_t at = rows_.queries[row] - step_.queries;
-      const float factor = sums.total[row] > 0 ? 1.0F / (sums.total[row] + sink(at, sums.most[row])) : 0.0F;
+      const float total = sum(sums.totals + row * kTotals);
+      const float factor = total > 0 ? 1.0F / (total + sink(at, sums.most[row])) : 0.0F;
       const float* values = sums.values + row * sums.stride;
       float* y = step_.y + at;
       for (std::size_t d = 0; d < rows_.head_dim; ++d) y[d] = values[d] * factor;
@@ -62,12 +64,19 @@ class Rows {
   }
 
  private:
+  // Of kTotals numbers, halves upon halves.
+  static float sum(float* parts) {
+    for (std::size_t half = kTotals / 2; half > 0; half /= 2) {
+      for (std::size_t i = 0; i < half; ++i) parts[i] += parts[i + half];
+    }
+    return parts[0];
+  }
   // What a head's sink adds to the sum of exponentials: it takes part in the softmax and has no value.
   float sink(std::ptrdiff_t query, float most) const {
     if (step_.sinks == nullptr) return 0;
     const AttentionShape& shape = step_.shape;
     const std::size_t head = static_cast<std::size_t>(query) / shape.head_dim % shape.heads;
-    return std::exp(step_.sinks[head] - most);
+    return std::exp2(step_.sinks[head] * kLog2OfE - most);
   }
 
   const AttentionStep& step_;
@@ -76,11 +85,13 @@ class Rows {
 
 std::size_t padded(std::size_t head_dim) { return (head_dim + 15) / 16 * 16; }
 
-std::size_t partial_size(std::size_t rows, std::size_t head_dim) { return rows * (padded(head_dim) + 2); }
+std::size_t partial_size(std::size_t rows, std::size_t head_dim) {
+  return rows * (padded(head_dim) + kTotals + 1);
+}
 
 AttentionPartial partial_at(float* memory, std::size_t rows, std::size_t head_dim) {
-  float* after = memory + rows * padded(head_dim);
-  return {after, after + rows, memory, padded(head_dim)};
+  float* totals = memory + rows * padded(head_dim);
+  return {totals + rows * kTotals, totals, memory, padded(head_dim)};
 }
 
 void attend_block(const Kernels& kernels, const Rows& rows) {

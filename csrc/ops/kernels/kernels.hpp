@@ -49,7 +49,7 @@ struct Panel {
   int bits;
   const std::int32_t* steps = nullptr;  // [inputs / 32][32], twice in 16 bits; or null
   const std::int32_t* bases = nullptr;  // [inputs / 32][32], less 128, in the low 16 bits
-  bool is_signed = false;
+  bool is_signed = false;               // the codes, which only the kernels of the same set then read
 };
 
 struct PanelMemory {
@@ -99,10 +99,13 @@ struct AttentionRows {
 // Floats of scratch memory that `attend` needs for each number of a head.
 constexpr std::size_t kAttendScratch = 64 + 64;
 
-// Softmax of some keys, not yet divided: greatest score, sum of exponentials, and values weighted by them.
+constexpr std::size_t kTotals = 16;
+
+// Softmax of some keys, not yet divided: greatest score (times log2 e), sum of exponentials, and values
+// weighted by them. The sum is in parts, so that a vector of them never has to be added up on the way.
 struct AttentionPartial {
   float* most;         // [count]
-  float* total;        // [count]
+  float* totals;       // [count][kTotals]
   float* values;       // [count][stride]
   std::size_t stride;  // head_dim, rounded up to a multiple of 16
 };

@@ -63,7 +63,8 @@ struct Vec {
   // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits; good for numbers below 2^22.
   static Int round(Float a) { return bits<Int>(a + set(12582912.0F)) - set32(0x4b400000); }
   static Float to_float(Int a) { return __builtin_convertvector(a, Float); }
-  static Float times_power_of_two(Float a, Int n) { return a * bits<Float>((n + set32(127)) << 23); }
+  static Float power_of_two(Int n) { return bits<Float>((n + set32(127)) << 23); }
+  static Float times_power_of_two(Float a, Int n) { return a * power_of_two(n); }
   static void narrow(std::int8_t* p, Int a) {
     for (int i = 0; i < 4; ++i) p[i] = static_cast<std::int8_t>(a[i]);
   }

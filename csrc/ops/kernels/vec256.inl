@@ -64,6 +64,9 @@ struct Vec256 {
   }
   static Int round(Float a) { return _mm256_cvtps_epi32(a); }
   static Float to_float(Int a) { return _mm256_cvtepi32_ps(a); }
+  static Float power_of_two(Int n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+  }
   static Float times_power_of_two(Float a, Int n) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(n, 23)));
   }

@@ -63,6 +63,9 @@ struct Vec {
   }
   static Int round(Float a) { return _mm512_cvtps_epi32(a); }
   static Float to_float(Int a) { return _mm512_cvtepi32_ps(a); }
+  static Float power_of_two(Int n) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
+  }
   static Float times_power_of_two(Float a, Int n) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_slli_epi32(n, 23)));
   }

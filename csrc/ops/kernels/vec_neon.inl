@@ -49,6 +49,9 @@ struct VecNeon {
   }
   static Int round(Float a) { return vcvtnq_s32_f32(a); }
   static Float to_float(Int a) { return vcvtq_f32_s32(a); }
+  static Float power_of_two(Int n) {
+    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23));
+  }
   static Float times_power_of_two(Float a, Int n) {
     return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), vshlq_n_s32(n, 23)));
   }
