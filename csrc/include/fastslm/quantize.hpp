@@ -2,9 +2,9 @@
 // least.
 //
 // weight = scale * (code - zero): 8 bits always have zero point 128, 4 bits one per group. Or, with 4 bits,
-// weight = scale * (step * (code - 8) + base), step and base whole numbers for each 32 columns. The error that
-// is made small is the sum of importance * (weight - restored)^2. Results do not depend on the instruction set.
-// The search is that of make_qx_quants in llama.cpp, over asymmetric grids.
+// weight = scale * (step * (code - 8) + base), step and base whole numbers for each 32 columns. The error
+// that is made small is the sum of importance * (weight - restored)^2. Results do not depend on the
+// instruction set. The search is that of make_qx_quants in llama.cpp, over asymmetric grids.
 #pragma once
 
 #include <cstddef>
