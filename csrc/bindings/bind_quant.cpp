@@ -36,7 +36,7 @@ py::ssize_t groups_of(const Array<float>& rows, std::size_t group) {
 }
 
 py::object quantize(const Array<float>& rows, int bits, std::size_t group,
-                    const std::optional<Array<float>>& importance, bool thorough) {
+                    const std::optional<Array<float>>& importance, bool thorough, bool offsets) {
   if (rows.ndim() != 2 || (bits != 4 && bits != 8)) {
     throw Error(ErrorCode::invalid_argument, "`rows` is not a matrix, or `bits` is neither 4 nor 8",
                 {.name = "rows"});
@@ -46,15 +46,21 @@ py::object quantize(const Array<float>& rows, int bits, std::size_t group,
   const py::ssize_t groups = groups_of(rows, group);
   Array<std::uint8_t> codes({rows.shape(0), rows.shape(1) * bits / 8});
   Array<float> scales({rows.shape(0), groups});
-  Array<std::uint8_t> zeros({rows.shape(0), bits == 4 ? groups : 0});
-  const QuantizedRows to{values_of(codes), values_of(scales), values_of(zeros)};
+  Array<std::uint8_t> zeros({rows.shape(0), bits == 4 && !offsets ? groups : 0});
+  Array<float> lines({rows.shape(0), bits == 4 && offsets ? groups : 0});
+  const QuantizedRows to{values_of(codes), values_of(scales), values_of(zeros), values_of(lines)};
   bool finite = false;
   {
     const py::gil_scoped_release unlocked;
     const Effort effort = thorough ? Effort::thorough : Effort::quick;
-    finite = bits == 8 ? quantize8(from, to) : quantize4(from, weights, effort, to);
+    if (bits == 8) {
+      finite = quantize8(from, to);
+    } else {
+      finite = offsets ? quantize4_offsets(from, weights, effort, to) : quantize4(from, weights, effort, to);
+    }
   }
   if (!finite) return py::none();
+  if (offsets) return py::make_tuple(codes, scales, lines);
   return py::make_tuple(codes, scales, zeros);
 }
 
@@ -83,7 +89,7 @@ py::object quantize_steps(const Array<float>& rows, std::size_t group,
 
 void bind_quant(py::module_& module) {
   module.def("quantize", &quantize, py::arg("rows"), py::kw_only(), py::arg("bits"), py::arg("group") = 32,
-             py::arg("importance") = py::none(), py::arg("thorough") = true,
+             py::arg("importance") = py::none(), py::arg("thorough") = true, py::arg("offsets") = false,
              "Codes, scales and zero points of rows in groups.");
   module.def("quantize_steps", &quantize_steps, py::arg("rows"), py::kw_only(), py::arg("group") = 256,
              py::arg("importance") = py::none(), py::arg("thorough") = true,

@@ -49,7 +49,9 @@ void check(FloatRows rows, std::span<const float> importance, const QuantizedRow
   const std::size_t count = checked(rows, importance, std::span(kGroups).first(3), "32, 64 or 128");
   check_size("codes", result.codes.size(), count * bits / 8);
   check_size("scales", result.scales.size(), count / rows.group);
-  if (bits == 4) check_size("zeros", result.zeros.size(), count / rows.group);
+  const bool has_offsets = !result.offsets.empty();
+  if (has_offsets) check_size("offsets", result.offsets.size(), count / rows.group);
+  if (bits == 4 && !has_offsets) check_size("zeros", result.zeros.size(), count / rows.group);
 }
 
 void check(FloatRows rows, std::span<const float> importance, const SteppedRows& result) {
@@ -107,7 +109,12 @@ void put(const TileResult& result, std::size_t lane, std::size_t size, unsigned 
          const QuantizedRows& to) {
   put_codes(result, lane, size, bits, to.codes.data() + group * size * bits / 8);
   to.scales[group] = result.scales[lane];
-  if (bits == 4) to.zeros[group] = static_cast<std::uint8_t>(result.zeros[lane]);
+  if (bits == 8) return;
+  if (to.offsets.empty()) {
+    to.zeros[group] = static_cast<std::uint8_t>(result.zeros[lane]);
+  } else {
+    to.offsets[group] = result.zeros[lane];
+  }
 }
 
 void put(const TileResult& result, std::size_t lane, std::size_t size, std::size_t group,
@@ -147,6 +154,18 @@ bool quantize4(FloatRows rows, std::span<const float> importance, Effort effort,
   const Kernels& use = kernels();
   return by_tiles(
       rows, importance, [&](const Tile& tile, TileResult& done) { use.four(tile, effort, done); },
+      [&](const TileResult& done, std::size_t lane, std::size_t group) {
+        put(done, lane, rows.group, 4, group, result);
+      });
+}
+
+bool quantize4_offsets(FloatRows rows, std::span<const float> importance, Effort effort,
+                       QuantizedRows result) {
+  check(rows, importance, result, 4);
+  check_size("offsets", result.offsets.size(), rows.values.size() / rows.group);
+  const Kernels& use = kernels();
+  return by_tiles(
+      rows, importance, [&](const Tile& tile, TileResult& done) { use.four_offsets(tile, effort, done); },
       [&](const TileResult& done, std::size_t lane, std::size_t group) {
         put(done, lane, rows.group, 4, group, result);
       });

@@ -313,13 +313,15 @@ def quantize(
     group: int = 32,
     importance: npt.NDArray[np.float32] | None = None,
     thorough: bool = True,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.uint8]] | None:
+    offsets: bool = False,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.generic]] | None:
     """Quantise rows [rows, columns] in groups of 32, 64 or 128: weight = scale * (code - zero).
 
     Returns codes [rows, columns * bits / 8] (two 4-bit codes in a byte, the even column in the low half), scales and
-    zero points, one in a byte, [rows, columns / group]; 8 bits have zero point 128 and an empty array. None when a
-    number is infinite or not a number. With 4 bits the sum of ``importance`` [columns] times the squared errors is made
-    small; ``thorough`` tries more grids. The same on every instruction set. Raises UsageError.
+    zero points, one in a byte, [rows, columns / group]; 8 bits have zero point 128 and an empty array. With
+    ``offsets``, for 4 bits, weight = scale * code + offset, and float32 offsets take the place of zero points. None
+    when a number is infinite or not a number. With 4 bits the sum of ``importance`` [columns] times the squared errors
+    is made small; ``thorough`` tries more grids. The same on every instruction set. Raises UsageError.
     """
 
 def quantize_steps(

@@ -14,14 +14,16 @@ from fastslm.export.encoding import (
     INT4_OFFSETS,
     INT4_STEPS,
     INT4_SYMMETRIC,
+    INT4_WIDE,
     INT8,
     Encoding,
     check_finite,
     choose_encoding,
     encode_rows,
+    for_ours,
+    for_stock,
     last_layer_of,
     role_of,
-    with_steps,
 )
 from fastslm.formats.source import TensorInfo
 from support.memory_source import MemoryTensors
@@ -39,7 +41,7 @@ from support.memory_source import MemoryTensors
         ("int4", "Q4_0", INT4_SYMMETRIC, INT8),
         ("int4", "Q4_1", INT4_OFFSETS, INT8),
         ("int4", "Q6_K", INT4, INT8),
-        ("int4-fast", "F32", INT4, INT4),
+        ("int4-fast", "F32", INT4_WIDE, INT4_WIDE),
         ("int4-fast", "Q4_0", INT4_SYMMETRIC, INT4_SYMMETRIC),
         ("int4", "Q4Z128", replace(INT4, group=128), INT8),
         ("mixed", "F32", INT4, INT8),
@@ -57,7 +59,9 @@ def test_the_table(precision: str, kind: str, layer: Encoding, embedding: Encodi
     assert choose_encoding(precision, info, "table") == embedding
 
 
-@pytest.mark.parametrize(("precision", "outer"), [("int4", INT4), ("mixed", INT8), ("int8", INT8), ("int4-fast", INT4)])
+@pytest.mark.parametrize(
+    ("precision", "outer"), [("int4", INT4), ("mixed", INT8), ("int8", INT8), ("int4-fast", replace(INT4, group=64))]
+)
 def test_the_outer_layers_are_spared_under_mixed(precision: str, outer: Encoding) -> None:
     """What the first layer spoils, all others build on."""
     assert choose_encoding(precision, TensorInfo("w", "F32", (8, 64)), "sensitive") == outer
@@ -78,15 +82,25 @@ def test_rows_that_do_not_divide_into_blocks_stay_float() -> None:
     assert choose_encoding("int4", TensorInfo("w", "F32", (8, 40)), "layer") == FLOAT
 
 
-@pytest.mark.parametrize(("columns", "group"), [(256, 256), (576, 64), (896, 128), (96, 32)])
-def test_our_operators_have_steps_where_others_have_zero_points(columns: int, group: int) -> None:
-    """But for groups that a file brings along, and for 8 bits. As few scales as the row allows."""
-    plain, kept = (TensorInfo("w", kind, (8, columns)) for kind in ("F32", "Q4Z32"))
-    assert with_steps(INT4, [plain]) == replace(INT4_STEPS, group=group)
-    assert with_steps(INT4, [plain, kept]) == INT4
-    assert with_steps(replace(INT4, group=64), [TensorInfo("w", "Q4Z64", (8, 128))]) == replace(INT4, group=64)
+@pytest.mark.parametrize(("columns", "group"), [(256, 256), (576, 64), (896, 128)])
+def test_our_operators_have_steps_in_wide_groups(columns: int, group: int) -> None:
+    """As few scales as the row allows; stock operators keep their zero points, in small groups."""
+    plain = TensorInfo("w", "F32", (8, columns))
+    wanted = choose_encoding("int4-fast", plain, "layer")
+    assert for_ours(wanted, [plain]) == replace(INT4_STEPS, group=group)
+    assert for_stock(wanted, [plain]) == INT4
+
+
+def test_our_operators_have_offsets_in_small_groups() -> None:
+    """But for groups that a file brings along, and for 8 bits."""
+    plain, kept, wide = (TensorInfo("w", kind, (8, 128)) for kind in ("F32", "Q4Z32", "Q4Z64"))
+    assert for_ours(INT4, [plain]) == INT4_OFFSETS
+    assert for_ours(INT4, [plain, kept]) == for_stock(INT4, [plain, kept]) == INT4
+    assert for_ours(replace(INT4, group=64), [wide]) == for_stock(replace(INT4, group=64), [wide])
+    narrow = TensorInfo("w", "F32", (8, 96))
+    assert for_ours(choose_encoding("int4-fast", narrow, "layer"), [narrow]) == INT4_OFFSETS
     for encoding in (INT8, FLOAT, INT4_SYMMETRIC, INT4_OFFSETS):
-        assert with_steps(encoding, [plain]) == encoding
+        assert for_ours(encoding, [plain]) == for_stock(encoding, [plain]) == encoding
 
 
 @pytest.mark.parametrize(("columns", "group"), [(256, 128), (576, 64), (1536, 128), (96, 32), (32, 32)])
@@ -96,7 +110,7 @@ def test_a_group_divides_the_row(columns: int, group: int) -> None:
     assert INT4.fitted(columns) == INT4
 
 
-@pytest.mark.parametrize("encoding", [FLOAT, INT8, INT4, INT4_STEPS], ids=lambda e: f"{e.bits}{e.has_steps}")
+@pytest.mark.parametrize("encoding", [FLOAT, INT8, INT4, INT4_OFFSETS, INT4_STEPS], ids=str)
 @pytest.mark.parametrize(("columns", "group"), [(32, 32), (96, 32), (192, 64), (128, 128)])
 def test_planes_have_the_announced_size(encoding: Encoding, columns: int, group: int) -> None:
     """The file is laid out before the first row is encoded."""

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from fastslm import _native
 from fastslm.errors import ConversionFailed, UsageError
-from fastslm.export.quantize import pack4, quantize4, quantize8
+from fastslm.export.quantize import pack4, quantize4, quantize4_offsets, quantize8
 from reference import quantize as twin
 from reference.blocks import dequantize, unpack4
 
@@ -146,6 +146,17 @@ def test_eight_bits_share_a_scale_in_groups(group: int) -> None:
     assert (np.abs(restored - rows) <= np.repeat(largest, group, axis=1) / 127 * 0.501).all()
 
 
+def test_wider_groups_lose_more() -> None:
+    """Fewer scales, a little more error: the price of fewer bytes."""
+    rows = np.random.default_rng(10).normal(0, 0.05, (64, 512)).astype(np.float32)
+    errors = []
+    for group in (32, 64, 128):
+        codes, scales, offsets = quantize4_offsets(rows, group=group)
+        restored = (unpack4(codes).astype(np.float32) - 8) * np.repeat(scales, group, axis=1)
+        errors.append(float(((restored + np.repeat(offsets, group, axis=1) - rows) ** 2).sum()))
+    assert errors[0] < errors[1] < errors[2] < 1.7 * errors[0]
+
+
 def test_shapes_that_cannot_be_are_refused() -> None:
     """One sentence each."""
     rows = np.zeros((2, 48), np.float32)
@@ -160,3 +171,46 @@ def test_shapes_that_cannot_be_are_refused() -> None:
         _native.quantize(np.zeros((2, 64), np.float32), bits=4, importance=np.ones(3, np.float32))
     with pytest.raises(UsageError, match="bits"):
         _native.quantize(np.zeros((2, 64), np.float32), bits=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_the_search_for_lines_is_that_of_its_twin(group: int, weighted: bool) -> None:
+    """To the last bit."""
+    random = np.random.default_rng(6)
+    rows = random.normal(0.03, 0.05, (7, 3 * group)).astype(np.float32)
+    importance = random.random(3 * group).astype(np.float32) if weighted else None
+    result = _native.quantize(rows, bits=4, group=group, importance=importance, offsets=True)
+    assert result is not None
+    codes, scales, offsets = twin.quantize4_offsets(rows, importance, group)
+    np.testing.assert_array_equal(result[1].reshape(-1), scales)
+    np.testing.assert_array_equal(result[2].reshape(-1), offsets)
+    np.testing.assert_array_equal(unpack4(result[0]).reshape(-1, group), codes)
+
+
+def restore_lines(rows: np.ndarray) -> np.ndarray:
+    codes, scales, offsets = quantize4_offsets(rows)
+    return dequantize(unpack4(codes), scales, 8) + np.repeat(offsets, 32, axis=1)
+
+
+def test_a_free_offset_takes_an_eighth_off_the_error() -> None:
+    """A zero point must lie on the grid, an offset need not."""
+    rows = np.random.default_rng(7).normal(0, 0.05, (64, 512)).astype(np.float32)
+    assert ((restore_lines(rows) - rows) ** 2).sum() < 0.88 * ((restore4(rows) - rows) ** 2).sum()
+
+
+def test_weights_that_lie_on_a_line_are_found_again() -> None:
+    """As those of a Q4_1 file that somebody turned into floats."""
+    random = np.random.default_rng(8)
+    codes = random.integers(0, 16, (8, 4, 32)).astype(np.float32)
+    codes[..., :2] = 0, 15
+    scales, offsets = (random.normal(0, 0.1, (8, 4, 1)).astype(np.float16).astype(np.float32) for _ in range(2))
+    rows = (codes * np.abs(scales) + offsets).reshape(8, 128).astype(np.float32)
+    np.testing.assert_allclose(restore_lines(rows), rows, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-38, 0.25, -3.0])
+def test_equal_weights_are_their_offset(value: float) -> None:
+    """Nothing is left for a scale."""
+    rows = np.full((1, 64), value, np.float32)
+    np.testing.assert_allclose(restore_lines(rows), rows, rtol=1e-6, atol=1e-30)

@@ -62,6 +62,49 @@ def _codes(block: Floats, steps: np.float32, zero: np.float32) -> Floats:
     return np.clip(np.rint(np.clip(block * steps, -16, 16)), -zero, np.float32(15) - zero)
 
 
+def quantize4_offsets(rows: Floats, importance: Floats | None, group: int) -> tuple[Floats, Floats, Floats]:
+    """The thorough search for weight = scale * code + offset: codes [blocks, group], scales and offsets [blocks]."""
+    blocks = rows.reshape(-1, group)
+    weights = np.ones_like(blocks) if importance is None else np.tile(importance, len(rows)).reshape(-1, group)
+    lines = [_search_line(block, weight) for block, weight in zip(blocks, weights, strict=True)]
+    codes = [_line_codes(block, scale, offset) for block, (scale, offset) in zip(blocks, lines, strict=True)]
+    return np.array(codes), np.array([line[0] for line in lines]), np.array([line[1] for line in lines])
+
+
+def _search_line(block: Floats, weight: Floats) -> tuple[np.float32, np.float32]:
+    low, high = block.min(), block.max()
+    middle, half = (low + high) * np.float32(0.5), (high - low) * np.float32(0.5)
+    best, line = np.float32(-1), (np.float32(0), np.float32(0))
+    for span in THOROUGH:
+        wide = np.float32(span) * np.float32(2) / np.float32(15)
+        score, found = _line_fit(block, weight, half * wide, middle - half * np.float32(span))
+        best, line = (score, found) if score > best else (best, line)
+    for _ in range(3):
+        score, found = _line_fit(block, weight, *line)
+        best, line = (score, found) if score > best else (best, line)
+    return line
+
+
+def _line_fit(
+    block: Floats, weight: Floats, scale: np.float32, offset: np.float32
+) -> tuple[np.float32, tuple[np.float32, np.float32]]:
+    count = codes = squares = weights = along = np.float32(0)
+    for value, code, factor in zip(block, _line_codes(block, scale, offset), weight, strict=True):
+        count += factor
+        codes += factor * code
+        squares += factor * code * code
+        weights += factor * value
+        along += factor * code * value
+    slope = (count * along - codes * weights) * _inverse(count * squares - codes * codes)
+    kept = max(slope, np.float32(0))
+    start = (weights - kept * codes) * _inverse(count)
+    return start * weights + kept * along, (kept, start)
+
+
+def _line_codes(block: Floats, scale: np.float32, offset: np.float32) -> Floats:
+    return np.rint(np.clip((block - offset) * _inverse(scale), 0, 15))
+
+
 def _inverse(value: np.float32) -> np.float32:
     return np.float32(1) / value if value > NEGLIGIBLE else np.float32(0)
 

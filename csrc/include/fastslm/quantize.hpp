@@ -2,9 +2,10 @@
 // least.
 //
 // weight = scale * (code - zero): 8 bits always have zero point 128, 4 bits one per group. Or, with 4 bits,
-// weight = scale * (step * (code - 8) + base), step and base whole numbers for each 32 columns. The error
-// that is made small is the sum of importance * (weight - restored)^2. Results do not depend on the
-// instruction set. The search is that of make_qx_quants in llama.cpp, over asymmetric grids.
+// weight = scale * code + offset, which fits better, as an offset is not bound to the grid; or
+// scale * (step * (code - 8) + base), step and base whole numbers for each 32 columns. The error that is made
+// small is the sum of importance * (weight - restored)^2. Results do not depend on the instruction set. The
+// search is that of make_qx_quants in llama.cpp, over asymmetric grids.
 #pragma once
 
 #include <cstddef>
@@ -28,6 +29,7 @@ struct QuantizedRows {
   std::span<std::uint8_t> codes;
   std::span<float> scales;
   std::span<std::uint8_t> zeros{};
+  std::span<float> offsets{};  // in the place of zero points
 };
 
 // Codes as above; a scale per group, a number that float16 has if it is not beyond its range; and for every
@@ -46,6 +48,9 @@ enum class Effort { quick, thorough };
 // Throws Error(invalid_argument) when a size does not fit. False when a number is infinite or not a number;
 // then the result means nothing.
 bool quantize4(FloatRows rows, std::span<const float> importance, Effort effort, QuantizedRows result);
+bool quantize4_offsets(FloatRows rows, std::span<const float> importance, Effort effort,
+                       QuantizedRows result);
+// weight = scale * (step * (code - 8) + base); here a group may also be 256 columns.
 bool quantize4_steps(FloatRows rows, std::span<const float> importance, Effort effort, SteppedRows result);
 bool quantize8(FloatRows rows, QuantizedRows result);
 

@@ -4,6 +4,6 @@
 
 namespace fastslm::quant {
 
-const Kernels kAvx2{&four, &four_steps, &eight};
+const Kernels kAvx2{&four, &four_offsets, &four_steps, &eight};
 
 }  // namespace fastslm::quant

@@ -25,7 +25,7 @@ struct Tile {
 struct TileResult {
   alignas(64) float codes[kLargestQuantGroup][kLanes];  // 0 to 15, or 0 to 255
   alignas(64) float scales[kLanes];
-  alignas(64) float zeros[kLanes];
+  alignas(64) float zeros[kLanes];  // or offsets
   alignas(64) float steps[kMostParts][kLanes];
   alignas(64) float bases[kMostParts][kLanes];
   bool finite = false;
@@ -33,6 +33,7 @@ struct TileResult {
 
 struct Kernels {
   void (*four)(const Tile&, Effort, TileResult&);
+  void (*four_offsets)(const Tile&, Effort, TileResult&);
   void (*four_steps)(const Tile&, Effort, TileResult&);
   void (*eight)(const Tile&, TileResult&);
 };

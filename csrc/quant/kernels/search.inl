@@ -18,6 +18,7 @@ constexpr float kNegligible = 1e-30F;
 constexpr std::array kQuickSpans{1.0F, 0.93F, 0.86F};
 constexpr std::array kThoroughSpans{1.04F, 1.0F, 0.965F, 0.93F, 0.895F, 0.86F, 0.82F, 0.77F};
 constexpr int kThoroughRefits = 2;
+constexpr int kLineRefits = 3;
 
 Lanes all(float value) { return Lanes{} + value; }
 Lanes load(const float* from) {
@@ -48,7 +49,7 @@ struct Range {
   Lanes zero_or_nan{};
 };
 
-// The groups of a tile that one vector holds, or some of the weights of each.
+// The groups of a tile that one vector holds, or some of their weights.
 struct Part {
   const Tile& tile;
   std::size_t first;
@@ -178,6 +179,94 @@ bool four_of(const Part& part, Effort effort, TileResult& result) {
   return is_zero(range.zero_or_nan);
 }
 
+// weight = scale * code + offset.
+struct Line {
+  Lanes scale{};
+  Lanes offset{};
+};
+
+Lanes code_on(Lanes w, const Line& line, Lanes steps) {
+  const Lanes code = (w - line.offset) * steps;
+  return rounded(smaller(larger(code, Lanes{}), all(15.0F)));
+}
+
+struct LineFit {
+  Lanes score{};
+  Line line{};
+};
+
+// The line through (code, weight) with the least weighted squares, for the codes that a grid gives. What it
+// takes off the sum of squares is the score.
+template <bool weighted>
+LineFit line_of(const Part& part, const Line& grid) {
+  const Lanes steps = inverse(grid.scale);
+  Lanes count{};
+  Lanes codes{};
+  Lanes squares{};
+  Lanes weights{};
+  Lanes along{};
+  for (std::size_t i = 0; i < part.size(); ++i) {
+    const Lanes w = part.weight(i);
+    const Lanes q = code_on(w, grid, steps);
+    const Lanes h = weighted ? part.importance(i) : all(1.0F);
+    count += h;
+    codes += h * q;
+    squares += h * q * q;
+    weights += h * w;
+    along += h * q * w;
+  }
+  const Lanes scale = (count * along - codes * weights) * inverse(count * squares - codes * codes);
+  const Lanes kept = larger(scale, Lanes{});
+  const Lanes offset = (weights - kept * codes) * inverse(count);
+  return {offset * weights + kept * along, {kept, offset}};
+}
+
+template <bool weighted>
+Line search_line(const Part& part, std::span<const float> spans, int refits, const Range& range) {
+  const Lanes middle = (range.low + range.high) * all(0.5F);
+  const Lanes half = (range.high - range.low) * all(0.5F);
+  LineFit best{all(-1.0F), {}};
+  const auto consider = [&](const Line& grid) {
+    const LineFit fit = line_of<weighted>(part, grid);
+    const Mask better = fit.score > best.score;
+    best.score = choose(better, fit.score, best.score);
+    best.line.scale = choose(better, fit.line.scale, best.line.scale);
+    best.line.offset = choose(better, fit.line.offset, best.line.offset);
+  };
+  for (const float span : spans) consider({half * all(span * 2.0F / 15.0F), middle - half * all(span)});
+  for (int i = 0; i < refits; ++i) consider(Line(best.line));
+  return best.line;
+}
+
+// Unlike a grid with a zero point, a line need not pass through zero.
+Range tight_range_of(const Part& part) {
+  Range range{part.weight(0), part.weight(0), Lanes{}};
+  for (std::size_t i = 0; i < part.size(); ++i) {
+    const Lanes w = part.weight(i);
+    range.low = smaller(range.low, w);
+    range.high = larger(range.high, w);
+    range.zero_or_nan += w * Lanes{};
+  }
+  return range;
+}
+
+bool line_of_four(const Part& part, Effort effort, TileResult& result) {
+  const Range range = tight_range_of(part);
+  const bool quick = effort == Effort::quick;
+  const std::span<const float> spans =
+      quick ? std::span<const float>(kQuickSpans) : std::span<const float>(kThoroughSpans);
+  const int refits = quick ? 1 : kLineRefits;
+  const Line line = part.tile.has_importance ? search_line<true>(part, spans, refits, range)
+                                             : search_line<false>(part, spans, refits, range);
+  const Lanes steps = inverse(line.scale);
+  for (std::size_t i = 0; i < part.size(); ++i) {
+    store(result.codes[i] + part.first, code_on(part.weight(i), line, steps));
+  }
+  store(result.scales + part.first, line.scale);
+  store(result.zeros + part.first, line.offset);
+  return is_zero(range.zero_or_nan);
+}
+
 // To the nearest of 255 steps between minus and plus the largest magnitude.
 bool eight_of(const Part& part, TileResult& result) {
   const Range range = range_of(part);
@@ -194,6 +283,13 @@ void four(const Tile& tile, Effort effort, TileResult& result) {
   result.finite = true;
   for (std::size_t first = 0; first < kLanes; first += kWidth) {
     result.finite = four_of({tile, first}, effort, result) && result.finite;
+  }
+}
+
+void four_offsets(const Tile& tile, Effort effort, TileResult& result) {
+  result.finite = true;
+  for (std::size_t first = 0; first < kLanes; first += kWidth) {
+    result.finite = line_of_four({tile, first}, effort, result) && result.finite;
   }
 }
 

@@ -127,17 +127,6 @@ struct Stairs {
   }
 };
 
-// Unlike that of a grid with a zero point it need not hold zero.
-Range tight_range_of(const Part& part) {
-  Range range{part.weight(0), part.weight(0)};
-  for (std::size_t i = 1; i < part.size(); ++i) {
-    const Lanes w = part.weight(i);
-    range.low = smaller(range.low, w);
-    range.high = larger(range.high, w);
-  }
-  return range;
-}
-
 template <bool weighted>
 Tread tread_of(const Part& group, std::size_t index) {
   Tread tread{{group.tile, group.first, index * kStepInputs, kStepInputs}};

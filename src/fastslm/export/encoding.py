@@ -2,26 +2,27 @@
 
 Which encoding a matrix gets is decided here and nowhere else:
 
-    precision   layers   values, first and last layer   embedding and head   norms, biases
-    fp32        float    float                          float                float
-    int8        8 bits   8 bits                         8 bits               float
-    mixed       4 bits   8 bits                         8 bits               float
-    int4        4 bits   4 bits                         8 bits               float
-    int4-fast   4 bits   4 bits                         4 bits               float
+    precision   layers   values, first and last layer   embedding and head   weights per scale   norms, biases
+    fp32        float    float                          float                                    float
+    int8        8 bits   8 bits                         8 bits               32                  float
+    mixed       4 bits   8 bits                         8 bits               32                  float
+    int4        4 bits   4 bits                         8 bits               32                  float
+    int4-fast   4 bits   4 bits                         4 bits               256 and 32          float
     exact       Q4_0, Q4_1, Q4Z* (GPTQ, AWQ): 4 bits, Q8_0, MXFP4: 8 bits, with the numbers of the file; every other
                 block format, and a matrix of floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
 
 Values are the ``v_proj`` of attention where it is a tensor of its own. Per byte, 8 bits help them most, then the outer
-layers. Mean KL divergence of SmolLM2-135M in int4 from its floats, calibrated, on 2,432 tokens: 0.079; with 8 bits for
-the values (1.9 MB more) 0.071, for values and outer layers (5.1 MB) 0.060, for values and the output of attention
-(5.9 MB) 0.061. Its perplexity says less: it rises by 6 to 8 % however the groups are cut.
+layers. Mean KL divergence of SmolLM2-135M from its floats with calibrated 4 bits: 0.073; with 8 bits for the values
+(1.5 MB more) 0.066, the outer layers (3.1 MB) 0.064, the output of attention (4.4 MB) 0.064, queries and keys (5.8 MB)
+0.067, down (11.6 MB) 0.055.
 
-8 bits have a float scale for every 32 weights; in groups of 64 int8 would lose 0.67 % of perplexity instead of 0.30 %.
-4 bits have a scale and a zero point for every 32 in stock operators, 5.1 bits per weight; in ours a scale for
-as many as 256 and whole numbers for every 32, 4.44 bits (128: 4.5, 64: 4.75, 32: 5): steps and bases are rounded,
-yet what the same model's layers lose is 3 % less than with a float scale and offset for every 32, as more of them are
-tried. Products are summed up as bytes to the end of a group, which makes prompts faster; on the other hand its inputs
-share a scale: rounded by 32 they would leave a divergence of 0.076.
+4 bits have a zero point for each group in stock operators and an offset in ours, 5 bits per weight. Ours may instead
+have a scale for as many as 256 weights, and a whole step and base for every 32, 4.44 bits (128: 4.5, 64: 4.75):
+products are summed up as bytes to the end of a group, which makes prompts faster, but steps are rounded and the inputs
+of a group share a scale. So int4-fast has them: the same model, everything at 4 bits, has a divergence of 0.112, where
+an offset for every 64 left 0.173 in as many bytes and one for every 32 0.107 in more. With them int4 would have the
+same divergence on one text, 3 to 9 % more on three others, and 2 to 3 % more perplexity on all; so it has offsets. 8
+bits in groups of 64 would lose 0.67 % of perplexity instead of 0.30 %.
 
 Most matrices of an encoder count as embedding, see ``encoder.linear``. Blocks of a file that have the wanted number of
 bits keep their numbers, and their groups, under the other precisions too. A row that its group does not divide gets the
@@ -48,6 +49,7 @@ from fastslm.export.quantize import (
     Bytes,
     Floats,
     quantize4,
+    quantize4_offsets,
     quantize4_steps,
     quantize8,
 )
@@ -102,6 +104,7 @@ INT8 = Encoding(8)
 INT4 = Encoding(4, has_zeros=True)
 INT4_SYMMETRIC = Encoding(4)
 INT4_OFFSETS = Encoding(4, has_offsets=True)
+INT4_WIDE = replace(INT4, group=GROUPS[0])
 INT4_STEPS = Encoding(4, has_steps=True, group=STEPPED_GROUPS[0])
 
 IMPORTED: Mapping[str, tuple[Encoding, Callable[[Bytes], Planes]]] = MappingProxyType(
@@ -124,10 +127,10 @@ POLICIES: Mapping[str, Mapping[Role, Encoding]] = MappingProxyType(
         "int8": {"layer": INT8, "sensitive": INT8, "table": INT8},
         "mixed": {"layer": INT4, "sensitive": INT8, "table": INT8},
         "int4": {"layer": INT4, "sensitive": INT4, "table": INT8},
-        "int4-fast": {"layer": INT4, "sensitive": INT4, "table": INT4},
+        "int4-fast": {"layer": INT4_WIDE, "sensitive": INT4_WIDE, "table": INT4_WIDE},
     }
 )
-"""Encodings by precision; ``exact`` has those of the file."""
+"""Encodings by precision, see ``for_stock`` and ``for_ours``; ``exact`` has those of the file."""
 
 _LAYER = re.compile(r"\.(\d+)\.")
 _VALUES = ".v_proj.weight"
@@ -156,10 +159,19 @@ def choose_encoding(precision: str, info: TensorInfo, role: Role) -> Encoding:
     return wanted.fitted(info.shape[-1])
 
 
-def with_steps(encoding: Encoding, infos: Sequence[TensorInfo]) -> Encoding:
-    """What our operators store where others have a zero point for each group, unless it is one of the file."""
+def for_stock(encoding: Encoding, infos: Iterable[TensorInfo]) -> Encoding:
+    """What stock operators store: with zero points alone, wide groups would lose too much."""
     is_free = encoding.has_zeros and not is_kept(encoding, infos)
-    return INT4_STEPS.fitted(infos[0].shape[-1]) if is_free else encoding
+    return replace(encoding, group=GROUPS[-1]) if is_free else encoding
+
+
+def for_ours(encoding: Encoding, infos: Sequence[TensorInfo]) -> Encoding:
+    """What our operators store where others have zero points: steps in wide groups, else offsets, which fit better."""
+    if not encoding.has_zeros or is_kept(encoding, infos):
+        return encoding
+    if encoding.group > GROUPS[-1]:
+        return INT4_STEPS.fitted(infos[0].shape[-1])
+    return replace(encoding, has_zeros=False, has_offsets=True)
 
 
 def is_kept(encoding: Encoding, infos: Iterable[TensorInfo]) -> bool:
@@ -199,7 +211,9 @@ def encode_rows(
 def _quantized(values: Floats, encoding: Encoding, importance: Floats | None) -> Planes:
     if encoding.bits == 8:
         return quantize8(values, encoding.group)
-    return (quantize4_steps if encoding.has_steps else quantize4)(values, importance, encoding.group)
+    if encoding.has_steps:
+        return quantize4_steps(values, importance, encoding.group)
+    return (quantize4_offsets if encoding.has_offsets else quantize4)(values, importance, encoding.group)
 
 
 def check_finite(name: str, *arrays: npt.NDArray[np.generic]) -> None:

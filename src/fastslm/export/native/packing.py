@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fastslm import _native, ops
 from fastslm.errors import ConversionFailed
-from fastslm.export.encoding import Encoding, Planes, encode_rows, is_kept, with_steps
+from fastslm.export.encoding import Encoding, Planes, encode_rows, for_ours, is_kept
 from fastslm.export.matrices import CHUNK_WEIGHTS, Filling, MatrixWriter, StoredMatrix, common_order
 from fastslm.export.quantize import STEP_WEIGHTS, Bytes, Floats
 from fastslm.export.weights import Region
@@ -82,7 +82,7 @@ def store_packed(writer: MatrixWriter, *names: str, is_embedding: bool = False) 
     """
     infos = [writer.source.info(name) for name in names]
     common_order(infos)
-    encoding = with_steps(writer.encoding(names[0], is_embedding=is_embedding), infos)
+    encoding = for_ours(writer.encoding(names[0], is_embedding=is_embedding), infos)
     rows, columns = sum(info.shape[0] for info in infos), infos[0].shape[1]
     region = writer.weights.reserve(_block_bytes(encoding, columns) * -(-rows // BLOCK_ROWS))
     _write(writer, [infos], encoding, region)
@@ -96,7 +96,7 @@ def store_interleaved(writer: MatrixWriter, first: str, second: str) -> PackedMa
         ConversionFailed: as ``store_packed``.
     """
     infos = [writer.source.info(name) for name in (first, second)]
-    encoding, (rows, columns) = with_steps(writer.encoding(first), infos), infos[0].shape
+    encoding, (rows, columns) = for_ours(writer.encoding(first), infos), infos[0].shape
     blocks = 2 * -(-rows // BLOCK_ROWS)
     region = writer.weights.reserve(_block_bytes(encoding, columns) * blocks)
     _write(writer, [[info] for info in infos], encoding, region)
@@ -116,7 +116,7 @@ def store_stacked(writer: MatrixWriter, stack: Sequence[Sequence[str]]) -> Packe
         ConversionFailed: as ``store_packed``.
     """
     infos = [[writer.source.info(name) for name in names] for names in stack]
-    encoding = with_steps(writer.encoding(stack[0][0]), [info for turns in infos for info in turns])
+    encoding = for_ours(writer.encoding(stack[0][0]), [info for turns in infos for info in turns])
     (rows, columns), together = infos[0][0].shape, len(stack[0])
     blocks = together * -(-rows // BLOCK_ROWS)
     size = _block_bytes(encoding, columns) * blocks
