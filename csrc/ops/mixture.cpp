@@ -169,7 +169,8 @@ QMoE::Routes QMoE::route(const Context& context, const float* x, std::size_t cou
 // expert.
 const float* QMoE::gate(const Context& context, const float* x, const Routes& routes) const {
   const std::size_t width = down_.inputs(), units = gate_up_.blocks() / 2;
-  const QuantizedRows rows = quantize_rows(context, kernels_, gate_up_, x, routes.count, routes.rows);
+  const QuantizedRows rows =
+      quantize_rows(context, kernels_, gate_up_, x, routes.count, Calls::any, routes.rows);
   const PackedView view = gate_up_.view(context);
   float* inner = scratch<Use::inner, float>(routes.count * width);
   const float* bias = optional_values(context.input(5), experts_ * gate_up_.rows(), "gate and up bias");
@@ -200,7 +201,7 @@ const float* QMoE::gate(const Context& context, const float* x, const Routes& ro
 void QMoE::add_up(const Context& context, const float* inner, const Routes& routes, float* y,
                   std::size_t count) const {
   const std::size_t width = down_.rows(), blocks = down_.blocks();
-  const QuantizedRows rows = quantize_rows(context, kernels_, down_, inner, routes.count);
+  const QuantizedRows rows = quantize_rows(context, kernels_, down_, inner, routes.count, Calls::any);
   const PackedView view = down_.view(context);
   const float* bias = optional_values(context.input(6), experts_ * width, "down bias");
   using Multiplier = Tiles<Adding>;

@@ -102,14 +102,16 @@ std::size_t rows_of(const Tensor& x, std::size_t inputs) {
 }
 
 QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, const PackedWeight& weight,
-                            const float* x, std::size_t count_of_x, const std::uint32_t* places) {
+                            const float* x, std::size_t count_of_x, Calls calls,
+                            const std::uint32_t* places) {
   const std::size_t inputs = weight.inputs();
   const std::size_t passes = weight.passes();
   const std::size_t count = count_of_x * passes;
   const std::size_t groups = inputs / static_cast<std::size_t>(weight.format().group);
   // Numbers of a row that lie a power of two apart would share a few lines of the cache.
   const std::size_t stride = count % 64 == 0 ? count + 16 : count;
-  const bool has_parts = weight.format().has_steps && kernels.sum_parts != nullptr;
+  const bool has_parts = weight.format().has_steps && kernels.sum_parts != nullptr &&
+                         (calls != Calls::many || kernels.steps_in_panels);
   const QuantizedRows rows{
       scratch<Use::codes, std::int8_t>(count * inputs),
       scratch<Use::scales, float>(stride * groups),

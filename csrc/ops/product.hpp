@@ -52,10 +52,14 @@ const float* optional_values(const Tensor& tensor, std::size_t count, const char
 // Rows of float32 activations [..., K]; throws OpError when the last dimension is another.
 std::size_t rows_of(const Tensor& x, std::size_t inputs);
 
+// How many rows the calls of the kernels will have.
+enum class Calls { few, many, any };
+
 // Quantise `count` rows of x, those at `places` or the first ones, into this thread's buffers, each to
 // `passes()` rows of codes next to each other.
 QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, const PackedWeight& weight,
-                            const float* x, std::size_t count, const std::uint32_t* places = nullptr);
+                            const float* x, std::size_t count, Calls calls,
+                            const std::uint32_t* places = nullptr);
 
 // How many tasks a few rows make of a matrix: large enough to be worth a thread, enough of them to share out
 // evenly.
@@ -170,7 +174,7 @@ class Tiles {
     const std::size_t codes = matrix_.bits == 4 ? inputs * kPackedBlockRows : 0;
     const std::size_t scales = matrix_.groups * kPackedBlockRows;
     const std::size_t offsets = matrix_.has_offsets ? scales : 0;
-    const std::size_t steps = matrix_.has_steps && kernels_.sum_parts != nullptr ? 2 * inputs : 0;
+    const std::size_t steps = matrix_.has_steps && kernels_.steps_in_panels ? 2 * inputs : 0;
     const PanelMemory memory{scratch<Use::panel, std::uint8_t>(codes * kMostPanels) + index * codes,
                              scratch<Use::panel_scales, float>(scales * kMostPanels) + index * scales,
                              scratch<Use::panel_offsets, float>(offsets * kMostPanels) + index * offsets,
@@ -201,8 +205,9 @@ class Product {
 
   void run(const float* x, std::size_t count) const {
     if (count == 0) return;
-    const QuantizedRows rows = quantize_rows(context_, kernels_, weight_, x, count);
     const bool few = Tiles<Finish>::are_few(kernels_, count);
+    const Calls calls = few ? Calls::few : Calls::many;
+    const QuantizedRows rows = quantize_rows(context_, kernels_, weight_, x, count, calls);
     const std::size_t parts = few ? few_tasks(units_, weight_.bytes()) : many_parts_;
     const std::size_t most = few ? count : rows_of_block();
     context_.parallel_for(ceil_div(count, most) * parts, [&](std::size_t task) {

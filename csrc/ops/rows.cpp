@@ -17,7 +17,7 @@ void unpack_steps(const PackedView& matrix, const std::uint8_t* unit, std::size_
     const int base = unit[matrix.bases_at + part * kPackedBlockRows + r] - 128;
     const int step = unit[matrix.steps_at + part / 2 * 32 + r] >> (part % 2 * 4) & 15;
     const auto weight = [&](int code) { return scale * static_cast<float>(base + step * code); };
-    for (std::size_t i = 0; i < 4; ++i, codes += 64, to += 8) {
+    for (std::size_t i = 0; i < 4; ++i, codes += 128, to += 8) {
       for (std::size_t j = 0; j < 4; ++j) {
         to[j] = weight(codes[j] & 15);
         to[4 + j] = weight(codes[j] >> 4);
@@ -39,12 +39,12 @@ void unpack_group(const PackedView& matrix, const std::uint8_t* unit, std::size_
     for (std::size_t k = 0; k < group; ++k) to[k] = weight(unit[k / 4 * 128 + r * 4 + k % 4]);
     return;
   }
-  const std::uint8_t* codes = unit + r / 16 * 8 * group + r % 16 * 4;
+  const std::uint8_t* codes = unit + r * 4;
   if (matrix.has_steps) return unpack_steps(matrix, unit, r, scale, codes, to);
   for (std::size_t step = 0; step < group / 8; ++step) {
     for (std::size_t j = 0; j < 4; ++j) {
-      to[step * 8 + j] = weight(codes[step * 64 + j] & 15);
-      to[step * 8 + 4 + j] = weight(codes[step * 64 + j] >> 4);
+      to[step * 8 + j] = weight(codes[step * 128 + j] & 15);
+      to[step * 8 + 4 + j] = weight(codes[step * 128 + j] >> 4);
     }
   }
 }

@@ -42,8 +42,7 @@ struct Place {
 
 Place place_of(const PackedFormat& format, std::size_t row, std::size_t input) {
   if (format.bits == 8) return {input / 4 * 128 + row * 4 + input % 4, 0};
-  const std::size_t half = row / 16 * static_cast<std::size_t>(8 * format.group);
-  return {half + input / 8 * 64 + row % 16 * 4 + input % 4, input % 8 < 4 ? 0U : 4U};
+  return {input / 8 * 128 + row * 4 + input % 4, input % 8 < 4 ? 0U : 4U};
 }
 
 void store_half(std::uint8_t* to, float value, const char* name) {
@@ -68,7 +67,7 @@ bool put_codes(const std::uint8_t* codes, const PackedFormat& format, std::size_
     std::memcpy(&high, codes + k + 4, 4);
     all |= low | high;
     low |= high << 4;
-    std::memcpy(to + k * 8, &low, 4);
+    std::memcpy(to + k * 16, &low, 4);
   }
   return (all & 0xf0f0f0f0U) == 0;
 }

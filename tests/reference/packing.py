@@ -27,7 +27,7 @@ def pack(
             if bits == 8:
                 packed[block, g, i // 4 * 128 + r * 4 + i % 4] = codes[row, k]
             else:
-                byte = r // 16 * 8 * group + i // 8 * 64 + r % 16 * 4 + i % 4
+                byte = i // 8 * 128 + r * 4 + i % 4
                 packed[block, g, byte] |= codes[row, k] << (0 if i % 8 < 4 else 4)
         for g in range(groups):
             at = code_bytes + 2 * r

@@ -4,8 +4,7 @@
 // into groups of inputs. One unit is 32 rows times one group, a whole number of cache lines; units are
 // ordered [block][group].
 //
-//   4 bits, 16 * group bytes: [half][l][c][j], row 16 * half + c, input 8 * l + j in the low nibble,
-//                             8 * l + 4 + j in the high one
+//   4 bits, 16 * group bytes: [l][r][j], row r, input 8 * l + j in the low nibble, 8 * l + 4 + j in the high
 //   8 bits, 32 * group bytes: [q][r][j], row r, input 4 * q + j
 //   64 bytes: 32 float16 scales, by row
 //   64 bytes, if it has them: 32 float16 offsets, by row
@@ -30,7 +29,7 @@
 namespace fastslm {
 
 // 2: the KV cache is bytes, so that its format is chosen when a model is loaded; the weights lie as in 1.
-// 3: steps.
+// 3: steps; codes of 4 bits lie in the order in which they are read.
 inline constexpr int kPackedLayoutVersion = 3;
 inline constexpr std::size_t kPackedBlockRows = 32;
 inline constexpr std::size_t kPackedAlignment = 64;

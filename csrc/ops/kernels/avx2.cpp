@@ -20,14 +20,16 @@ namespace {
 struct Vec : Vec256 {
   template <int Bits>
   static constexpr bool sums_in_16_bits = Bits == 4;
+  static constexpr int rows_by_parts = few_at_once;  // all
+  static Int step(const std::uint8_t* p, bool high) { return step_twice(p, high); }
+  // Bytes at p, one for each column, less 128, in the low 16 bits.
+  static Int base(const std::uint8_t* p) {
+    const Int wide = _mm256_sub_epi32(bytes_of_lanes(p), _mm256_set1_epi32(128));
+    return _mm256_and_si256(wide, _mm256_set1_epi32(0xffff));
+  }
   static Int add_stepped(Int total, Int sum, Int step, Int base, Int part) {
     const Int both = _mm256_add_epi32(_mm256_madd_epi16(sum, step), _mm256_madd_epi16(base, part));
     return _mm256_add_epi32(total, both);
-  }
-  // Bytes at p, one for each column, less 128, in the low 16 bits.
-  static Int centred(const std::uint8_t* p) {
-    const Int wide = _mm256_sub_epi32(bytes_of_lanes(p), _mm256_set1_epi32(128));
-    return _mm256_and_si256(wide, _mm256_set1_epi32(0xffff));
   }
   template <int Bits>
   static Int dot(Int sum, Int codes, Int a) {
@@ -47,18 +49,9 @@ struct Vec : Vec256 {
 #include "ops/kernels/tile.inl"
 // clang-format on
 
-void sum_parts(std::size_t row, const QuantizedRows& of) {
-  const std::int8_t* codes = of.codes + row * of.inputs;
-  for (std::size_t part = 0; part < of.inputs / 32; ++part, codes += 32) {
-    std::int32_t sum = 0;
-    for (int i = 0; i < 32; ++i) sum += codes[i];
-    of.parts[part * of.stride + row] = sum & 0xffff;
-  }
-}
-
-constexpr Kernels kTable{12,           kTileRows, 128,           quantize, sum_parts, remainder,
-                         multiply_few, unpack,    multiply_tile, add,      put,       put_gated,
-                         rms_norm,     dots,      store_row,     attend,   merge};
+constexpr Kernels kTable{12,        kTileRows,    128,    true,          quantize, sum_parts,
+                         remainder, multiply_few, unpack, multiply_tile, add,      put,
+                         put_gated, rms_norm,     dots,   store_row,     attend,   merge};
 
 }  // namespace
 

@@ -16,9 +16,9 @@ namespace {
 #include "ops/kernels/tile.inl"
 // clang-format on
 
-constexpr Kernels kTable{Vec::few_at_once, kTileRows,     0,    quantize, nullptr,   remainder, multiply_few,
-                         unpack,           multiply_tile, add,  put,      put_gated, rms_norm,  dots,
-                         store_row,        attend,        merge};
+constexpr Kernels kTable{Vec::few_at_once, kTileRows,    0,      false,         quantize, sum_parts,
+                         remainder,        multiply_few, unpack, multiply_tile, add,      put,
+                         put_gated,        rms_norm,     dots,   store_row,     attend,   merge};
 
 }  // namespace
 

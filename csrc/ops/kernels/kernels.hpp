@@ -18,7 +18,7 @@ struct QuantizedRows {
   std::int32_t*
       starts;           // [groups][stride], minus zero times the sum of the codes: where a dot product starts
   float* sums;          // [groups][stride], scale times the sum of the codes
-  std::int32_t* parts;  // [inputs / 32][stride], sum of 32 codes in the low 16 bits; null unless `sum_parts`
+  std::int32_t* parts;  // [inputs / 32][stride], sum of 32 codes; null if not needed
   std::size_t stride;   // at least the number of rows
   std::size_t inputs;
   std::size_t groups;
@@ -57,7 +57,7 @@ struct PanelMemory {
   std::uint8_t* codes;  // [inputs][32]; not used with 8 bits, whose codes are read where they are
   float* scales;
   float* offsets;
-  std::int32_t* steps;  // [2][inputs / 32][32], steps and bases; null unless `sum_parts`
+  std::int32_t* steps;  // [2][inputs / 32][32], steps and bases; null unless `steps_in_panels`
 };
 
 // All but the last give activation(gate) * up. `clamped_silu` is that of gpt-oss, with both clamped first:
@@ -112,12 +112,14 @@ struct AttentionPartial {
 };
 
 struct Kernels {
-  int few_rows;   // most rows of `multiply_few`; 0: always use panels
-  int tile_rows;  // most rows of `multiply_tile`
-  int bias8;      // what the kernels themselves subtract from codes of 8 bits
+  int few_rows;          // most rows of `multiply_few`; 0: always use panels
+  int tile_rows;         // most rows of `multiply_tile`
+  int bias8;             // what the kernels themselves subtract from codes of 8 bits
+  bool steps_in_panels;  // beside codes of 4 bits, which then do not become codes of 8 bits
 
   void (*quantize)(const float* x, std::size_t row, int zero, const QuantizedRows& to);
-  // Fills in the parts of a row, for matrices with steps; null: not needed
+  // Fills in the parts of a row, for a few rows times a matrix with steps, or for panels with steps; null:
+  // not needed
   void (*sum_parts)(std::size_t row, const QuantizedRows& of);
   // left = x - scale * code, for a row that `quantize` has done
   void (*remainder)(const float* x, std::size_t row, const QuantizedRows& of, float* left);

@@ -21,14 +21,9 @@ inline void prefetch(const std::uint8_t* from, std::size_t bytes) {
   }
 }
 
-// Bytes from the start of the codes of a group to vector `column` of step `step` (8 inputs of 4 bits, 4 of 8
-// bits).
-template <int Bits>
-inline std::size_t code_at(int column, int step, int group) {
-  const int first = column * Vec::lanes;
-  if constexpr (Bits == 4) return index(first / 16 * 8 * group + step * 64 + first % 16 * 4);
-  return index(step * 128 + first * 4);
-}
+// Bytes from the start of the codes of a group to vector `column` of step `step`: 8 inputs of 4 bits, or 4 of
+// 8 bits.
+inline std::size_t code_at(int column, int step) { return index(step * 128 + column * Vec::lanes * 4); }
 
 // sum += dot products of the codes of kVectors vectors of columns with four activations of each of M rows.
 template <int M, int Bits>
@@ -61,7 +56,7 @@ inline void sum32(Vec::Int (&total)[index(M)][kVectors], const Step& step) {
 
 // Calls step(input, codes) for 32 inputs from `k` on of a packed unit, four at a time, a byte per code.
 template <int Bits, class Step>
-inline void for_codes(const std::uint8_t* unit, int column, int k, int group, const Step& step) {
+inline void for_codes(const std::uint8_t* unit, int column, int k, const Step& step) {
   constexpr int kSteps = Bits == 4 ? 4 : 8;
 #pragma GCC unroll 8
   for (int s = 0; s < kSteps; ++s) {
@@ -70,7 +65,7 @@ inline void for_codes(const std::uint8_t* unit, int column, int k, int group, co
     Vec::Int high[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
-      low[v] = Vec::load_bytes(unit + code_at<Bits>(column + v, k / (32 / kSteps) + s, group));
+      low[v] = Vec::load_bytes(unit + code_at(column + v, k / (32 / kSteps) + s));
       if constexpr (Bits == 4) {
         high[v] = Vec::high_nibbles(low[v]);
         low[v] = Vec::low_nibbles(low[v]);
@@ -83,55 +78,69 @@ inline void for_codes(const std::uint8_t* unit, int column, int k, int group, co
 
 // total += dot products of 32 inputs from `k` on, straight from a packed unit.
 template <int M, int Bits>
-inline void unit32(const std::uint8_t* unit, int column, int k, int group, const std::int8_t* a,
-                   std::size_t inputs, Vec::Int (&total)[index(M)][kVectors]) {
+inline void unit32(const std::uint8_t* unit, int column, int k, const std::int8_t* a, std::size_t inputs,
+                   Vec::Int (&total)[index(M)][kVectors]) {
   sum32<M, Bits>(total, [&](auto& sum) {
-    for_codes<Bits>(unit, column, k, group,
+    for_codes<Bits>(unit, column, k,
                     [&](int input, auto& codes) { dot4<M, Bits>(codes, a + index(input), inputs, sum); });
   });
 }
 
-// The steps of 32 inputs from `k` on for vector `column` of a unit, and what they stand on.
-inline Vec::Int steps_of(const PackedView& matrix, const std::uint8_t* unit, int column, int k) {
-  const std::uint8_t* steps = unit + matrix.steps_at + index(k / 64 * 32 + column * Vec::lanes);
-  return k % 64 == 0 ? Vec::low_twice(steps) : Vec::high_twice(steps);
+// Where the steps of 32 inputs from `k` on for vector `column` of a unit are, as the low or the high nibbles
+// of bytes, and what they stand on.
+inline const std::uint8_t* steps_of(const PackedView& matrix, const std::uint8_t* unit, int column, int k) {
+  return unit + matrix.steps_at + index(k / 64 * 32 + column * Vec::lanes);
 }
+
+inline bool in_high_nibbles(int k) { return k % 64 != 0; }
 
 inline const std::uint8_t* bases_of(const PackedView& matrix, const std::uint8_t* unit, int column, int k) {
   return unit + matrix.bases_at + index(k + column * Vec::lanes);
 }
 
-// As unit32 for codes with steps: they become codes of 8 bits, or, where products of these would overflow,
-// their sums are multiplied by the steps. `parts` has the sums of the activations of these 32 inputs.
+// As unit32 for codes with steps, where the sum of the codes is multiplied by the step, and the base by the
+// sum of the 32 activations, which is in `parts`.
 template <int M, class V = Vec>
-inline void stepped32(const PackedView& matrix, const std::uint8_t* unit, int column, int k,
-                      const std::int8_t* a, std::size_t inputs, const std::int32_t* parts,
-                      Vec::Int (&total)[index(M)][kVectors]) {
-  if constexpr (V::template sums_in_16_bits<4>) {
-    Vec::Int sum[index(M)][kVectors] = {};
-    for_codes<4>(unit, column, k, matrix.group,
-                 [&](int input, auto& codes) { dot4<M, 4>(codes, a + index(input), inputs, sum); });
+inline void stepped_sums32(const PackedView& matrix, const std::uint8_t* unit, int column, int k,
+                           const std::int8_t* a, std::size_t inputs, const std::int32_t* parts,
+                           Vec::Int (&total)[index(M)][kVectors]) {
+  Vec::Int sum[index(M)][kVectors] = {};
+  for_codes<4>(unit, column, k,
+               [&](int input, auto& codes) { dot4<M, 4>(codes, a + index(input), inputs, sum); });
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      const Vec::Int step = steps_of(matrix, unit, column + v, k);
-      const Vec::Int base = V::centred(bases_of(matrix, unit, column + v, k));
+  for (int v = 0; v < kVectors; ++v) {
+    const Vec::Int step = V::step(steps_of(matrix, unit, column + v, k), in_high_nibbles(k));
+    const Vec::Int base = V::base(bases_of(matrix, unit, column + v, k));
 #pragma GCC unroll 16
-      for (int m = 0; m < M; ++m)
-        total[m][v] = V::add_stepped(total[m][v], sum[m][v], step, base, Vec::set32(parts[m]));
-    }
-  } else {
-    Vec::Int step[kVectors];
-    Vec::Int base[kVectors];
+    for (int m = 0; m < M; ++m)
+      total[m][v] = V::add_stepped(total[m][v], sum[m][v], step, base, Vec::set32(parts[m]));
+  }
+}
+
+// The same where the codes become codes of 8 bits first, which takes longer but is done once for all rows.
+template <int M>
+inline void stepped_codes32(const PackedView& matrix, const std::uint8_t* unit, int column, int k,
+                            const std::int8_t* a, std::size_t inputs, Vec::Int (&total)[index(M)][kVectors]) {
+  Vec::Int step[kVectors];
+  Vec::Int base[kVectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      step[v] = steps_of(matrix, unit, column + v, k);
-      base[v] = Vec::four_times(bases_of(matrix, unit, column + v, k));
-    }
-    for_codes<4>(unit, column, k, matrix.group, [&](int input, auto& codes) {
+  for (int v = 0; v < kVectors; ++v) {
+    step[v] = Vec::step_twice(steps_of(matrix, unit, column + v, k), in_high_nibbles(k));
+    base[v] = Vec::four_times(bases_of(matrix, unit, column + v, k));
+  }
+  for_codes<4>(unit, column, k, [&](int input, auto& codes) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) codes[v] = V::add_steps(base[v], codes[v], step[v]);
-      dot4<M, 8>(codes, a + index(input), inputs, total);
-    });
+    for (int v = 0; v < kVectors; ++v) codes[v] = Vec::add_steps(base[v], codes[v], step[v]);
+    dot4<M, 8>(codes, a + index(input), inputs, total);
+  });
+}
+
+[[maybe_unused]] void sum_parts(std::size_t row, const QuantizedRows& of) {
+  const std::int8_t* codes = of.codes + row * of.inputs;
+  for (std::size_t part = 0; part < of.inputs / 32; ++part, codes += 32) {
+    std::int32_t sum = 0;
+    for (int i = 0; i < 32; ++i) sum += codes[i];
+    of.parts[part * of.stride + row] = sum;
   }
 }
 
@@ -219,11 +228,14 @@ inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const 
         ahead += kStepBytes;
         if constexpr (HasSteps) {
           if (pass == 0 && k > 0) prefetch(unit + matrix.code_bytes + 64 + index(k * 2), 64);
-          const std::size_t part = (g * index(group) + index(k)) / 32;
-          stepped32<M>(matrix, unit, pass * kVectors, k, a, rows.inputs, rows.parts + part * rows.stride + row,
-                       total);
+        }
+        if constexpr (HasSteps && M <= Vec::rows_by_parts) {
+          const std::int32_t* parts = rows.parts + (g * index(group) + index(k)) / 32 * rows.stride + row;
+          stepped_sums32<M>(matrix, unit, pass * kVectors, k, a, rows.inputs, parts, total);
+        } else if constexpr (HasSteps) {
+          stepped_codes32<M>(matrix, unit, pass * kVectors, k, a, rows.inputs, total);
         } else {
-          unit32<M, Bits>(unit, pass * kVectors, k, group, a, rows.inputs, total);
+          unit32<M, Bits>(unit, pass * kVectors, k, a, rows.inputs, total);
         }
       }
       scale_and_add<M>(total, unit + matrix.code_bytes, matrix, pass * kVectors, rows.scales + i,

@@ -25,9 +25,9 @@ struct Vec : VecNeon {
 #include "ops/kernels/tile.inl"
 // clang-format on
 
-constexpr Kernels kTable{12,        kTileRows,     0,    quantize, nullptr,   remainder, multiply_few,
-                         unpack,    multiply_tile, add,  put,      put_gated, rms_norm,  dots,
-                         store_row, attend,        merge};
+constexpr Kernels kTable{12,        kTileRows,    0,      false,         quantize, nullptr,
+                         remainder, multiply_few, unpack, multiply_tile, add,      put,
+                         put_gated, rms_norm,     dots,   store_row,     attend,   merge};
 
 }  // namespace
 

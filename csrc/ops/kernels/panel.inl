@@ -15,9 +15,9 @@ inline void multiply_32(float* values, const float* factors) {
 inline void widen_codes(const std::uint8_t* unit, int group, std::uint8_t* to) {
   for (int step = 0; step < group / 8; ++step) {
     for (int column = 0; column < 32 / Vec::lanes; ++column) {
-      const Vec::Int both = Vec::load_bytes(unit + code_at<4>(column, step, group));
-      Vec::store_bytes(to + code_at<8>(column, 2 * step, group), Vec::low_nibbles(both));
-      Vec::store_bytes(to + code_at<8>(column, 2 * step + 1, group), Vec::high_nibbles(both));
+      const Vec::Int both = Vec::load_bytes(unit + code_at(column, step));
+      Vec::store_bytes(to + code_at(column, 2 * step), Vec::low_nibbles(both));
+      Vec::store_bytes(to + code_at(column, 2 * step + 1), Vec::high_nibbles(both));
     }
   }
 }
@@ -26,13 +26,12 @@ inline void widen_codes(const std::uint8_t* unit, int group, std::uint8_t* to) {
 inline void widen_steps(const PackedView& matrix, const std::uint8_t* unit, std::uint8_t* to) {
   for (int column = 0; column < 32 / Vec::lanes; ++column) {
     for (int k = 0; k < matrix.group; k += 32) {
-      const Vec::Int step = steps_of(matrix, unit, column, k);
+      const Vec::Int step = Vec::step_twice(steps_of(matrix, unit, column, k), in_high_nibbles(k));
       const Vec::Int base = Vec::four_times(bases_of(matrix, unit, column, k));
       for (int s = k / 8; s < k / 8 + 4; ++s) {
-        const Vec::Int both = Vec::load_bytes(unit + code_at<4>(column, s, matrix.group));
-        Vec::store_bytes(to + code_at<8>(column, 2 * s, matrix.group),
-                         Vec::add_steps(base, Vec::low_nibbles(both), step));
-        Vec::store_bytes(to + code_at<8>(column, 2 * s + 1, matrix.group),
+        const Vec::Int both = Vec::load_bytes(unit + code_at(column, s));
+        Vec::store_bytes(to + code_at(column, 2 * s), Vec::add_steps(base, Vec::low_nibbles(both), step));
+        Vec::store_bytes(to + code_at(column, 2 * s + 1),
                          Vec::add_steps(base, Vec::high_nibbles(both), step));
       }
     }
@@ -49,8 +48,8 @@ inline void copy_steps(const PackedView& matrix, const std::uint8_t* unit, std::
   for (int k = 0; k < matrix.group; k += 32) {
     for (int column = 0; column < 32 / Vec::lanes; ++column) {
       const int at = k + column * Vec::lanes;
-      put(steps + at, steps_of(matrix, unit, column, k));
-      put(bases + at, V::centred(bases_of(matrix, unit, column, k)));
+      put(steps + at, V::step(steps_of(matrix, unit, column, k), in_high_nibbles(k)));
+      put(bases + at, V::base(bases_of(matrix, unit, column, k)));
     }
   }
 }

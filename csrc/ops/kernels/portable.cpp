@@ -97,13 +97,12 @@ struct Vec {
 // Codes of 4 bits of one unit, a byte each; with steps they become codes of 8 bits.
 void widen_codes(const PackedView& matrix, const std::uint8_t* unit, std::uint8_t* to) {
   for (std::size_t at = 0; at < matrix.code_bytes; ++at) {
-    const std::size_t half = at / (matrix.code_bytes / 2);
-    const std::size_t step = at % (matrix.code_bytes / 2) / 64;
-    std::uint8_t* low = to + step * 256 + half * 64 + at % 64;
+    const std::size_t step = at / 128;
+    std::uint8_t* low = to + step * 256 + at % 128;
     low[0] = unit[at] & 15U;
     low[128] = unit[at] >> 4;
     if (!matrix.has_steps) continue;
-    const std::size_t part = step / 4, row = half * 16 + at % 64 / 4;
+    const std::size_t part = step / 4, row = at % 128 / 4;
     const unsigned both = unit[matrix.steps_at + part / 2 * 32 + row];
     const unsigned factor = part % 2 == 0 ? both & 15U : both >> 4;
     const unsigned base = unit[matrix.bases_at + part * 32 + row];
@@ -160,9 +159,9 @@ void multiply_tile(const Panel& panel, const QuantizedRows& rows, std::size_t fi
 }
 
 constexpr int kTileRows = 4;
-constexpr Kernels kTable{0,         kTileRows,     0,    quantize, nullptr,   remainder, nullptr,
-                         unpack,    multiply_tile, add,  put,      put_gated, rms_norm,  dots,
-                         store_row, attend,        merge};
+constexpr Kernels kTable{0,         kTileRows, 0,      false,         quantize, nullptr,
+                         remainder, nullptr,   unpack, multiply_tile, add,      put,
+                         put_gated, rms_norm,  dots,   store_row,     attend,   merge};
 
 }  // namespace
 

@@ -86,16 +86,18 @@ struct Vec256 {
     __builtin_memcpy(&bits, p, sizeof bits);
     return _mm256_set1_epi32(bits);
   }
-  // Bytes at p, one for each column: four times, or their low or high nibbles twice, in 16 bits.
+  // Bytes at p, one for each column: four times, or their low or high nibbles, once and twice in 16 bits.
   static Int four_times(const std::uint8_t* p) {
     const __m128i low = _mm_setr_epi32(0x00000000, 0x04040404, 0x08080808, 0x0c0c0c0c);
     return _mm256_shuffle_epi8(bytes_of_lanes(p), _mm256_broadcastsi128_si256(low));
   }
-  static Int low_twice(const std::uint8_t* p) { return _mm256_and_si256(twice(p), _mm256_set1_epi16(15)); }
-  static Int high_twice(const std::uint8_t* p) { return _mm256_srli_epi16(twice(p), 4); }
-  static Int twice(const std::uint8_t* p) {
-    const Int low = bytes_of_lanes(p);
-    return _mm256_or_si256(low, _mm256_slli_epi32(low, 16));
+  static Int step(const std::uint8_t* p, bool high) {
+    const Int both = bytes_of_lanes(p);
+    return high ? _mm256_srli_epi32(both, 4) : _mm256_and_si256(both, _mm256_set1_epi32(15));
+  }
+  static Int step_twice(const std::uint8_t* p, bool high) {
+    const Int once = step(p, high);
+    return _mm256_or_si256(once, _mm256_slli_epi32(once, 16));
   }
   static Int bytes_of_lanes(const std::uint8_t* p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));

@@ -88,16 +88,18 @@ struct Vec {
   static Int dot(Int sum, Int codes, Int a) {
     return _mm512_dpbusd_epi32(sum, codes, a);
   }
-  // Bytes at p, one for each column: four times, or their low or high nibbles twice, in 16 bits.
+  // Bytes at p, one for each column: four times, or their low or high nibbles, once and twice in 16 bits.
   static Int four_times(const std::uint8_t* p) {
     return _mm512_shuffle_epi8(bytes_of_lanes(p),
                                _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0x00000000));
   }
-  static Int low_twice(const std::uint8_t* p) { return _mm512_and_si512(twice(p), _mm512_set1_epi16(15)); }
-  static Int high_twice(const std::uint8_t* p) { return _mm512_srli_epi16(twice(p), 4); }
-  static Int twice(const std::uint8_t* p) {
-    const Int low = bytes_of_lanes(p);
-    return _mm512_or_si512(low, _mm512_slli_epi32(low, 16));
+  static Int step(const std::uint8_t* p, bool high) {
+    const Int both = bytes_of_lanes(p);
+    return high ? _mm512_srli_epi32(both, 4) : _mm512_and_si512(both, _mm512_set1_epi32(15));
+  }
+  static Int step_twice(const std::uint8_t* p, bool high) {
+    const Int once = step(p, high);
+    return _mm512_or_si512(once, _mm512_slli_epi32(once, 16));
   }
   static Int bytes_of_lanes(const std::uint8_t* p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -105,6 +107,13 @@ struct Vec {
   // base + step * code, which fits into a byte, so the products of neighbours do not meet.
   static Int add_steps(Int base, Int codes, Int step) {
     return _mm512_add_epi8(base, _mm512_mullo_epi16(codes, step));
+  }
+
+  // total + step * sum + base * part
+  static constexpr int rows_by_parts = 2;  // most rows for which that is faster than codes of 8 bits
+  static Int base(const std::uint8_t* p) { return bytes_of_lanes(p); }
+  static Int add_stepped(Int total, Int sum, Int step, Int base, Int part) {
+    return _mm512_dpwssd_epi32(_mm512_add_epi32(total, _mm512_mullo_epi32(step, sum)), base, part);
   }
 
   static Int add_pairs(Int total, Int sum) {

@@ -80,8 +80,10 @@ struct VecNeon {
     const uint16x4_t twice = vreinterpret_u16_u8(vzip1_u8(bytes, bytes));
     return vreinterpretq_s32_u16(vcombine_u16(vzip1_u16(twice, twice), vzip2_u16(twice, twice)));
   }
-  static Int low_twice(const std::uint8_t* p) { return low_nibbles(four_times(p)); }
-  static Int high_twice(const std::uint8_t* p) { return high_nibbles(four_times(p)); }
+  static Int step_twice(const std::uint8_t* p, bool high) {
+    return high ? high_nibbles(four_times(p)) : low_nibbles(four_times(p));
+  }
+  static constexpr int rows_by_parts = 0;
   static Int add_steps(Int base, Int codes, Int step) {
     return vreinterpretq_s32_u8(
         vmlaq_u8(vreinterpretq_u8_s32(base), vreinterpretq_u8_s32(codes), vreinterpretq_u8_s32(step)));
