@@ -106,3 +106,14 @@ def test_sizes_that_disagree_are_refused() -> None:
         _native.pack_linear(codes, np.ones((3, 2), np.float32), bits=4)
     with pytest.raises(UsageError, match="`packed` is `100 values`, expected 1152"):
         _native.unpack_linear(np.zeros(100, np.uint8), (2, 64), bits=4, group=32, has_offsets=False)
+
+
+@pytest.mark.parametrize("group", [32, 64, 128, 256])
+def test_sizes_are_known_before(group: int) -> None:
+    """A weights file is laid out before its matrices are packed."""
+    codes, steps = np.zeros((70, 512), np.uint8), np.zeros((70, 16), np.uint8)
+    scales = np.zeros((70, 512 // group), np.float32)
+    packed = _native.pack_linear(codes, scales, steps=steps, bases=steps.astype(np.int8), bits=4)
+    assert _native.packed_bytes((70, 512), bits=4, group=group, has_steps=True) == len(packed)
+    with pytest.raises(UsageError, match="`group` is `0`, expected more than 0"):
+        _native.packed_bytes((70, 512), bits=4, group=0)

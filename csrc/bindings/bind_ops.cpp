@@ -50,6 +50,17 @@ Array<std::uint8_t> pack(const Array<std::uint8_t>& codes, const Array<float>& s
   return packed;
 }
 
+std::size_t packed_bytes(std::pair<std::size_t, std::size_t> shape, int bits, int group, bool has_offsets,
+                         bool has_steps) {
+  if (group <= 0) {
+    throw Error(ErrorCode::invalid_argument,
+                "`group` is `" + std::to_string(group) + "`, expected more than 0", {.name = "group"});
+  }
+  PackedFormat format{bits, group, has_offsets};
+  format.has_steps = has_steps;
+  return format.packed_bytes(shape.first, shape.second);
+}
+
 template <class T>
 Array<T> matrix_of(const std::vector<T>& values, std::size_t rows) {
   Array<T> array({rows, rows == 0 ? 0 : values.size() / rows});
@@ -75,6 +86,9 @@ void bind_ops(py::module_& module) {
   module.def("available_isas", &isa_names, "Instruction sets of the kernels that run here, best first.");
   module.def("active_isa", [] { return std::string(isa_name(active_isa())); }, "The one that is used.");
   module.def("packed_layout_version", [] { return kPackedLayoutVersion; }, "Version of the packed layout.");
+  module.def("packed_bytes", &packed_bytes, py::arg("shape"), py::kw_only(), py::arg("bits"),
+             py::arg("group"), py::arg("has_offsets") = false, py::arg("has_steps") = false,
+             "Bytes of a packed matrix.");
   module.def("pack_linear", &pack, py::arg("codes"), py::arg("scales"), py::arg("offsets") = py::none(),
              py::arg("steps") = py::none(), py::arg("bases") = py::none(), py::kw_only(), py::arg("bits"),
              "Units of a packed matrix.");

@@ -271,6 +271,11 @@ def unpack_frame(frame: bytes, *, offset: int) -> bytes:
 def packed_layout_version() -> int:
     """Version of the layout that ``pack_linear`` writes and the operators read."""
 
+def packed_bytes(
+    shape: tuple[int, int], *, bits: Literal[4, 8], group: int, has_offsets: bool = False, has_steps: bool = False
+) -> int:
+    """Bytes that ``pack_linear`` makes of a matrix [rows, inputs]. Raises UsageError."""
+
 def pack_linear(
     codes: npt.NDArray[np.uint8],
     scales: npt.NDArray[np.float32],

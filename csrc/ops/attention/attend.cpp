@@ -14,7 +14,6 @@ constexpr std::int64_t kChunkKeys = 256;
 constexpr std::size_t kBlockRows = 192;
 // Up to this many query rows of a KV head the work is split over chunks of keys, else over blocks of tokens.
 constexpr std::size_t kFewRows = 64;
-constexpr float kLog2OfE = 1.44269504F;
 
 // Tokens [first, end) of batch row b seen by KV head h: one query row for each token and head of the group.
 class Rows {

@@ -9,7 +9,6 @@
 constexpr int kTileKeys = 64;
 constexpr float kNothing = -3.0e38F;          // below every score
 constexpr float kHidden = -__builtin_inff();  // what a key is given that a row does not see: its weight is 0
-constexpr float kLog2OfE = 1.44269504F;
 constexpr int kRoom = (Vec::attention_rows + Vec::lanes - 1) / Vec::lanes * Vec::lanes;
 
 inline void fetch(const std::uint8_t* from, std::size_t bytes) {

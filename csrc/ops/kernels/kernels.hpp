@@ -13,13 +13,12 @@ namespace fastslm::ops {
 
 // Rows of activations as signed bytes with a scale per group of inputs; filled by `Kernels::quantize`.
 struct QuantizedRows {
-  std::int8_t* codes;  // [rows][inputs]
-  float* scales;       // [groups][stride], by row
-  std::int32_t*
-      starts;           // [groups][stride], minus zero times the sum of the codes: where a dot product starts
-  float* sums;          // [groups][stride], scale times the sum of the codes
-  std::int32_t* parts;  // [inputs / 32][stride], sum of 32 codes; null if not needed
-  std::size_t stride;   // at least the number of rows
+  std::int8_t* codes;    // [rows][inputs]
+  float* scales;         // [groups][stride], by row
+  std::int32_t* starts;  // [groups][stride], minus zero times the sum of the codes: there dot products start
+  float* sums;           // [groups][stride], scale times the sum of the codes
+  std::int32_t* parts;   // [inputs / 32][stride], sum of 32 codes; null if not needed
+  std::size_t stride;    // at least the number of rows
   std::size_t inputs;
   std::size_t groups;
   int group;
@@ -101,6 +100,7 @@ struct AttentionRows {
 constexpr std::size_t kAttendScratch = 64 + 64;
 
 constexpr std::size_t kTotals = 16;
+constexpr float kLog2OfE = 1.44269504F;
 
 // Softmax of some keys, not yet divided: greatest score (times log2 e), sum of exponentials, and values
 // weighted by them. The sum is in parts, so that a vector of them never has to be added up on the way.

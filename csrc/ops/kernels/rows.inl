@@ -16,7 +16,7 @@ inline Vec::Float power_of_part(Vec::Float f) {
 // 2^(x log2 e) with the exponent split off; clamped where float32 ends.
 inline Vec::Float exponential(Vec::Float x) {
   const Vec::Float t =
-      Vec::max(Vec::min(Vec::mul(x, Vec::set(1.44269504F)), Vec::set(126.0F)), Vec::set(-125.0F));
+      Vec::max(Vec::min(Vec::mul(x, Vec::set(kLog2OfE)), Vec::set(126.0F)), Vec::set(-125.0F));
   const Vec::Int whole = Vec::round(t);
   return Vec::times_power_of_two(power_of_part(Vec::sub(t, Vec::to_float(whole))), whole);
 }

@@ -19,15 +19,12 @@ from fastslm import _native, ops
 from fastslm.errors import ConversionFailed
 from fastslm.export.encoding import Encoding, Planes, encode_rows, for_ours, is_kept
 from fastslm.export.matrices import CHUNK_WEIGHTS, Filling, MatrixWriter, StoredMatrix, common_order
-from fastslm.export.quantize import STEP_WEIGHTS, Bytes, Floats
+from fastslm.export.quantize import Bytes, Floats
 from fastslm.export.weights import Region
 from fastslm.formats.source import TensorInfo
 
 BLOCK_ROWS = 32
 """Rows of one packed block."""
-
-LINE_BYTES = 64
-"""Units of blocks are whole cache lines."""
 
 SCALED = 2
 """Value of the operators' attribute ``offsets`` for those that count in scales."""
@@ -132,10 +129,14 @@ def _has_offsets(encoding: Encoding) -> bool:
 
 def _block_bytes(encoding: Encoding, columns: int) -> int:
     """Bytes of one block of 32 rows."""
-    unit = encoding.group * BLOCK_ROWS * encoding.bits // 8 + 2 * BLOCK_ROWS * (1 + _has_offsets(encoding))
-    if encoding.has_steps:
-        unit += encoding.group + BLOCK_ROWS * -(-encoding.group // (2 * STEP_WEIGHTS))
-    return columns // encoding.group * -(-unit // LINE_BYTES) * LINE_BYTES
+    shape, offsets = (BLOCK_ROWS, columns), _has_offsets(encoding)
+    return _native.packed_bytes(
+        shape, bits=_bits(encoding), group=encoding.group, has_offsets=offsets, has_steps=encoding.has_steps
+    )
+
+
+def _bits(encoding: Encoding) -> Literal[4, 8]:
+    return 8 if encoding.bits == 8 else 4
 
 
 def _write(writer: MatrixWriter, turns: Sequence[Sequence[TensorInfo]], encoding: Encoding, region: Region) -> None:
@@ -174,8 +175,7 @@ def _pack(writer: MatrixWriter, infos: Sequence[TensorInfo], encoding: Encoding,
     whole = _Plain(*(np.concatenate(planes) for planes in zip(*parts, strict=True)))
     offsets = whole.offsets if _has_offsets(encoding) else None
     steps, bases = (whole.steps, whole.bases) if encoding.has_steps else (None, None)
-    bits: Literal[4, 8] = 8 if encoding.bits == 8 else 4
-    return _native.pack_linear(whole.codes, whole.scales, offsets, steps, bases, bits=bits)
+    return _native.pack_linear(whole.codes, whole.scales, offsets, steps, bases, bits=_bits(encoding))
 
 
 def _plain(planes: Planes, encoding: Encoding) -> _Plain:
