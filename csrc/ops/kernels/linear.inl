@@ -11,14 +11,15 @@ constexpr int kVectors = 2;  // vectors of columns that a pass keeps in register
 constexpr int kPasses = 32 / (Vec::lanes * kVectors);
 constexpr int kColumns = Vec::lanes * kVectors;
 constexpr std::size_t kNear = 2304;  // bytes ahead of the stream that go to the first level cache
-constexpr std::size_t kFar = 18432;  // and to the second
+// And to the second. Near and far in one page is faster, but the steps of a unit lie too far behind its codes
+// for that.
+constexpr std::size_t kFar = 4608;
+constexpr std::size_t kFarWithSteps = 18432;
 
-inline void prefetch(const std::uint8_t* from, std::size_t bytes) {
-#pragma GCC unroll 16
-  for (std::size_t line = 0; line < bytes; line += 64) {
-    __builtin_prefetch(from + kNear + line, 0, 3);
-    __builtin_prefetch(from + kFar + line, 0, 2);
-  }
+template <std::size_t Far>
+inline void prefetch(const std::uint8_t* from) {
+  __builtin_prefetch(from + kNear, 0, 3);
+  __builtin_prefetch(from + Far, 0, 2);
 }
 
 // Bytes from the start of the codes of a group to vector `column` of step `step`: 8 inputs of 4 bits, or 4 of
@@ -54,18 +55,25 @@ inline void sum32(Vec::Int (&total)[index(M)][kVectors], const Step& step) {
   }
 }
 
-// Calls step(input, codes) for 32 inputs from `k` on of a packed unit, four at a time, a byte per code.
-template <int Bits, class Step>
+// Calls step(input, codes) for 32 inputs from `k` on of a packed unit, four at a time, a byte per code. Each
+// time a line or two are fetched ahead: more at once would wait for each other, and the more so the more rows
+// are at work between.
+template <int Bits, std::size_t Far, class Step>
 inline void for_codes(const std::uint8_t* unit, int column, int k, const Step& step) {
   constexpr int kSteps = Bits == 4 ? 4 : 8;
+  const std::uint8_t* bytes = unit + code_at(column, k / (32 / kSteps));
 #pragma GCC unroll 8
   for (int s = 0; s < kSteps; ++s) {
     const int input = k + s * (32 / kSteps);
+#pragma GCC unroll 2
+    for (int at = 0; at < kColumns * 4; at += 64) {
+      if (column * Vec::lanes * 4 % 64 == 0) prefetch<Far>(bytes + code_at(0, s) + at);
+    }
     Vec::Int low[kVectors];
     Vec::Int high[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
-      low[v] = Vec::load_bytes(unit + code_at(column + v, k / (32 / kSteps) + s));
+      low[v] = Vec::load_bytes(bytes + code_at(v, s));
       if constexpr (Bits == 4) {
         high[v] = Vec::high_nibbles(low[v]);
         low[v] = Vec::low_nibbles(low[v]);
@@ -73,6 +81,7 @@ inline void for_codes(const std::uint8_t* unit, int column, int k, const Step& s
     }
     step(input, low);
     if constexpr (Bits == 4) step(input + 4, high);
+    __asm__ volatile("");  // or the compiler would put what is fetched for all four steps together
   }
 }
 
@@ -81,7 +90,7 @@ template <int M, int Bits>
 inline void unit32(const std::uint8_t* unit, int column, int k, const std::int8_t* a, std::size_t inputs,
                    Vec::Int (&total)[index(M)][kVectors]) {
   sum32<M, Bits>(total, [&](auto& sum) {
-    for_codes<Bits>(unit, column, k,
+    for_codes<Bits, kFar>(unit, column, k,
                     [&](int input, auto& codes) { dot4<M, Bits>(codes, a + index(input), inputs, sum); });
   });
 }
@@ -105,7 +114,7 @@ inline void stepped_sums32(const PackedView& matrix, const std::uint8_t* unit, i
                            const std::int8_t* a, std::size_t inputs, const std::int32_t* parts,
                            Vec::Int (&total)[index(M)][kVectors]) {
   Vec::Int sum[index(M)][kVectors] = {};
-  for_codes<4>(unit, column, k,
+  for_codes<4, kFarWithSteps>(unit, column, k,
                [&](int input, auto& codes) { dot4<M, 4>(codes, a + index(input), inputs, sum); });
 #pragma GCC unroll 2
   for (int v = 0; v < kVectors; ++v) {
@@ -128,7 +137,7 @@ inline void stepped_codes32(const PackedView& matrix, const std::uint8_t* unit, 
     step[v] = Vec::step_twice(steps_of(matrix, unit, column + v, k), in_high_nibbles(k));
     base[v] = Vec::four_times(bases_of(matrix, unit, column + v, k));
   }
-  for_codes<4>(unit, column, k, [&](int input, auto& codes) {
+  for_codes<4, kFarWithSteps>(unit, column, k, [&](int input, auto& codes) {
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) codes[v] = Vec::add_steps(base[v], codes[v], step[v]);
     dot4<M, 8>(codes, a + index(input), inputs, total);
@@ -211,23 +220,20 @@ inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const 
   float* opaque = scratch;
   __asm__("" : "+r"(opaque) : : "memory");  // keeps the tile in memory, see Sums
   Sums<M> sums(opaque);
-  constexpr std::size_t kStepBytes = kColumns * 32 * Bits / 8;  // all at once would wait for each other
+  constexpr std::size_t kAhead = HasSteps ? kFarWithSteps : kFar;
   const std::int8_t* a = rows.codes + row * rows.inputs;
   const int group = Known != 0 ? Known : matrix.group;
   for (std::size_t g = 0; g < matrix.groups; ++g, unit += matrix.unit_bytes, a += group) {
     const std::size_t i = g * rows.stride + row;
-    prefetch(unit + matrix.code_bytes, 64);
-    if (matrix.has_offsets || HasSteps) prefetch(unit + matrix.code_bytes + 64, 64);
-    const std::uint8_t* ahead = unit;
+    prefetch<kAhead>(unit + matrix.code_bytes);
+    if (matrix.has_offsets || HasSteps) prefetch<kAhead>(unit + matrix.code_bytes + 64);
 #pragma GCC unroll 2
     for (int pass = 0; pass < kPasses; ++pass) {
       Vec::Int total[index(M)][kVectors];
       start_at<M>(rows.starts + i, total);
       for (int k = 0; k < group; k += 32) {
-        prefetch(ahead, kStepBytes);
-        ahead += kStepBytes;
         if constexpr (HasSteps) {
-          if (pass == 0 && k > 0) prefetch(unit + matrix.code_bytes + 64 + index(k * 2), 64);
+          if (pass == 0 && k > 0) prefetch<kAhead>(unit + matrix.code_bytes + 64 + index(k * 2));
         }
         if constexpr (HasSteps && M <= Vec::rows_by_parts) {
           const std::int32_t* parts = rows.parts + (g * index(group) + index(k)) / 32 * rows.stride + row;
