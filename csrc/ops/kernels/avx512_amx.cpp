@@ -1,5 +1,5 @@
-// Kernels for AVX-512 with the matrix units of AMX, for products and attention of many rows; all else is that of AVX-512
-// with VNNI. Intel SDM volume 2, instructions LDTILECFG and TDPBUSD.
+// Kernels for AVX-512 with the matrix units of AMX, for products and attention of many rows; all else is that
+// of AVX-512 with VNNI. Intel SDM volume 2, instructions LDTILECFG and TDPBUSD.
 #include <type_traits>
 
 #include <immintrin.h>

@@ -86,7 +86,9 @@ TargetOption = Annotated[
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help=PRECISION_HELP)]
 KVCacheOption = Annotated[
     KVCacheFormat | None,
-    typer.Option("--kv-cache", help="How keys and values are kept: int16 (the default), f32, f16, or int8 for long contexts"),
+    typer.Option(
+        "--kv-cache", help="How keys and values are kept: int16 (default), f32, f16, or int8 for long contexts"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks")]
