@@ -6,6 +6,7 @@ import pytest
 
 from fastslm.engine.kv_cache import CacheShape, KVCache
 from fastslm.errors import DoesNotFit
+from fastslm.ops import CACHE_FORMATS
 
 
 def test_a_long_context_costs_memory_only_as_it_fills():
@@ -22,9 +23,9 @@ def test_a_long_context_costs_memory_only_as_it_fills():
 
 
 def test_fewer_bits_take_fewer_bytes():
-    """Half of float32 in float16, and little more than a quarter in int8."""
-    sizes = {f: KVCache(CacheShape(1, 2, 8, 64, format=f)).buffers["0.key"].nbytes for f in ("f32", "f16", "int8")}
-    assert sizes == {"f32": 4096, "f16": 2048, "int8": 16 * 68}
+    """Half of float32 in float16, as good as half in int16, and little more than a quarter in int8."""
+    sizes = {f: KVCache(CacheShape(1, 2, 8, 64, format=f)).buffers["0.key"].nbytes for f in CACHE_FORMATS}
+    assert sizes == {"f32": 4096, "f16": 2048, "int16": 16 * 132, "int8": 16 * 68}
 
 
 def test_a_layer_may_keep_something_else_of_each_position():

@@ -275,7 +275,7 @@ def test_stock_operators_keep_float32(folder):
         assert model.kv_cache == "f32"
     with pytest.raises(UsageError, match="`kv_cache` is `f16`, expected f32"):
         Model.open(folder, kv_cache="f16")
-    with pytest.raises(UsageError, match="`kv_cache` is `q4`, expected f32, f16, int8"):
+    with pytest.raises(UsageError, match="`kv_cache` is `q4`, expected f32, f16, int16, int8"):
         Model.open(folder, kv_cache="q4")
 
 

@@ -42,7 +42,7 @@ def open_session(folder: Path, kv_cache: ops.CacheFormat) -> OrtSession:
     return OrtSession(folder, ModelManifest.read(folder), SessionOptions(1, 64, kv_cache))
 
 
-@pytest.mark.parametrize("kv_cache", ["f32", "f16", "int8"])
+@pytest.mark.parametrize("kv_cache", ops.CACHE_FORMATS)
 def test_a_sequence_may_be_cut_and_gone_on_with(folder: Path, kv_cache: ops.CacheFormat) -> None:
     """To the last bit, in every format of the cache: a chat is edited in the middle, a prompt comes in pieces."""
     session = open_session(folder, kv_cache)
@@ -77,7 +77,7 @@ def test_the_manifest_tells_the_layers_that_attend(folder: Path) -> None:
 def test_a_plan_counts_all_that_is_kept(golden: Golden, folder: Path) -> None:
     """Keys and values of one layer, the inputs of two convolutions; the finished graph says the same."""
     found = measure(open_outline(golden.folder), ConvertOptions("t", "c", "int8", context_length=64))
-    assert (found.num_layers, found.kv_bytes) == (3, (2 * 1 + 2 * HEADS) * HEAD_DIM * 4)
+    assert (found.num_layers, found.kv_bytes) == (3, (2 * 1 + 2 * HEADS) * ops.cache_row_bytes("int16", HEAD_DIM))
     manifest = ModelManifest.read(folder)
     again = read_footprint(folder, manifest.kind, manifest.context_length)
     assert (again.num_layers, again.kv_bytes, again.file_bytes) == (3, found.kv_bytes, found.file_bytes)

@@ -11,17 +11,17 @@ from fastslm.errors import ConversionFailed
 from fastslm.export.encoding import (
     FLOAT,
     INT4,
+    INT4_FAST,
     INT4_OFFSETS,
+    INT4_PROMPT,
     INT4_STEPS,
     INT4_SYMMETRIC,
-    INT4_WIDE,
     INT8,
     Encoding,
     check_finite,
     choose_encoding,
     encode_rows,
     for_ours,
-    for_stock,
     last_layer_of,
     role_of,
 )
@@ -37,11 +37,11 @@ from support.memory_source import MemoryTensors
         ("int8", "F16", INT8, INT8),
         ("int8", "Q8_0", INT8, INT8),
         ("int8", "Q4_1", INT8, INT8),
-        ("int4", "F32", INT4, INT8),
+        ("int4", "F32", INT4_PROMPT, INT8),
         ("int4", "Q4_0", INT4_SYMMETRIC, INT8),
         ("int4", "Q4_1", INT4_OFFSETS, INT8),
-        ("int4", "Q6_K", INT4, INT8),
-        ("int4-fast", "F32", INT4_WIDE, INT4_WIDE),
+        ("int4", "Q6_K", INT4_PROMPT, INT8),
+        ("int4-fast", "F32", INT4_FAST, INT4_FAST),
         ("int4-fast", "Q4_0", INT4_SYMMETRIC, INT4_SYMMETRIC),
         ("int4", "Q4Z128", replace(INT4, group=128), INT8),
         ("mixed", "F32", INT4, INT8),
@@ -60,7 +60,7 @@ def test_the_table(precision: str, kind: str, layer: Encoding, embedding: Encodi
 
 
 @pytest.mark.parametrize(
-    ("precision", "outer"), [("int4", INT4), ("mixed", INT8), ("int8", INT8), ("int4-fast", replace(INT4, group=64))]
+    ("precision", "outer"), [("int4", INT4_PROMPT), ("mixed", INT8), ("int8", INT8), ("int4-fast", INT4_FAST)]
 )
 def test_the_outer_layers_are_spared_under_mixed(precision: str, outer: Encoding) -> None:
     """What the first layer spoils, all others build on."""
@@ -82,25 +82,30 @@ def test_rows_that_do_not_divide_into_blocks_stay_float() -> None:
     assert choose_encoding("int4", TensorInfo("w", "F32", (8, 40)), "layer") == FLOAT
 
 
-@pytest.mark.parametrize(("columns", "group"), [(256, 256), (576, 64), (896, 128)])
-def test_our_operators_have_steps_in_wide_groups(columns: int, group: int) -> None:
-    """As few scales as the row allows; stock operators keep their zero points, in small groups."""
+@pytest.mark.parametrize(("columns", "group"), [(256, 256), (576, 64), (896, 128), (96, 32)])
+def test_int4_fast_has_steps_in_the_widest_groups(columns: int, group: int) -> None:
+    """As few scales as the row allows."""
     plain = TensorInfo("w", "F32", (8, columns))
-    wanted = choose_encoding("int4-fast", plain, "layer")
-    assert for_ours(wanted, [plain]) == replace(INT4_STEPS, group=group)
-    assert for_stock(wanted, [plain]) == INT4
+    assert for_ours(choose_encoding("int4-fast", plain, "layer"), [plain]) == replace(INT4_STEPS, group=group)
 
 
-def test_our_operators_have_offsets_in_small_groups() -> None:
-    """But for groups that a file brings along, and for 8 bits."""
+@pytest.mark.parametrize(("columns", "wanted"), [(256, 128), (896, 128), (576, None), (96, None)])
+def test_int4_has_steps_where_they_lose_little(columns: int, wanted: int | None) -> None:
+    """Elsewhere offsets in small groups, as ``mixed`` has them everywhere."""
+    plain = TensorInfo("w", "F32", (8, columns))
+    expected = replace(INT4_STEPS, group=wanted) if wanted else INT4_OFFSETS
+    assert for_ours(choose_encoding("int4", plain, "layer"), [plain]) == expected
+    assert for_ours(choose_encoding("mixed", plain, "layer"), [plain]) == INT4_OFFSETS
+
+
+def test_our_operators_keep_what_a_file_brings_along() -> None:
+    """Its groups and zero points, and whatever has none."""
     plain, kept, wide = (TensorInfo("w", kind, (8, 128)) for kind in ("F32", "Q4Z32", "Q4Z64"))
     assert for_ours(INT4, [plain]) == INT4_OFFSETS
-    assert for_ours(INT4, [plain, kept]) == for_stock(INT4, [plain, kept]) == INT4
-    assert for_ours(replace(INT4, group=64), [wide]) == for_stock(replace(INT4, group=64), [wide])
-    narrow = TensorInfo("w", "F32", (8, 96))
-    assert for_ours(choose_encoding("int4-fast", narrow, "layer"), [narrow]) == INT4_OFFSETS
+    assert for_ours(INT4, [plain, kept]) == INT4
+    assert for_ours(replace(INT4, group=64), [wide]) == replace(INT4, group=64)
     for encoding in (INT8, FLOAT, INT4_SYMMETRIC, INT4_OFFSETS):
-        assert for_ours(encoding, [plain]) == for_stock(encoding, [plain]) == encoding
+        assert for_ours(encoding, [plain]) == encoding
 
 
 @pytest.mark.parametrize(("columns", "group"), [(256, 128), (576, 64), (1536, 128), (96, 32), (32, 32)])

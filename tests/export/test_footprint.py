@@ -54,12 +54,12 @@ def test_what_is_read_for_a_token_leaves_out_an_embedding_of_its_own(tmp_path: P
 
 
 def test_the_cache_of_a_position_follows_from_the_heads(tmp_path: Path) -> None:
-    """Two layers, two KV heads of 16, keys and values, four bytes each."""
+    """Two layers, two KV heads of 16, keys and values: two bytes each and a scale, or four bytes."""
     write_llama_gguf(tmp_path / "t.gguf")
-    for target in ("native", "portable"):
+    for target, head_bytes in (("native", 16 * 2 + 4), ("portable", 16 * 4)):
         options = ConvertOptions("t", "c", precision="int8", context_length=64, target=target)
         found = measure(open_outline(tmp_path / "t.gguf"), options)
-        assert found.kv_bytes == 2 * 2 * 2 * 16 * 4
+        assert found.kv_bytes == 2 * 2 * 2 * head_bytes
     assert (found.context_length, found.num_layers) == (64, 2)
 
 

@@ -95,7 +95,7 @@ CASES = [
     Case(5, 5, 24, 0, extras="slopes"),
     Case(6, 3, 40, 8, extras="norms sinks slopes"),
 ]
-FORMATS: list[tuple[ops.CacheFormat, float]] = [("f32", 4e-6), ("f16", 2e-3), ("int8", 4e-2)]
+FORMATS: list[tuple[ops.CacheFormat, float]] = [("f32", 4e-6), ("f16", 2e-3), ("int16", 4e-4), ("int8", 4e-2)]
 
 
 def step(session: Any, cache: list[Any], x: np.ndarray, last: Sequence[int]) -> np.ndarray:
@@ -164,6 +164,29 @@ def test_rows_of_a_cache_are_what_is_said(head_dim: int, tmp_path: Path, rng: np
     assert (error <= scales * 0.57 + 65 * 2.0**-24).all()  # the scale itself is rounded, by half of 2^-10 of 127 steps
 
 
+@pytest.mark.parametrize("head_dim", [7, 16, 40, 64, 130])
+def test_rows_of_words_keep_their_norm_and_all_their_digits(
+    head_dim: int, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Words of at most 32,700 and a Euclidean norm of at most 65,000, to the nearest step; what is tiny is zero."""
+    case = Case(1, 1, head_dim, 0)
+    session, cache = case.session(tmp_path), case.cache(format_="int16")
+    x = (rng.normal(size=(40, case.width)) * 10.0 ** rng.integers(-9, 15, (40, 1))).astype(np.float32)
+    x[::7, head_dim] = 1e3 * np.abs(x[::7]).max(axis=1)  # one number outweighs the others
+    x[39] = 1e-31
+    keys = x[:, head_dim : 2 * head_dim].astype(np.float64)
+    step(session, cache, x, [39])
+    rows = cache[0].numpy()[0, 0, :40]
+    words = rows[:, : 2 * head_dim].copy().view(np.int16).astype(np.float64)
+    scales = rows[:, 2 * head_dim :].copy().view(np.float32)
+    norms = np.linalg.norm(words, axis=1, keepdims=True)
+    assert np.abs(words).max() <= 32_700
+    assert norms.max() <= 65_000 + head_dim**0.5 / 2
+    assert norms[:39].min() >= 32_699
+    assert not rows[39].any()
+    assert (np.abs(words * scales - keys)[:39] <= 0.501 * scales[:39]).all()
+
+
 def test_rows_of_a_batch_are_padded_at_their_end(tmp_path: Path, rng: np.random.Generator) -> None:
     """Each row gives what it gives alone; padding gives zeros; decoding goes on at each row's own length."""
     case = Case(6, 2, 64, 32)
@@ -218,7 +241,7 @@ def test_shapes_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         step(session, case.cache(), np.zeros((3, case.width), np.float32), [0, 0])
     with pytest.raises(
         Exception,
-        match=r"Attention: past has shape \[2, 1, 640, 64\], expected \[1, 1, capacity, 64, 32 or 18\] bytes",
+        match=r"Attention: past has shape \[2, 1, 640, 64\], expected \[1, 1, capacity, 64, 32, 36 or 18\] bytes",
     ):
         step(session, case.cache(batch=2), np.zeros((3, case.width), np.float32), [2])
     odd = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((1, 1, CAPACITY, 17), np.uint8))

@@ -17,7 +17,7 @@ from fastslm import ops
 from reference.short_conv import short_conv
 
 CAPACITY = 320
-FORMATS: list[tuple[ops.CacheFormat, float]] = [("f32", 1e-6), ("f16", 2e-3), ("int8", 3e-2)]
+FORMATS: list[tuple[ops.CacheFormat, float]] = [("f32", 1e-6), ("f16", 2e-3), ("int16", 2e-4), ("int8", 3e-2)]
 
 
 @dataclass(frozen=True)

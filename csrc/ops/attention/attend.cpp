@@ -7,11 +7,8 @@
 namespace fastslm::ops {
 namespace {
 
-// Keys are always summed in chunks of this size, in order within a chunk and chunk by chunk in the end. So it
-// makes no difference to a row whether one thread saw all its keys or several shared them.
-constexpr std::int64_t kChunkKeys = 256;
 // Query rows that share the transposed keys of a tile; their sums stay in the second level cache.
-constexpr std::size_t kBlockRows = 192;
+constexpr std::size_t kBlockRows = 384;
 // Up to this many query rows of a KV head the work is split over chunks of keys, else over blocks of tokens.
 constexpr std::size_t kFewRows = 64;
 
@@ -46,9 +43,12 @@ class Rows {
   }
   std::int64_t end_key() const { return rows_.positions[rows_.count - 1] + 1; }
 
-  void attend_chunk(const Kernels& kernels, std::int64_t start, const AttentionPartial& result) const {
-    float* transposed = scratch<Use::transposed, float>(kAttendScratch * rows_.head_dim);
-    kernels.attend(rows_, start, std::min(start + kChunkKeys, end_key()), transposed, result);
+  // Keys from `first`, where a chunk begins, up to `end` at most.
+  void attend(const Kernels& kernels, std::int64_t first, std::int64_t end, const AttentionPartial& result,
+              const AttentionPartial& chunk = {}) const {
+    const std::size_t padded = (rows_.head_dim + 63) / 64 * 64;
+    float* memory = scratch<Use::tiles, float>((kAttendScratch + rows_.count) * (padded + 1));
+    kernels.attend(rows_, first, std::min(end, end_key()), memory, result, chunk);
   }
 
   void write(const AttentionPartial& sums) const {
@@ -98,12 +98,7 @@ void attend_block(const Kernels& kernels, const Rows& rows) {
   float* memory = scratch<Use::partial, float>(2 * partial_size(count, head_dim));
   const AttentionPartial sums = partial_at(memory, count, head_dim);
   const AttentionPartial chunk = partial_at(memory + partial_size(count, head_dim), count, head_dim);
-  const std::int64_t first = rows.first_key();
-  for (std::int64_t start = first; start < rows.end_key(); start += kChunkKeys) {
-    rows.attend_chunk(kernels, start, start == first ? sums : chunk);
-    if (start == first) continue;
-    for (std::size_t row = 0; row < count; ++row) kernels.merge(sums, row, chunk, row);
-  }
+  rows.attend(kernels, rows.first_key(), rows.end_key(), sums, chunk);
   rows.write(sums);
 }
 
@@ -134,8 +129,8 @@ void attend_chunks(const Context& context, const Kernels& kernels, const Attenti
     const std::size_t pair = task / chunks, start = task % chunks;
     const Rows rows(step, pair / kv_heads, pair % kv_heads, 0, step.tokens(pair / kv_heads));
     if (chunk_start(start) < rows.first_key() || chunk_start(start) >= rows.end_key()) return;
-    rows.attend_chunk(kernels, chunk_start(start),
-                      partial_at(memory + task * size, rows.get().count, head_dim));
+    rows.attend(kernels, chunk_start(start), chunk_start(start + 1),
+                partial_at(memory + task * size, rows.get().count, head_dim));
   });
   for (std::size_t pair = 0; pair < step.batch * kv_heads; ++pair) {
     const Rows rows(step, pair / kv_heads, pair % kv_heads, 0, step.tokens(pair / kv_heads));

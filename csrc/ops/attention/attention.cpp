@@ -19,6 +19,13 @@ void demand(bool holds, const char* name, const Tensor& tensor, const std::strin
   if (!holds) throw OpError(std::string(name) + " has shape " + tensor.shape() + ", expected " + expected);
 }
 
+// Of every format, as an error says it.
+std::string all_row_bytes(std::size_t head_dim) {
+  const auto of = [&](CacheFormat format) { return std::to_string(row_bytes_of(format, head_dim)); };
+  return of(CacheFormat::f32) + ", " + of(CacheFormat::f16) + ", " + of(CacheFormat::int16) + " or " +
+         of(CacheFormat::int8);
+}
+
 AttentionShape read_shape(const Info& info) {
   constexpr std::int64_t most = 4096;
   AttentionShape shape{static_cast<std::size_t>(info.integer("heads", 1, most)),
@@ -114,9 +121,7 @@ CacheFormat Attention::check_cache(const Inputs& in) const {
         past.rank == 4 && format && is_aligned && std::equal(cache.begin(), cache.end(), past.dims.begin()),
         "past", past,
         "[" + std::to_string(cache[0]) + ", " + std::to_string(cache[1]) + ", capacity, " +
-            std::to_string(row_bytes_of(CacheFormat::f32, shape_.head_dim)) + ", " +
-            std::to_string(row_bytes_of(CacheFormat::f16, shape_.head_dim)) + " or " +
-            std::to_string(row_bytes_of(CacheFormat::int8, shape_.head_dim)) + "] bytes");
+            all_row_bytes(shape_.head_dim) + "] bytes");
   }
   return *format;
 }

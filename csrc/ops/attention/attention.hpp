@@ -10,7 +10,8 @@ namespace fastslm::ops {
 //   1, key     float32 [tokens, kv_heads * head_dim]
 //   2, value   the same
 //   3, 4       past keys and values, bytes [batch, kv_heads, capacity, row]; a row is head_dim numbers of
-//              float32 or float16, or of int8 with a float16 scale for every 32: its size tells which
+//              float32 or float16, or of int16 with a float32 scale at the end, or of int8 with a float16
+//              scale for every 32: its size tells which
 //   5          int32 [batch]: number of valid positions after this step, minus 1
 //   6, 7       cosines and sines, float32 [positions, rotary_dim / 2]; absent without rotary positions
 //   8, 9       weights of the norms of query and key before they are turned, float32 [head_dim]; optional

@@ -1,5 +1,5 @@
-// Kernels for AVX-512 with the matrix units of AMX, for products of many rows; all else is that of AVX-512
-// with VNNI. Intel SDM volume 2, instructions LDTILECFG and TDPBUSD.
+// Kernels for AVX-512 with the matrix units of AMX, for products and attention of many rows; all else is that
+// of AVX-512 with VNNI. Intel SDM volume 2, instructions LDTILECFG and TDPBUSD.
 #include <type_traits>
 
 #include <immintrin.h>
@@ -13,11 +13,14 @@ namespace {
 #include "ops/kernels/vec512.inl"
 #include "ops/kernels/rows.inl"
 #include "ops/kernels/cache.inl"
+#include "ops/kernels/softmax.inl"
 #include "ops/kernels/attention.inl"
+#include "ops/kernels/attention_words.inl"
 #include "ops/kernels/linear.inl"
 #include "ops/kernels/panel.inl"
 #include "ops/kernels/tile.inl"
 #include "ops/kernels/tile_amx.inl"
+#include "ops/kernels/attention_amx.inl"
 // clang-format on
 
 constexpr Kernels kTable{Vec::few_at_once,
@@ -36,7 +39,7 @@ constexpr Kernels kTable{Vec::few_at_once,
                          rms_norm,
                          dots,
                          store_row,
-                         attend,
+                         attend_many,
                          merge,
                          multiply_pair};
 

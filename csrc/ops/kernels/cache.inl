@@ -58,6 +58,43 @@ inline void widen_int8(const std::uint8_t* row, std::size_t count, float* to) {
   }
 }
 
+// Bounds of rows that are rounded to words: a product of a query with a key stays below 2^31 by that of their
+// Euclidean norms, with half a step for every number of a head; one of softmax weights with values by the
+// greatest word.
+constexpr float kQueryNorm = 32500.0F;
+constexpr float kRowNorm = 65000.0F;
+constexpr float kMostWord = 32700.0F;
+constexpr float kLeastScale = 1e-30F;  // what is smaller is nothing
+
+// Nearest whole numbers in steps of the scale, which is returned, as words of a norm of at most `norm`.
+inline float round_to_words(const float* x, std::size_t count, float norm, std::uint8_t* words) {
+  Vec::Float most = Vec::set(0);
+  by_vectors(count,
+             [&](std::size_t at, std::size_t n) { most = Vec::max(most, Vec::abs(load_up_to(x + at, n))); });
+  const float peak = Vec::greatest(most);
+  const float unit = peak > kLeastScale ? 1.0F / peak : 0.0F;
+  Vec::Float squares = Vec::set(0);
+  by_vectors(count, [&](std::size_t at, std::size_t n) {
+    const Vec::Float part = Vec::mul(load_up_to(x + at, n), Vec::set(unit));
+    squares = Vec::fma(part, part, squares);
+  });
+  const float length = __builtin_sqrtf(Vec::sum(squares)) / norm;
+  const float step = length > 1.0F / kMostWord ? length : 1.0F / kMostWord;
+  by_vectors(count, [&](std::size_t at, std::size_t n) {
+    std::uint8_t rounded[kLanes * 2];
+    const Vec::Float part = Vec::mul(load_up_to(x + at, n), Vec::set(unit));
+    Vec::narrow_words(rounded, Vec::round(Vec::mul(part, Vec::set(1.0F / step))));
+    __builtin_memcpy(words + 2 * at, rounded, 2 * n);
+  });
+  return unit > 0 ? peak * step : 0;
+}
+
+inline float word_scale(const std::uint8_t* row, std::size_t count) {
+  float scale;
+  __builtin_memcpy(&scale, row + 2 * count, sizeof scale);
+  return scale;
+}
+
 // `count` rows of a cache as floats, head_dim apart: where they are, or in `memory`.
 inline const float* rows_as_floats(const AttentionRows& rows, const std::uint8_t* from, std::size_t count,
                                    float* memory) {
@@ -100,6 +137,9 @@ void store_row(CacheFormat format, const float* x, std::size_t count, std::uint8
     __builtin_memcpy(row, x, count * sizeof(float));
   } else if (format == CacheFormat::f16) {
     store_f16(x, count, row);
+  } else if (format == CacheFormat::int16) {
+    const float scale = round_to_words(x, count, kRowNorm, row);
+    __builtin_memcpy(row + 2 * count, &scale, sizeof scale);
   } else {
     for (std::size_t at = 0; at < count; at += kCacheGroup) {
       const std::size_t size = count - at < kCacheGroup ? count - at : kCacheGroup;

@@ -74,9 +74,9 @@ struct Block {
   std::size_t width;  // of y
 };
 
-// How a KV cache stores the row of a position, head_dim numbers. int8 is signed bytes, then a float16 scale
-// for every 32 of them.
-enum class CacheFormat { f32, f16, int8 };
+// How a KV cache stores the row of a position, head_dim numbers. int16 is signed words, then their scale in
+// float32; int8 is signed bytes, then a float16 scale for every 32 of them.
+enum class CacheFormat { f32, f16, int16, int8 };
 
 constexpr std::size_t kCacheGroup = 32;
 
@@ -96,8 +96,13 @@ struct AttentionRows {
   float soft_cap;  // 0: none
 };
 
-// Floats of scratch memory that `attend` needs for each number of a head.
-constexpr std::size_t kAttendScratch = 64 + 64;
+// `attend` needs kAttendScratch + count floats of scratch memory for each number of a head, to a multiple of
+// 64, plus one.
+constexpr std::size_t kAttendScratch = 64 + 64 + 16;
+
+// Keys are always summed in chunks of this size, in order within a chunk and chunk by chunk in the end. So it
+// makes no difference to a row whether one thread saw all its keys or several shared them.
+constexpr std::int64_t kChunkKeys = 256;
 
 constexpr std::size_t kTotals = 16;
 constexpr float kLog2OfE = 1.44269504F;
@@ -139,9 +144,10 @@ struct Kernels {
   void (*dots)(const float* x, const float* rows, std::size_t count, std::size_t width, float* y);
   // One row of a KV cache from `count` floats.
   void (*store_row)(CacheFormat format, const float* x, std::size_t count, std::uint8_t* row);
-  // Keys from `first_key`, a multiple of 64, to `end_key`. `scratch` is aligned to 64 bytes.
+  // Keys from `first_key`, a multiple of kChunkKeys, to `end_key`. `scratch` is aligned to 64 bytes, and
+  // `chunk` is needed for more than one chunk.
   void (*attend)(const AttentionRows& rows, std::int64_t first_key, std::int64_t end_key, float* scratch,
-                 const AttentionPartial& result);
+                 const AttentionPartial& result, const AttentionPartial& chunk);
   // Add a later partial result of one row to an earlier one.
   void (*merge)(const AttentionPartial& to, std::size_t to_row, const AttentionPartial& from,
                 std::size_t from_row);

@@ -19,7 +19,9 @@ struct Vec : VecNeon {
 // clang-format off: each builds on the one before
 #include "ops/kernels/rows.inl"
 #include "ops/kernels/cache.inl"
+#include "ops/kernels/softmax.inl"
 #include "ops/kernels/attention.inl"
+#include "ops/kernels/attention_words.inl"
 #include "ops/kernels/linear.inl"
 #include "ops/kernels/panel.inl"
 #include "ops/kernels/tile.inl"

@@ -43,6 +43,9 @@ struct Vec {
   static void greatest_of_each(const Float (&a)[4], float* to) {
     for (int i = 0; i < 4; ++i) to[i] = greatest(a[i]);
   }
+  static void sum_of_each(const Float (&a)[4], float* to) {
+    for (int i = 0; i < 4; ++i) to[i] = sum(a[i]);
+  }
   static Float half(const std::uint8_t* p) {
     return Float{float_of_half(p), float_of_half(p + 2), float_of_half(p + 4), float_of_half(p + 6)};
   }
@@ -69,6 +72,34 @@ struct Vec {
     for (int i = 0; i < 4; ++i) p[i] = static_cast<std::int8_t>(a[i]);
   }
 
+  static void narrow_words(std::uint8_t* p, Int a) {
+    for (int i = 0; i < 4; ++i) {
+      p[2 * i] = static_cast<std::uint8_t>(a[i]);
+      p[2 * i + 1] = static_cast<std::uint8_t>(a[i] >> 8);
+    }
+  }
+  static Int load32(const std::int32_t* p) {
+    Int a;
+    __builtin_memcpy(&a, p, sizeof a);
+    return a;
+  }
+  static void store32(std::int32_t* p, Int a) { __builtin_memcpy(p, &a, sizeof a); }
+  // Products of pairs of words and their sum.
+  static Int dot_pairs(Int sum, Int a, Int b) {
+    const Int low = (a << 16 >> 16) * (b << 16 >> 16);
+    return sum + low + (a >> 16) * (b >> 16);
+  }
+  // Words at p and q, one of each in a lane.
+  static Int side_by_side(const std::uint8_t* p, const std::uint8_t* q) {
+    Int a;
+    for (int i = 0; i < 4; ++i) {
+      const unsigned low = p[2 * i] | static_cast<unsigned>(p[2 * i + 1]) << 8;
+      const unsigned high = q[2 * i] | static_cast<unsigned>(q[2 * i + 1]) << 8;
+      a[i] = static_cast<std::int32_t>(low | high << 16);
+    }
+    return a;
+  }
+
   static Float load_first(const float* p, int n) {
     Float a = set(0);
     for (int i = 0; i < n; ++i) a[i] = p[i];
@@ -91,7 +122,9 @@ struct Vec {
 // clang-format off: each builds on the one before
 #include "ops/kernels/rows.inl"
 #include "ops/kernels/cache.inl"
+#include "ops/kernels/softmax.inl"
 #include "ops/kernels/attention.inl"
+#include "ops/kernels/attention_words.inl"
 // clang-format on
 
 // Codes of 4 bits of one unit, a byte each; with steps they become codes of 8 bits.

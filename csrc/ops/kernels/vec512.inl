@@ -36,6 +36,13 @@ struct Vec {
     const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
     _mm_storeu_ps(to, _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
   }
+  static void sum_of_each(const Float (&a)[4], float* to) {
+    const Float ab = add(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1]));
+    const Float cd = add(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3]));
+    const Float all = add(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+  }
   static Float half(const std::uint8_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
@@ -71,6 +78,25 @@ struct Vec {
   }
   static void narrow(std::int8_t* p, Int a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a));
+  }
+
+  static void narrow_words(std::uint8_t* p, Int a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(a));
+  }
+  static Int load32(const std::int32_t* p) { return _mm512_loadu_si512(p); }
+  static void store32(std::int32_t* p, Int a) { _mm512_storeu_si512(p, a); }
+  // Products of pairs of words and their sum.
+  static Int dot_pairs(Int sum, Int a, Int b) { return _mm512_dpwssd_epi32(sum, a, b); }
+  // Words at p and q, one of each in a lane.
+  static Int side_by_side(const std::uint8_t* p, const std::uint8_t* q) {
+    const Int lanes_of = _mm512_add_epi32(
+        _mm512_set1_epi32(0x00100000),
+        _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                           _mm512_set1_epi32(0x00010001)));
+    const Int both =
+        _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))),
+                           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q)), 1);
+    return _mm512_permutexvar_epi16(lanes_of, both);
   }
 
   static Int load_bytes(const std::uint8_t* p) { return _mm512_load_si512(p); }

@@ -29,6 +29,9 @@ struct VecNeon {
   static void greatest_of_each(const Float (&a)[4], float* to) {
     store(to, vpmaxq_f32(vpmaxq_f32(a[0], a[1]), vpmaxq_f32(a[2], a[3])));
   }
+  static void sum_of_each(const Float (&a)[4], float* to) {
+    store(to, vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3])));
+  }
   static Float half(const std::uint8_t* p) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))); }
   static Float half_everywhere(const std::uint8_t* p) {
     std::uint16_t bits;
@@ -59,6 +62,21 @@ struct VecNeon {
     const int16x4_t words = vqmovn_s32(a);
     const int8x8_t bytes = vqmovn_s16(vcombine_s16(words, words));
     __builtin_memcpy(p, &bytes, 4);
+  }
+
+  static void narrow_words(std::uint8_t* p, Int a) { vst1_u8(p, vreinterpret_u8_s16(vqmovn_s32(a))); }
+  static Int load32(const std::int32_t* p) { return vld1q_s32(p); }
+  static void store32(std::int32_t* p, Int a) { vst1q_s32(p, a); }
+  // Products of pairs of words and their sum.
+  static Int dot_pairs(Int sum, Int a, Int b) {
+    const int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);
+    const Int low = vmull_s16(vget_low_s16(x), vget_low_s16(y));
+    return vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(x, y)));
+  }
+  // Words at p and q, one of each in a lane.
+  static Int side_by_side(const std::uint8_t* p, const std::uint8_t* q) {
+    const uint16x4_t x = vreinterpret_u16_u8(vld1_u8(p)), y = vreinterpret_u16_u8(vld1_u8(q));
+    return vreinterpretq_s32_u16(vcombine_u16(vzip1_u16(x, y), vzip2_u16(x, y)));
   }
 
   static Int load_bytes(const std::uint8_t* p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }

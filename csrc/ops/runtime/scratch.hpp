@@ -26,7 +26,7 @@ enum class Use {
   positions,
   slopes,
   head,
-  transposed,
+  tiles,
   partial,
   chunks,
   router_logits,

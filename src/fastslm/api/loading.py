@@ -41,7 +41,7 @@ def load(
         threads: 0 for what suits this machine, which is measured once.
         polite: lower this process's priority, and leave one core free unless ``threads`` says how many to take.
         context_length: at most the converted model's own.
-        kv_cache: how keys and values are kept: ``f32`` (the default), ``f16`` or ``int8``;
+        kv_cache: how keys and values are kept: ``int16`` (the default), ``f32``, ``f16`` or ``int8``;
             stock operators take f32 only.
 
     Raises:

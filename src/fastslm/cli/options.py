@@ -34,6 +34,7 @@ class KVCacheFormat(str, Enum):
 
     F32 = "f32"
     F16 = "f16"
+    INT16 = "int16"
     INT8 = "int8"
 
     @property
@@ -85,7 +86,9 @@ TargetOption = Annotated[
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help=PRECISION_HELP)]
 KVCacheOption = Annotated[
     KVCacheFormat | None,
-    typer.Option("--kv-cache", help="How keys and values are kept: f32 (the default), f16 or int8 for long contexts"),
+    typer.Option(
+        "--kv-cache", help="How keys and values are kept: int16 (default), f32, f16, or int8 for long contexts"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks")]

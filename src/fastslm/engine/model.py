@@ -91,8 +91,8 @@ class Model:
             folder: where ``fastslm.json`` is.
             threads: for the computation; 0 takes what suits this machine.
             context_length: most tokens of prompt and answer together, when less than the model's own is wanted.
-            kv_cache: how keys and values are kept: ``f32``, ``f16`` or ``int8``; None takes f32,
-                the only one of stock operators.
+            kv_cache: how keys and values are kept: ``f32``, ``f16``, ``int16`` or ``int8``; None takes
+                int16, or f32, the only one of stock operators.
 
         Raises:
             FileMissing: a file is not there.

@@ -6,8 +6,8 @@ Which encoding a matrix gets is decided here and nowhere else:
     fp32        float    float                          float                                    float
     int8        8 bits   8 bits                         8 bits               32                  float
     mixed       4 bits   8 bits                         8 bits               32                  float
-    int4        4 bits   4 bits                         8 bits               32                  float
-    int4-fast   4 bits   4 bits                         4 bits               256 and 32          float
+    int4        4 bits   4 bits                         8 bits               128, or 32          float
+    int4-fast   4 bits   4 bits                         4 bits               256 to 32           float
     exact       Q4_0, Q4_1, Q4Z* (GPTQ, AWQ): 4 bits, Q8_0, MXFP4: 8 bits, with the numbers of the file; every other
                 block format, and a matrix of floats in a quantised file, becomes 8 bits (relative error about 0.6 %)
 
@@ -16,13 +16,13 @@ layers. Mean KL divergence of SmolLM2-135M from its floats with calibrated 4 bit
 (1.5 MB more) 0.066, the outer layers (3.1 MB) 0.064, the output of attention (4.4 MB) 0.064, queries and keys (5.8 MB)
 0.067, down (11.6 MB) 0.055.
 
-4 bits have a zero point for each group in stock operators and an offset in ours, 5 bits per weight. Ours may instead
-have a scale for as many as 256 weights, and a whole step and base for every 32, 4.44 bits (128: 4.5, 64: 4.75):
-products are summed up as bytes to the end of a group, which makes prompts faster, but steps are rounded and the inputs
-of a group share a scale. So int4-fast has them: the same model, everything at 4 bits, has a divergence of 0.112, where
-an offset for every 64 left 0.173 in as many bytes and one for every 32 0.107 in more. With them int4 would have the
-same divergence on one text, 3 to 9 % more on three others, and 2 to 3 % more perplexity on all; so it has offsets. 8
-bits in groups of 64 would lose 0.67 % of perplexity instead of 0.30 %.
+4 bits have a zero point for each group of 32 in stock operators. Ours have an offset for it, 5 bits per weight, or a
+scale for as many as 256 weights and a whole step and base for every 32, 4.44 bits (128: 4.5, 64: 4.75): products are
+summed up as bytes to the end of a group, which makes prompts 1.6 times as fast, but steps are rounded and the inputs of
+a group share a scale. int4-fast has the widest steps that a row takes. int4 has those of 128, where 128 divides the row,
+as it does in most models of 0.5B and more, and offsets elsewhere. In the demo model only down is so wide: on three
+texts its divergence is up to 3 % more than with offsets (256 would add 2 to 7 %), its perplexity 0.4 to 2.8 %. 8 bits
+in groups of 64 would lose 0.67 % of perplexity instead of 0.30 %.
 
 Most matrices of an encoder count as embedding, see ``encoder.linear``. Blocks of a file that have the wanted number of
 bits keep their numbers, and their groups, under the other precisions too. A row that its group does not divide gets the
@@ -67,6 +67,7 @@ class Encoding:
         has_zeros: each group has a zero point of its own, packed like the codes.
         has_offsets: each group has a float that is added to all its weights.
         has_steps: each 32 weights have a whole step and base: weight = scale * (step * (code - 8) + base).
+        steps: groups in which our operators have steps in the place of zero points, widest first.
         group: neighbouring weights of a row that share a scale.
     """
 
@@ -75,6 +76,7 @@ class Encoding:
     has_offsets: bool = False
     has_steps: bool = False
     group: int = 32
+    steps: tuple[int, ...] = ()
 
     @property
     def is_quantized(self) -> bool:
@@ -94,8 +96,7 @@ class Encoding:
         """Its like with the largest group, of at most its own, that divides a row; floats where none does."""
         if not self.is_quantized:
             return self
-        groups = STEPPED_GROUPS if self.has_steps else GROUPS
-        fitting = (group for group in groups if group <= self.group and columns % group == 0)
+        fitting = (group for group in GROUPS if group <= self.group and columns % group == 0)
         return next((replace(self, group=group) for group in fitting), FLOAT)
 
 
@@ -104,7 +105,8 @@ INT8 = Encoding(8)
 INT4 = Encoding(4, has_zeros=True)
 INT4_SYMMETRIC = Encoding(4)
 INT4_OFFSETS = Encoding(4, has_offsets=True)
-INT4_WIDE = replace(INT4, group=GROUPS[0])
+INT4_PROMPT = replace(INT4, steps=(128,))
+INT4_FAST = replace(INT4, steps=STEPPED_GROUPS)
 INT4_STEPS = Encoding(4, has_steps=True, group=STEPPED_GROUPS[0])
 
 IMPORTED: Mapping[str, tuple[Encoding, Callable[[Bytes], Planes]]] = MappingProxyType(
@@ -126,11 +128,11 @@ POLICIES: Mapping[str, Mapping[Role, Encoding]] = MappingProxyType(
         "fp32": {"layer": FLOAT, "sensitive": FLOAT, "table": FLOAT},
         "int8": {"layer": INT8, "sensitive": INT8, "table": INT8},
         "mixed": {"layer": INT4, "sensitive": INT8, "table": INT8},
-        "int4": {"layer": INT4, "sensitive": INT4, "table": INT8},
-        "int4-fast": {"layer": INT4_WIDE, "sensitive": INT4_WIDE, "table": INT4_WIDE},
+        "int4": {"layer": INT4_PROMPT, "sensitive": INT4_PROMPT, "table": INT8},
+        "int4-fast": {"layer": INT4_FAST, "sensitive": INT4_FAST, "table": INT4_FAST},
     }
 )
-"""Encodings by precision, see ``for_stock`` and ``for_ours``; ``exact`` has those of the file."""
+"""Encodings by precision, see ``for_ours``; ``exact`` has those of the file."""
 
 _LAYER = re.compile(r"\.(\d+)\.")
 _VALUES = ".v_proj.weight"
@@ -159,19 +161,13 @@ def choose_encoding(precision: str, info: TensorInfo, role: Role) -> Encoding:
     return wanted.fitted(info.shape[-1])
 
 
-def for_stock(encoding: Encoding, infos: Iterable[TensorInfo]) -> Encoding:
-    """What stock operators store: with zero points alone, wide groups would lose too much."""
-    is_free = encoding.has_zeros and not is_kept(encoding, infos)
-    return replace(encoding, group=GROUPS[-1]) if is_free else encoding
-
-
 def for_ours(encoding: Encoding, infos: Sequence[TensorInfo]) -> Encoding:
-    """What our operators store where others have zero points: steps in wide groups, else offsets, which fit better."""
+    """What our operators store where others have zero points: steps in the widest group that fits, else offsets."""
     if not encoding.has_zeros or is_kept(encoding, infos):
         return encoding
-    if encoding.group > GROUPS[-1]:
-        return INT4_STEPS.fitted(infos[0].shape[-1])
-    return replace(encoding, has_zeros=False, has_offsets=True)
+    fitting = (group for group in encoding.steps if infos[0].shape[-1] % group == 0)
+    stepped = next((replace(INT4_STEPS, group=group) for group in fitting), None)
+    return stepped or replace(encoding, has_zeros=False, has_offsets=True, steps=())
 
 
 def is_kept(encoding: Encoding, infos: Iterable[TensorInfo]) -> bool:

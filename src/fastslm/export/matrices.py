@@ -19,7 +19,6 @@ from fastslm.export.encoding import (
     check_finite,
     choose_encoding,
     encode_rows,
-    for_stock,
     last_layer_of,
     role_of,
 )
@@ -115,7 +114,7 @@ class MatrixWriter:
         infos = [self.source.info(name) for name in names]
         common_order(infos)
         columns, rows = infos[0].shape[1], sum(info.shape[0] for info in infos)
-        encoding = for_stock(self.encoding(names[0], is_embedding=is_embedding), infos)
+        encoding = self.encoding(names[0], is_embedding=is_embedding)
         planes = tuple(self.weights.reserve(rows * size) for size in encoding.row_bytes(columns))
         stored = StoredMatrix(names[0], encoding, rows, columns, planes)
         self.fill(Filling(names, planes, partial(self._tasks, stored, infos)))
