@@ -34,8 +34,10 @@ Array<std::uint8_t> pack(const Array<std::uint8_t>& codes, const Array<float>& s
   }
   const auto rows = static_cast<std::size_t>(codes.shape(0));
   const auto inputs = static_cast<std::size_t>(codes.shape(1));
-  PackedFormat format{bits, static_cast<int>(codes.shape(1) / scales.shape(1)), offsets.has_value()};
-  format.has_steps = steps.has_value();
+  const PackedFormat format{.bits = bits,
+                            .group = static_cast<int>(codes.shape(1) / scales.shape(1)),
+                            .has_offsets = offsets.has_value(),
+                            .has_steps = steps.has_value()};
   const PlainView plain{rows,
                         inputs,
                         values_of(codes),
@@ -56,8 +58,7 @@ std::size_t packed_bytes(std::pair<std::size_t, std::size_t> shape, int bits, in
     throw Error(ErrorCode::invalid_argument,
                 "`group` is `" + std::to_string(group) + "`, expected more than 0", {.name = "group"});
   }
-  PackedFormat format{bits, group, has_offsets};
-  format.has_steps = has_steps;
+  const PackedFormat format{.bits = bits, .group = group, .has_offsets = has_offsets, .has_steps = has_steps};
   return format.packed_bytes(shape.first, shape.second);
 }
 
@@ -70,8 +71,7 @@ Array<T> matrix_of(const std::vector<T>& values, std::size_t rows) {
 
 py::tuple unpack(const Array<std::uint8_t>& packed, std::pair<std::size_t, std::size_t> shape, int bits,
                  int group, bool has_offsets, bool has_steps) {
-  PackedFormat format{bits, group, has_offsets};
-  format.has_steps = has_steps;
+  const PackedFormat format{.bits = bits, .group = group, .has_offsets = has_offsets, .has_steps = has_steps};
   const PlainMatrix plain = unpack_linear(values_of(packed), format, shape.first, shape.second);
   const py::object offsets = has_offsets ? py::object(matrix_of(plain.offsets, plain.rows)) : py::none();
   const py::object steps = has_steps ? py::object(matrix_of(plain.steps, plain.rows)) : py::none();

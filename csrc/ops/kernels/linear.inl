@@ -90,8 +90,9 @@ template <int M, int Bits>
 inline void unit32(const std::uint8_t* unit, int column, int k, const std::int8_t* a, std::size_t inputs,
                    Vec::Int (&total)[index(M)][kVectors]) {
   sum32<M, Bits>(total, [&](auto& sum) {
-    for_codes<Bits, kFar>(unit, column, k,
-                    [&](int input, auto& codes) { dot4<M, Bits>(codes, a + index(input), inputs, sum); });
+    for_codes<Bits, kFar>(unit, column, k, [&](int input, auto& codes) {
+      dot4<M, Bits>(codes, a + index(input), inputs, sum);
+    });
   });
 }
 
@@ -107,6 +108,21 @@ inline const std::uint8_t* bases_of(const PackedView& matrix, const std::uint8_t
   return unit + matrix.bases_at + index(k + column * Vec::lanes);
 }
 
+// total += step * sum + base * part for 32 inputs; `step_of` and `base_of` give those of a vector of columns.
+template <int M, class V = Vec, class StepOf, class BaseOf>
+inline void add_stepped(const Vec::Int (&sum)[index(M)][kVectors], const StepOf& step_of,
+                        const BaseOf& base_of, const std::int32_t* parts,
+                        Vec::Int (&total)[index(M)][kVectors]) {
+#pragma GCC unroll 2
+  for (int v = 0; v < kVectors; ++v) {
+    const Vec::Int step = step_of(v);
+    const Vec::Int base = base_of(v);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m)
+      total[m][v] = V::add_stepped(total[m][v], sum[m][v], step, base, Vec::set32(parts[m]));
+  }
+}
+
 // As unit32 for codes with steps, where the sum of the codes is multiplied by the step, and the base by the
 // sum of the 32 activations, which is in `parts`.
 template <int M, class V = Vec>
@@ -114,16 +130,11 @@ inline void stepped_sums32(const PackedView& matrix, const std::uint8_t* unit, i
                            const std::int8_t* a, std::size_t inputs, const std::int32_t* parts,
                            Vec::Int (&total)[index(M)][kVectors]) {
   Vec::Int sum[index(M)][kVectors] = {};
-  for_codes<4, kFarWithSteps>(unit, column, k,
-               [&](int input, auto& codes) { dot4<M, 4>(codes, a + index(input), inputs, sum); });
-#pragma GCC unroll 2
-  for (int v = 0; v < kVectors; ++v) {
-    const Vec::Int step = V::step(steps_of(matrix, unit, column + v, k), in_high_nibbles(k));
-    const Vec::Int base = V::base(bases_of(matrix, unit, column + v, k));
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m)
-      total[m][v] = V::add_stepped(total[m][v], sum[m][v], step, base, Vec::set32(parts[m]));
-  }
+  for_codes<4, kFarWithSteps>(
+      unit, column, k, [&](int input, auto& codes) { dot4<M, 4>(codes, a + index(input), inputs, sum); });
+  const auto step = [&](int v) { return V::step(steps_of(matrix, unit, column + v, k), in_high_nibbles(k)); };
+  const auto base = [&](int v) { return V::base(bases_of(matrix, unit, column + v, k)); };
+  add_stepped<M>(sum, step, base, parts, total);
 }
 
 // The same where the codes become codes of 8 bits first, which takes longer but is done once for all rows.

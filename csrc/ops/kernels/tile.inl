@@ -51,19 +51,13 @@ inline void stepped_panel32(const Panel& panel, const std::uint8_t* codes, int c
                             Vec::Int (&total)[index(M)][kVectors]) {
   Vec::Int sum[index(M)][kVectors] = {};
   panel_codes<M, 4>(codes, a, rows.inputs, sum);
-  const std::int32_t* parts = rows.parts + part * rows.stride + row;
-#pragma GCC unroll 2
-  for (int v = 0; v < kVectors; ++v) {
+  const auto load = [&](const std::int32_t* values, int v) {
     const std::size_t at = part * 32 + index(column + v * Vec::lanes);
-    const auto load = [](const std::int32_t* p) {
-      return V::load_bytes(reinterpret_cast<const std::uint8_t*>(p));
-    };
-    const Vec::Int step = load(panel.steps + at);
-    const Vec::Int base = load(panel.bases + at);
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m)
-      total[m][v] = V::add_stepped(total[m][v], sum[m][v], step, base, Vec::set32(parts[m]));
-  }
+    return V::load_bytes(reinterpret_cast<const std::uint8_t*>(values + at));
+  };
+  const auto step = [&](int v) { return load(panel.steps, v); };
+  const auto base = [&](int v) { return load(panel.bases, v); };
+  add_stepped<M>(sum, step, base, rows.parts + part * rows.stride + row, total);
 }
 
 // Adds a chunk to kColumns columns from `column` on for M rows of y, or begins them with it. Bits tells how
