@@ -57,7 +57,7 @@ inline void sum32(Vec::Int (&total)[index(M)][kVectors], const Step& step) {
 
 // Calls step(input, codes) for 32 inputs from `k` on of a packed unit, four at a time, a byte per code. Each
 // time a line or two are fetched ahead: more at once would wait for each other, and the more so the more rows
-// are at work between.
+// are at work between. Of the passes that share a line the first fetches it.
 template <int Bits, std::size_t Far, class Step>
 inline void for_codes(const std::uint8_t* unit, int column, int k, const Step& step) {
   constexpr int kSteps = Bits == 4 ? 4 : 8;
@@ -81,7 +81,7 @@ inline void for_codes(const std::uint8_t* unit, int column, int k, const Step& s
     }
     step(input, low);
     if constexpr (Bits == 4) step(input + 4, high);
-    __asm__ volatile("");  // or the compiler would put what is fetched for all four steps together
+    __asm__ volatile("");  // or the compiler would bring all that is fetched together
   }
 }
 
