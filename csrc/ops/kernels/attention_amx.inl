@@ -74,6 +74,7 @@ template <class Finish>
 inline void dot_columns(const BytePlanes& a, std::size_t a_stride, std::size_t depth, const BytePlanes& b,
                         std::size_t b_stride, std::size_t width, std::size_t rows, const Finish& finish) {
   alignas(64) ByteSums sums;
+  write_before_tiles();
   for (std::size_t first = 0; first < width; first += kStripColumns) {
     const std::size_t end = first + kStripColumns < width ? first + kStripColumns : width;
     for (std::size_t at = first; at < end; at += 16) {

@@ -20,6 +20,7 @@ namespace {
 #include "ops/kernels/panel.inl"
 #include "ops/kernels/tile.inl"
 #include "ops/kernels/tile_amx.inl"
+#include "ops/kernels/strip_amx.inl"
 #include "ops/kernels/attention_amx.inl"
 // clang-format on
 

@@ -1,5 +1,5 @@
-// Products of rows with an unpacked panel by the matrix units. Builds on tile.inl; included by
-// avx512_amx.cpp only.
+// Products of rows with an unpacked panel by the matrix units. Builds on tile.inl; strip_amx.inl builds on it
+// and has the macro. Included by avx512_amx.cpp only.
 //
 // The bytes of a panel lie as TDPBUSD wants its second tile: a row of four inputs of 16 columns is 64 bytes.
 // The codes of the activations are the first tile as they are. The matrix units sum the integers of some
@@ -10,7 +10,6 @@ constexpr int kRowsAtOnce = 16;          // of a tile
 constexpr int kManyRows = 30;            // fewer are faster by vectors
 constexpr int kRowsOfCall = 64;          // that share the codes of a panel
 constexpr std::size_t kChunkGroups = 8;  // whose integer sums stay in the first level cache
-constexpr int kStripInputs = 256;        // of a chunk of a strip, whose codes stay there
 
 struct alignas(64) TileShapes {
   std::uint8_t palette = 1;
@@ -42,9 +41,11 @@ constexpr AllTileShapes all_tile_shapes() {
 
 constexpr AllTileShapes kTileShapes = all_tile_shapes();
 
-// Integer sums of a chunk of a panel, and of a strip of two panels.
+// Integer sums of a chunk of a panel.
 using Dots = std::int32_t[kChunkGroups][2][kRowsAtOnce * 16];
-using StripDots = std::int32_t[kStripInputs / 64][4][kRowsAtOnce * 16];
+
+// GCC does not know that a load of a tile reads memory: what is to be read is written before this.
+inline void write_before_tiles() { __asm__ volatile("" : : : "memory"); }
 
 // Activations are signed bytes, codes are signed or not.
 #define FASTSLM_DOT(sum, codes)  \
@@ -105,40 +106,6 @@ inline void dot_chunk(const Panel& panel, const QuantizedRows& rows, GroupRange 
   }
 }
 
-// The same for two panels, whose codes share the activations. These come from the second level cache: those
-// at `next` are fetched for the tile after this one.
-template <bool Signed>
-inline void dot_strip(const Panel* panels, const QuantizedRows& rows, GroupRange range, const std::int8_t* a,
-                      const std::int8_t* next, StripDots& dots) {
-  for (std::size_t g = range.first; g < range.end; ++g) {
-    const std::uint8_t* left = panels[0].codes + g * panels[0].group_bytes;
-    const std::uint8_t* right = panels[1].codes + g * panels[1].group_bytes;
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int k = 0; k < rows.group; k += 64, a += 64, next += 64) {
-      _tile_loadd(4, a, rows.inputs);
-      _tile_loadd(5, left + k * 32, 128);
-      FASTSLM_DOT(0, 5)
-      _tile_loadd(6, left + k * 32 + 64, 128);
-      FASTSLM_DOT(1, 6)
-      _tile_loadd(7, right + k * 32, 128);
-      FASTSLM_DOT(2, 7)
-      _tile_loadd(5, right + k * 32 + 64, 128);
-      FASTSLM_DOT(3, 5)
-#pragma GCC unroll 16
-      for (std::size_t r = 0; r < kRowsAtOnce; ++r) __builtin_prefetch(next + r * rows.inputs);
-    }
-    auto& sums = dots[g - range.first];
-    _tile_stored(0, sums[0], 64);
-    _tile_stored(1, sums[1], 64);
-    _tile_stored(2, sums[2], 64);
-    _tile_stored(3, sums[3], 64);
-  }
-}
-#undef FASTSLM_DOT
-
 // Adds a chunk of 16 columns to M rows of y, or begins them with it. The sums of the first group begin at
 // `dots`. Those of signed codes and those with offsets start at zero.
 template <int M, bool HasStarts, bool HasOffsets>
@@ -168,79 +135,37 @@ inline auto adder_of(int count) {
   return &add_chunk<M, HasStarts, HasOffsets>;
 }
 
-// Chunks outside, so that the codes of one come once from the second level cache. One shape of tiles serves
-// all rows: the last tile may begin within the one before, whose rows it sums in vain.
-template <int Panels, bool Signed, bool HasOffsets>
-inline void multiply_chunks(const Panel* panels, const QuantizedRows& rows, std::size_t first, int count,
-                            float* y, std::size_t stride) {
-  constexpr bool has_starts = !Signed && !HasOffsets;
-  alignas(64) std::conditional_t<Panels == 2, StripDots, Dots> dots;
-  const int parts = (count + kRowsAtOnce - 1) / kRowsAtOnce;
-  const int most = (count + parts - 1) / parts;
-  _tile_loadconfig(&kTileShapes.at[rows.group == 32 ? 0 : 1][most]);
-  const std::size_t chunk = Panels == 2 ? index(kStripInputs / rows.group) : kChunkGroups;
-  for (std::size_t g = 0; g < rows.groups; g += chunk) {
-    const GroupRange range{g, g + chunk < rows.groups ? g + chunk : rows.groups};
-    for (int begin = 0; begin < count; begin += most) {
-      const int here = begin + most < count ? most : count - begin;
-      const int skip = most - here;
+// Rows of `count` in tiles of equal size, of which one shape serves all: the last may begin within the one
+// before, whose rows it sums in vain.
+struct RowTiles {
+  int count;
+  int most;
+
+  RowTiles(int rows, int group) : count(rows), most(0) {
+    const int parts = (count + kRowsAtOnce - 1) / kRowsAtOnce;
+    most = (count + parts - 1) / parts;
+    _tile_loadconfig(&kTileShapes.at[group == 32 ? 0 : 1][most]);
+  }
+  int here(int begin) const { return begin + most < count ? most : count - begin; }
+};
+
+// Chunks outside, so that the codes of one come once from the second level cache.
+template <bool Signed, bool HasOffsets>
+inline void multiply_panel(const Panel* panels, const QuantizedRows& rows, std::size_t first, int count,
+                           float* y, std::size_t stride) {
+  alignas(64) Dots dots;
+  const RowTiles tiles(count, rows.group);
+  for (std::size_t g = 0; g < rows.groups; g += kChunkGroups) {
+    const GroupRange range{g, g + kChunkGroups < rows.groups ? g + kChunkGroups : rows.groups};
+    for (int begin = 0; begin < count; begin += tiles.most) {
+      const int here = tiles.here(begin), skip = tiles.most - here;
       const std::size_t row = first + index(begin);
-      if constexpr (Panels == 2) {
-        const std::int8_t* a = rows.codes + (row - index(skip)) * rows.inputs + g * index(rows.group);
-        dot_strip<Signed>(panels, rows, range, a, a + (begin + most < count ? index(most) : 0) * rows.inputs,
-                          dots);
-      } else {
-        dot_chunk<Signed>(panels[0], rows, range, row - index(skip), dots);
-      }
-      const auto add = adder_of<has_starts, HasOffsets>(here);
-      for (std::size_t c = 0; c < 2 * Panels; ++c) {
-        add(dots[0][c] + skip * 16, 2 * Panels * kRowsAtOnce * 16, panels[c / 2], c % 2 * 16, rows, range,
-            row, y + index(begin) * stride + c * 16, stride);
+      dot_chunk<Signed>(panels[0], rows, range, row - index(skip), dots);
+      const auto add = adder_of < !Signed && !HasOffsets, HasOffsets > (here);
+      for (std::size_t c = 0; c < 2; ++c) {
+        add(dots[0][c] + skip * 16, 2 * kRowsAtOnce * 16, panels[0], c * 16, rows, range, row,
+            y + index(begin) * stride + c * 16, stride);
       }
     }
   }
-}
-
-// No tile stays in use after the call: a switch to another process would save all 8 KiB of them.
-template <int Panels>
-inline void multiply_in_format(const Panel* panels, const QuantizedRows& rows, std::size_t first, int count,
-                               float* y, std::size_t stride) {
-  const auto run = panels->is_signed            ? multiply_chunks<Panels, true, false>
-                   : panels->offsets != nullptr ? multiply_chunks<Panels, false, true>
-                                                : multiply_chunks<Panels, false, false>;
-  run(panels, rows, first, count, y, stride);
-  _tile_release();
-}
-
-// Codes of 8 bits that are made here, from those with steps, are made signed: then nothing has to be added to
-// the sums.
-Panel unpack_for_tiles(const PackedView& matrix, std::size_t block, const PanelMemory& memory) {
-  Panel panel = unpack(matrix, block, memory);
-  if (!matrix.has_steps) return panel;
-  const std::size_t bytes = matrix.groups * panel.group_bytes;
-  const Vec::Int sign = Vec::set32(static_cast<std::int32_t>(0x80808080));
-  for (std::size_t i = 0; i < bytes; i += 64) {
-    Vec::store_bytes(memory.codes + i, _mm512_xor_si512(Vec::load_bytes(memory.codes + i), sign));
-  }
-  panel.is_signed = true;
-  return panel;
-}
-
-inline bool are_many(const Panel& panel, int count) { return panel.is_signed || count >= kManyRows; }
-
-// A few rows go through the vectors, which want unsigned codes.
-void multiply_tile_of_many(const Panel& panel, const QuantizedRows& rows, std::size_t first, int count,
-                           float* y, std::size_t stride) {
-  if (!are_many(panel, count)) return multiply_tile(panel, rows, first, count, y, stride);
-  multiply_in_format<1>(&panel, rows, first, count, y, stride);
-}
-
-// Groups of 32 are no faster by strips.
-void multiply_pair(const Panel* panels, const QuantizedRows& rows, std::size_t first, int count, float* y,
-                   std::size_t stride) {
-  if (are_many(panels[0], count) && rows.group > 32) {
-    return multiply_in_format<2>(panels, rows, first, count, y, stride);
-  }
-  multiply_tile_of_many(panels[0], rows, first, count, y, stride);
-  multiply_tile_of_many(panels[1], rows, first, count, y + 32, stride);
 }
