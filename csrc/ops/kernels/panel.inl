@@ -22,17 +22,33 @@ inline void widen_codes(const std::uint8_t* unit, int group, std::uint8_t* to) {
   }
 }
 
-// Codes with steps become codes of 8 bits.
+constexpr std::size_t kPanelAhead = 4096;  // bytes that are fetched before they become bytes of a panel
+
+// Codes with steps become codes of 8 bits, signed if wanted. All columns of a step in turn, as they lie in
+// memory.
+template <bool Signed, class V = Vec>
 inline void widen_steps(const PackedView& matrix, const std::uint8_t* unit, std::uint8_t* to) {
-  for (int column = 0; column < 32 / Vec::lanes; ++column) {
-    for (int k = 0; k < matrix.group; k += 32) {
-      const Vec::Int step = Vec::step_twice(steps_of(matrix, unit, column, k), in_high_nibbles(k));
-      const Vec::Int base = Vec::four_times(bases_of(matrix, unit, column, k));
-      for (int s = k / 8; s < k / 8 + 4; ++s) {
+  constexpr int kAll = 32 / Vec::lanes;
+  for (int k = 0; k < matrix.group; k += 32) {
+    Vec::Int step[kAll], base[kAll];
+#pragma GCC unroll 4
+    for (int column = 0; column < kAll; ++column) {
+      step[column] = Vec::step_twice(steps_of(matrix, unit, column, k), in_high_nibbles(k));
+      base[column] = Vec::four_times(bases_of(matrix, unit, column, k));
+      if constexpr (Signed) base[column] = V::flip_signs(base[column]);
+    }
+    for (int s = k / 8; s < k / 8 + 4; ++s) {
+      for (std::size_t line = 0; line < 128; line += 64) {
+        __builtin_prefetch(unit + code_at(0, s) + line + kPanelAhead, 0, 2);
+      }
+#pragma GCC unroll 4
+      for (int column = 0; column < kAll; ++column) {
         const Vec::Int both = Vec::load_bytes(unit + code_at(column, s));
-        Vec::store_bytes(to + code_at(column, 2 * s), Vec::add_steps(base, Vec::low_nibbles(both), step));
-        Vec::store_bytes(to + code_at(column, 2 * s + 1),
-                         Vec::add_steps(base, Vec::high_nibbles(both), step));
+        const auto stepped = [&](Vec::Int codes) {
+          return Vec::add_steps(base[column], codes, step[column]);
+        };
+        Vec::store_bytes(to + code_at(column, 2 * s), stepped(Vec::low_nibbles(both)));
+        Vec::store_bytes(to + code_at(column, 2 * s + 1), stepped(Vec::high_nibbles(both)));
       }
     }
   }
@@ -54,7 +70,7 @@ inline void copy_steps(const PackedView& matrix, const std::uint8_t* unit, std::
   }
 }
 
-template <class V = Vec>
+template <bool Signed, class V = Vec>
 inline Panel unpack_steps(const PackedView& matrix, const std::uint8_t* unit, const PanelMemory& memory) {
   const std::size_t inputs = matrix.groups * index(matrix.group);
   const std::size_t wide = index(matrix.group) * 32;
@@ -66,19 +82,19 @@ inline Panel unpack_steps(const PackedView& matrix, const std::uint8_t* unit, co
       widen_codes(unit, matrix.group, memory.codes + g * wide);
       copy_steps(matrix, unit, memory.steps + at, bases + at);
     } else {
-      widen_steps(matrix, unit, memory.codes + g * wide);
+      widen_steps<Signed>(matrix, unit, memory.codes + g * wide);
     }
   }
   if constexpr (V::template sums_in_16_bits<4>) {
     return {memory.codes, wide, memory.scales, nullptr, 4, memory.steps, bases};
   } else {
-    return {memory.codes, wide, memory.scales, nullptr, 8};
+    return {memory.codes, wide, memory.scales, nullptr, 8, nullptr, nullptr, Signed};
   }
 }
 
 Panel unpack(const PackedView& matrix, std::size_t block, const PanelMemory& memory) {
   const std::uint8_t* first = matrix.units + block * matrix.groups * matrix.unit_bytes;
-  if (matrix.has_steps) return unpack_steps(matrix, first, memory);
+  if (matrix.has_steps) return unpack_steps<false>(matrix, first, memory);
   const std::size_t wide = index(matrix.group) * 32;
   for (std::size_t g = 0; g < matrix.groups; ++g) {
     const std::uint8_t* unit = first + g * matrix.unit_bytes;

@@ -171,15 +171,8 @@ inline void multiply_in_format(const Panel* panels, const QuantizedRows& rows, s
 // Codes of 8 bits that are made here, from those with steps, are made signed: then nothing has to be added to
 // the sums.
 Panel unpack_for_tiles(const PackedView& matrix, std::size_t block, const PanelMemory& memory) {
-  Panel panel = unpack(matrix, block, memory);
-  if (!matrix.has_steps) return panel;
-  const std::size_t bytes = matrix.groups * panel.group_bytes;
-  const Vec::Int sign = Vec::set32(static_cast<std::int32_t>(0x80808080));
-  for (std::size_t i = 0; i < bytes; i += 64) {
-    Vec::store_bytes(memory.codes + i, _mm512_xor_si512(Vec::load_bytes(memory.codes + i), sign));
-  }
-  panel.is_signed = true;
-  return panel;
+  if (!matrix.has_steps) return unpack(matrix, block, memory);
+  return unpack_steps<true>(matrix, matrix.units + block * matrix.groups * matrix.unit_bytes, memory);
 }
 
 inline bool are_many(const Panel& panel, int count) { return panel.is_signed || count >= kManyRows; }

@@ -135,6 +135,8 @@ struct Vec {
     return _mm512_add_epi8(base, _mm512_mullo_epi16(codes, step));
   }
 
+  static Int flip_signs(Int bytes) { return _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)); }
+
   // total + step * sum + base * part
   static constexpr int rows_by_parts = 2;  // most rows for which that is faster than codes of 8 bits
   static Int base(const std::uint8_t* p) { return bytes_of_lanes(p); }
