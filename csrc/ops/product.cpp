@@ -108,18 +108,19 @@ QuantizedRows quantize_rows(const Context& context, const Kernels& kernels, cons
   const std::size_t passes = weight.passes();
   const std::size_t count = count_of_x * passes;
   const std::size_t groups = inputs / static_cast<std::size_t>(weight.format().group);
-  // Numbers of a row that lie a power of two apart would share a few lines of the cache.
+  // Numbers of a row, and rows of codes, that lie a power of two apart would share a few lines of the cache.
   const std::size_t stride = count % 64 == 0 ? count + 16 : count;
+  const std::size_t code_stride = inputs % 128 == 0 ? inputs + 64 : inputs;
   const bool has_parts = weight.format().has_steps && kernels.sum_parts != nullptr &&
                          (calls != Calls::many || kernels.steps_in_panels);
   const QuantizedRows rows{
-      scratch<Use::codes, std::int8_t>(count * inputs),
+      scratch<Use::codes, std::int8_t>(count * code_stride),
       scratch<Use::scales, float>(stride * groups),
       scratch<Use::starts, std::int32_t>(stride * groups),
       scratch<Use::sums, float>(stride * groups),
       has_parts ? scratch<Use::parts, std::int32_t>(stride * inputs / kStepInputs) : nullptr,
       stride,
-      inputs,
+      code_stride,
       groups,
       weight.format().group};
   constexpr std::size_t rows_per_task = 16;  // about 10 us of work

@@ -117,7 +117,7 @@ class Tiles {
   void multiply_few(const QuantizedRows& rows, std::size_t first, std::size_t count, std::size_t block,
                     std::size_t end) const {
     QuantizedRows here = rows;
-    here.codes += first * passes_ * rows.inputs;
+    here.codes += first * passes_ * rows.code_stride;
     here.scales += first * passes_;
     here.starts += first * passes_;
     here.sums += first * passes_;
@@ -137,7 +137,7 @@ class Tiles {
     const std::size_t columns = blocks * kPackedBlockRows;
     const std::size_t most = static_cast<std::size_t>(kernels_.tile_rows) / passes_;
     Panel panels[kMostPanels];
-    for (std::size_t i = 0; i < blocks; ++i) panels[i] = unpack(rows.inputs, block + i, i);
+    for (std::size_t i = 0; i < blocks; ++i) panels[i] = unpack(block + i, i);
     float* tile = scratch<Use::tile, float>(most * passes_ * columns);
     std::size_t tiles = (count + most - 1) / most;
     for (std::size_t row = first; row < first + count; --tiles) {
@@ -170,7 +170,8 @@ class Tiles {
     finish_(tile);
   }
 
-  Panel unpack(std::size_t inputs, std::size_t block, std::size_t index) const {
+  Panel unpack(std::size_t block, std::size_t index) const {
+    const std::size_t inputs = matrix_.groups * static_cast<std::size_t>(matrix_.group);
     const std::size_t codes = matrix_.bits == 4 ? inputs * kPackedBlockRows : 0;
     const std::size_t scales = matrix_.groups * kPackedBlockRows;
     const std::size_t offsets = matrix_.has_offsets ? scales : 0;

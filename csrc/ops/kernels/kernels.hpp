@@ -13,13 +13,13 @@ namespace fastslm::ops {
 
 // Rows of activations as signed bytes with a scale per group of inputs; filled by `Kernels::quantize`.
 struct QuantizedRows {
-  std::int8_t* codes;    // [rows][inputs]
+  std::int8_t* codes;    // [rows][code_stride]
   float* scales;         // [groups][stride], by row
   std::int32_t* starts;  // [groups][stride], minus zero times the sum of the codes: there dot products start
   float* sums;           // [groups][stride], scale times the sum of the codes
   std::int32_t* parts;   // [inputs / 32][stride], sum of 32 codes; null if not needed
   std::size_t stride;    // at least the number of rows
-  std::size_t inputs;
+  std::size_t code_stride;  // at least the number of inputs
   std::size_t groups;
   int group;
 };

@@ -156,8 +156,8 @@ inline void stepped_codes32(const PackedView& matrix, const std::uint8_t* unit, 
 }
 
 [[maybe_unused]] void sum_parts(std::size_t row, const QuantizedRows& of) {
-  const std::int8_t* codes = of.codes + row * of.inputs;
-  for (std::size_t part = 0; part < of.inputs / 32; ++part, codes += 32) {
+  const std::int8_t* codes = of.codes + row * of.code_stride;
+  for (std::size_t part = 0; part < of.groups * index(of.group) / 32; ++part, codes += 32) {
     std::int32_t sum = 0;
     for (int i = 0; i < 32; ++i) sum += codes[i];
     of.parts[part * of.stride + row] = sum;
@@ -232,7 +232,7 @@ inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const 
   __asm__("" : "+r"(opaque) : : "memory");  // keeps the tile in memory, see Sums
   Sums<M> sums(opaque);
   constexpr std::size_t kAhead = HasSteps ? kFarWithSteps : kFar;
-  const std::int8_t* a = rows.codes + row * rows.inputs;
+  const std::int8_t* a = rows.codes + row * rows.code_stride;
   const int group = Known != 0 ? Known : matrix.group;
   for (std::size_t g = 0; g < matrix.groups; ++g, unit += matrix.unit_bytes, a += group) {
     const std::size_t i = g * rows.stride + row;
@@ -248,11 +248,11 @@ inline void few_block(const PackedView& matrix, const std::uint8_t* unit, const 
         }
         if constexpr (HasSteps && M <= Vec::rows_by_parts) {
           const std::int32_t* parts = rows.parts + (g * index(group) + index(k)) / 32 * rows.stride + row;
-          stepped_sums32<M>(matrix, unit, pass * kVectors, k, a, rows.inputs, parts, total);
+          stepped_sums32<M>(matrix, unit, pass * kVectors, k, a, rows.code_stride, parts, total);
         } else if constexpr (HasSteps) {
-          stepped_codes32<M>(matrix, unit, pass * kVectors, k, a, rows.inputs, total);
+          stepped_codes32<M>(matrix, unit, pass * kVectors, k, a, rows.code_stride, total);
         } else {
-          unit32<M, Bits>(unit, pass * kVectors, k, a, rows.inputs, total);
+          unit32<M, Bits>(unit, pass * kVectors, k, a, rows.code_stride, total);
         }
       }
       scale_and_add<M>(total, unit + matrix.code_bytes, matrix, pass * kVectors, rows.scales + i,

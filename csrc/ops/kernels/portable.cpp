@@ -181,7 +181,7 @@ void multiply_tile(const Panel& panel, const QuantizedRows& rows, std::size_t fi
       std::int32_t total[32];
       for (std::int32_t& each : total) each = rows.starts[at];
       const std::int8_t* a =
-          rows.codes + (first + m) * rows.inputs + g * static_cast<std::size_t>(rows.group);
+          rows.codes + (first + m) * rows.code_stride + g * static_cast<std::size_t>(rows.group);
       add_group(panel.codes + g * panel.group_bytes, a, rows.group, total);
       for (std::size_t n = 0; n < 32; ++n) {
         sum[n] += static_cast<float>(total[n]) * (panel.scales[g * 32 + n] * rows.scales[at]);

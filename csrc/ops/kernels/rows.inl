@@ -40,7 +40,7 @@ inline void quantize_groups(const float* x, std::size_t row, std::size_t first, 
     inverses[g] = 127.0F / (peaks[g] > 1e-36F ? peaks[g] : 1e-36F);
   }
   Vec::Int sums[kGroupsAtOnce] = {};
-  std::int8_t* codes = to.codes + row * to.inputs + first * index(Group);
+  std::int8_t* codes = to.codes + row * to.code_stride + first * index(Group);
 #pragma GCC unroll 4
   for (std::size_t g = 0; g < Count; ++g) {
     const Vec::Float inverse = Vec::set(inverses[g]);
@@ -78,7 +78,7 @@ void quantize(const float* x, std::size_t row, int zero, const QuantizedRows& to
 
 // What the codes of a row leave of it.
 void remainder(const float* x, std::size_t row, const QuantizedRows& of, float* left) {
-  const auto* codes = reinterpret_cast<const std::uint8_t*>(of.codes + row * of.inputs);
+  const auto* codes = reinterpret_cast<const std::uint8_t*>(of.codes + row * of.code_stride);
   for (std::size_t g = 0; g < of.groups; ++g) {
     const Vec::Float scale = Vec::set(-of.scales[g * of.stride + row]);
     for (int i = 0; i < of.group; i += Vec::lanes) {

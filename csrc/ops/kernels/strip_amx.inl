@@ -49,9 +49,9 @@ inline void dot_group(const Panel* panels, std::size_t group, const std::int8_t*
                       std::int32_t* before) {
   const std::uint8_t* left = panels[0].codes + group * panels[0].group_bytes;
   const std::uint8_t* right = panels[1].codes + group * panels[1].group_bytes;
-  dot_strip<Signed, true>({left, right}, a, rows.inputs, before);
+  dot_strip<Signed, true>({left, right}, a, rows.code_stride, before);
   for (int k = 64; k < rows.group; k += 64) {
-    dot_strip<Signed, false>({left + k * 32, right + k * 32}, a + k, rows.inputs, nullptr);
+    dot_strip<Signed, false>({left + k * 32, right + k * 32}, a + k, rows.code_stride, nullptr);
   }
 }
 
@@ -134,7 +134,8 @@ inline void multiply_strip(const Panel* panels, const QuantizedRows& rows, std::
     for (int begin = 0; begin < count; begin += tiles.most, turn ^= 1) {
       const int here = tiles.here(begin), skip = tiles.most - here;
       const std::size_t row = first + index(begin);
-      const std::int8_t* a = rows.codes + (row - index(skip)) * rows.inputs + chunk_start * index(rows.group);
+      const std::int8_t* a =
+          rows.codes + (row - index(skip)) * rows.code_stride + chunk_start * index(rows.group);
       for (std::size_t g = chunk_start; g < chunk_start + groups; ++g, a += rows.group) {
         dot_group<Signed>(panels, g, a, rows, last);
         last = dots[turn][g - chunk_start];

@@ -50,7 +50,7 @@ inline void stepped_panel32(const Panel& panel, const std::uint8_t* codes, int c
                             const std::int8_t* a, const QuantizedRows& rows, std::size_t row,
                             Vec::Int (&total)[index(M)][kVectors]) {
   Vec::Int sum[index(M)][kVectors] = {};
-  panel_codes<M, 4>(codes, a, rows.inputs, sum);
+  panel_codes<M, 4>(codes, a, rows.code_stride, sum);
   const auto load = [&](const std::int32_t* values, int v) {
     const std::size_t at = part * 32 + index(column + v * Vec::lanes);
     return V::load_bytes(reinterpret_cast<const std::uint8_t*>(values + at));
@@ -74,7 +74,7 @@ inline void tile_columns(const Panel& panel, const QuantizedRows& rows, GroupRan
       sum[m][v] = range.first == 0 ? Vec::set(0) : Vec::load(from + v * Vec::lanes);
     }
   }
-  const std::int8_t* a = rows.codes + row * rows.inputs + range.first * index(rows.group);
+  const std::int8_t* a = rows.codes + row * rows.code_stride + range.first * index(rows.group);
   const std::uint8_t* codes = panel.codes + range.first * panel.group_bytes + column * 4;
   for (std::size_t g = range.first; g < range.end; ++g, codes += panel.group_bytes, a += rows.group) {
     const std::size_t i = g * rows.stride + row;
@@ -88,7 +88,7 @@ inline void tile_columns(const Panel& panel, const QuantizedRows& rows, GroupRan
         const std::size_t part = (g * index(group) + index(k)) / 32;
         stepped_panel32<M>(panel, codes + k * 32, column, part, a + k, rows, row, total);
       } else {
-        panel32<M, Bits>(codes + k * 32, a + k, rows.inputs, total);
+        panel32<M, Bits>(codes + k * 32, a + k, rows.code_stride, total);
       }
     }
     add_scaled<M, kVectors>([&](int m, int v) { return total[m][v]; }, panel.scales + scale, rows.scales + i,

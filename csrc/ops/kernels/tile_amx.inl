@@ -61,7 +61,7 @@ inline void for_inputs(const std::uint8_t* codes, const std::int8_t* a, const Qu
                        const Step& step) {
   const int depth = rows.group == 32 ? 32 : 64;
   for (int k = 0; k < rows.group; k += depth) {
-    _tile_loadd(4, a + k, rows.inputs);
+    _tile_loadd(4, a + k, rows.code_stride);
     _tile_loadd(5, codes + k * 32, 128);
     _tile_loadd(6, codes + k * 32 + 64, 128);
     step();
@@ -74,7 +74,7 @@ template <bool Signed>
 inline void dot_chunk(const Panel& panel, const QuantizedRows& rows, GroupRange range, std::size_t row,
                       Dots& dots) {
   const std::uint8_t* codes = panel.codes + range.first * panel.group_bytes;
-  const std::int8_t* a = rows.codes + row * rows.inputs + range.first * index(rows.group);
+  const std::int8_t* a = rows.codes + row * rows.code_stride + range.first * index(rows.group);
   const std::size_t count = range.end - range.first;
   for (std::size_t g = 0; g < count; g += 2) {
     _tile_zero(0);
