@@ -19,7 +19,7 @@ layers. Mean KL divergence of SmolLM2-135M from its floats with calibrated 4 bit
 4 bits have a zero point for each group of 32 in stock operators. Ours have an offset for it, 5 bits per weight, or a
 scale for as many as 256 weights and a whole step and base for every 32, 4.44 bits (128: 4.5, 64: 4.75): products are
 summed up as bytes to the end of a group, which makes prompts 1.6 times as fast, but steps are rounded and the inputs of
-a group share a scale. int4-fast has the widest steps that a row takes. int4 has those of 128, where 128 divides the row,
+a group share a scale. int4-fast has the widest steps that a row takes. int4 has those of 128, where that divides a row,
 as it does in most models of 0.5B and more, and offsets elsewhere. In the demo model only down is so wide: on three
 texts its divergence is up to 3 % more than with offsets (256 would add 2 to 7 %), its perplexity 0.4 to 2.8 %. 8 bits
 in groups of 64 would lose 0.67 % of perplexity instead of 0.30 %.
