@@ -89,11 +89,13 @@ def test_int4_fast_has_steps_in_the_widest_groups(columns: int, group: int) -> N
     assert for_ours(choose_encoding("int4-fast", plain, "layer"), [plain]) == replace(INT4_STEPS, group=group)
 
 
-@pytest.mark.parametrize(("columns", "wanted"), [(256, 128), (896, 128), (576, None), (96, None)])
-def test_int4_has_steps_where_they_lose_little(columns: int, wanted: int | None) -> None:
+@pytest.mark.parametrize(
+    ("rows", "columns", "has_steps"), [(128, 256, True), (896, 4864, True), (576, 1536, False), (128, 576, False)]
+)
+def test_int4_has_steps_where_they_lose_little(rows: int, columns: int, has_steps: bool) -> None:
     """Elsewhere offsets in small groups, as ``mixed`` has them everywhere."""
-    plain = TensorInfo("w", "F32", (8, columns))
-    expected = replace(INT4_STEPS, group=wanted) if wanted else INT4_OFFSETS
+    plain = TensorInfo("w", "F32", (rows, columns))
+    expected = replace(INT4_STEPS, group=128) if has_steps else INT4_OFFSETS
     assert for_ours(choose_encoding("int4", plain, "layer"), [plain]) == expected
     assert for_ours(choose_encoding("mixed", plain, "layer"), [plain]) == INT4_OFFSETS
 

@@ -19,10 +19,10 @@ layers. Mean KL divergence of SmolLM2-135M from its floats with calibrated 4 bit
 4 bits have a zero point for each group of 32 in stock operators. Ours have an offset for it, 5 bits per weight, or a
 scale for as many as 256 weights and a whole step and base for every 32, 4.44 bits (128: 4.5, 64: 4.75): products are
 summed up as bytes to the end of a group, which makes prompts 1.6 times as fast, but steps are rounded and the inputs of
-a group share a scale. int4-fast has the widest steps that a row takes. int4 has those of 128, where that divides a row,
-as it does in most models of 0.5B and more, and offsets elsewhere. In the demo model only down is so wide: on three
-texts its divergence is up to 3 % more than with offsets (256 would add 2 to 7 %), its perplexity 0.4 to 2.8 %. 8 bits
-in groups of 64 would lose 0.67 % of perplexity instead of 0.30 %.
+a group share a scale. int4-fast has the widest steps that a row takes. int4 has those of 128 in matrices with both
+sides divided by 128, which are all of most models of 0.5B and more, and offsets elsewhere, as in the demo model: with
+steps for down alone its divergence would be 0.5 to 2 % more on three texts, with 64 for the rest as well up to 9 %. 8
+bits in groups of 64 would lose 0.67 % of perplexity instead of 0.30 %.
 
 Most matrices of an encoder count as embedding, see ``encoder.linear``. Blocks of a file that have the wanted number of
 bits keep their numbers, and their groups, under the other precisions too. A row that its group does not divide gets the
@@ -68,6 +68,7 @@ class Encoding:
         has_offsets: each group has a float that is added to all its weights.
         has_steps: each 32 weights have a whole step and base: weight = scale * (step * (code - 8) + base).
         steps: groups in which our operators have steps in the place of zero points, widest first.
+        both_sides: such a group has to divide the number of rows too.
         group: neighbouring weights of a row that share a scale.
     """
 
@@ -77,6 +78,7 @@ class Encoding:
     has_steps: bool = False
     group: int = 32
     steps: tuple[int, ...] = ()
+    both_sides: bool = False
 
     @property
     def is_quantized(self) -> bool:
@@ -105,7 +107,7 @@ INT8 = Encoding(8)
 INT4 = Encoding(4, has_zeros=True)
 INT4_SYMMETRIC = Encoding(4)
 INT4_OFFSETS = Encoding(4, has_offsets=True)
-INT4_PROMPT = replace(INT4, steps=(128,))
+INT4_PROMPT = replace(INT4, steps=(128,), both_sides=True)
 INT4_FAST = replace(INT4, steps=STEPPED_GROUPS)
 INT4_STEPS = Encoding(4, has_steps=True, group=STEPPED_GROUPS[0])
 
@@ -165,9 +167,10 @@ def for_ours(encoding: Encoding, infos: Sequence[TensorInfo]) -> Encoding:
     """What our operators store where others have zero points: steps in the widest group that fits, else offsets."""
     if not encoding.has_zeros or is_kept(encoding, infos):
         return encoding
-    fitting = (group for group in encoding.steps if infos[0].shape[-1] % group == 0)
+    sides = infos[0].shape if encoding.both_sides else infos[0].shape[-1:]
+    fitting = (group for group in encoding.steps if all(side % group == 0 for side in sides))
     stepped = next((replace(INT4_STEPS, group=group) for group in fitting), None)
-    return stepped or replace(encoding, has_zeros=False, has_offsets=True, steps=())
+    return stepped or replace(INT4_OFFSETS, group=encoding.group)
 
 
 def is_kept(encoding: Encoding, infos: Iterable[TensorInfo]) -> bool:
