@@ -20,7 +20,7 @@ CacheFormat = Literal["f32", "f16", "int16", "int8"]
 CACHE_FORMATS: tuple[CacheFormat, ...] = get_args(CacheFormat)
 
 DEFAULT_CACHE_FORMAT: CacheFormat = "int16"
-"""Half the memory of float32 and more digits than float16, multiplied by matrix units where there are any."""
+"""Half the memory of float32, nearer to it than float16, and multiplied by matrix units where there are any."""
 
 
 def cache_row_bytes(format_: CacheFormat, head_dim: int) -> int:

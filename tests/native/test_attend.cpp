@@ -58,10 +58,14 @@ struct Scene {
       positions.push_back(static_cast<std::int64_t>(kKeys - kRows + r));
       slopes.push_back(0.003F * static_cast<float>(r));
     }
+    store(kernels);
+  }
+
+  void store(const Kernels& kernels) {
     for (std::size_t k = 0; k < kKeys; ++k) {
-      const std::size_t at = k * row_bytes(as.format, size);
-      kernels.store_row(as.format, &keys[k * size], size, stored_keys.data() + at);
-      kernels.store_row(as.format, &values[k * size], size, stored_values.data() + at);
+      const std::size_t at = k * row_bytes(format.format, head_dim);
+      kernels.store_row(format.format, &keys[k * head_dim], head_dim, stored_keys.data() + at);
+      kernels.store_row(format.format, &values[k * head_dim], head_dim, stored_values.data() + at);
     }
   }
 
@@ -135,6 +139,40 @@ void rows_do_not_depend_on_their_company(const Kernels& kernels, std::size_t hea
   }
 }
 
+// A query of zeros, or of next to nothing, sees all its keys alike.
+void queries_of_zeros_take_the_mean(const Kernels& kernels) {
+  for (const Format& format : kFormats) {
+    for (const float size : {0.0F, 1e-33F}) {
+      Scene scene(kernels, 64, format);
+      scene.slopes.assign(Scene::kRows, 0);
+      scene.queries.assign(scene.queries.size(), size);
+      const std::vector<float> y = scene.attend(kernels, 0, Scene::kRows, 0);
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        CHECK(std::fabs(y[i] - scene.exact(i / 64, i % 64, 0)) <= 2e-6 + format.rounding / 2);
+      }
+    }
+  }
+}
+
+// A key behind a row makes no difference to it, however much greater its value is; a value that is no number
+// is seen by those who see its key.
+void what_is_hidden_does_not_matter(const Kernels& kernels) {
+  const Format format = kFormats[2];
+  Scene scene(kernels, 64, format);
+  const std::size_t row = 5;
+  const auto hidden = static_cast<std::size_t>(scene.positions[row] + 1);
+  for (std::size_t i = 0; i < hidden * 64; ++i) scene.values[i] *= 1e-24F;
+  scene.store(kernels);
+  const std::vector<float> before = scene.attend(kernels, 0, row + 1, 0);
+  for (std::size_t i = hidden * 64; i < scene.values.size(); ++i) scene.values[i] = 1e12F;
+  scene.store(kernels);
+  const std::vector<float> after = scene.attend(kernels, 0, Scene::kRows, 0);
+  CHECK_EQUAL(std::memcmp(&before[row * 64], &after[row * 64], 64 * sizeof(float)), 0);
+  scene.values[0] = std::nanf("");
+  scene.store(kernels);
+  CHECK(std::isnan(scene.attend(kernels, 0, 1, 0)[1]));
+}
+
 // The slow twin rounds to the neighbours of a float16 and takes the nearer one.
 void halves_are_the_nearest(const Kernels& kernels) {
   std::mt19937 random(11);
@@ -163,6 +201,8 @@ int run_for(Isa isa) {
              rows_do_not_depend_on_their_company(kernels, head_dim, window);
          }
        }},
+      {"queries of zeros take the mean", [&] { queries_of_zeros_take_the_mean(kernels); }},
+      {"what is hidden does not matter", [&] { what_is_hidden_does_not_matter(kernels); }},
       {"halves are the nearest", [&] { halves_are_the_nearest(kernels); }},
   });
 }

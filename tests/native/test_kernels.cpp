@@ -85,13 +85,13 @@ struct Activations {
   QuantizedRows rows{};
 
   Activations(const Kernels& kernels, const Product& of, std::size_t first, std::size_t count)
-      : codes(count * of.inputs),
+      : codes(count * (of.inputs + 64)),
         scales(count * of.groups()),
         starts(scales.size()),
         sums(scales.size()),
         parts(count * of.inputs / kStepInputs) {
-    rows = {codes.data(), scales.data(), starts.data(), sums.data(),    parts.data(),
-            count,        of.inputs,     of.groups(),   of.format.group};
+    rows = {codes.data(), scales.data(),  starts.data(), sums.data(),    parts.data(),
+            count,        of.inputs + 64, of.groups(),   of.format.group};
     for (std::size_t m = 0; m < count; ++m) {
       kernels.quantize(&of.x[(first + m) * of.inputs], m, of.zero_of(kernels), rows);
       if (kernels.sum_parts != nullptr) kernels.sum_parts(m, rows);
@@ -99,7 +99,7 @@ struct Activations {
   }
   double value(const Product& of, std::size_t row, std::size_t k) const {
     const std::size_t g = k / static_cast<std::size_t>(of.format.group);
-    return double{scales[g * rows.stride + row]} * codes[row * of.inputs + k];
+    return double{scales[g * rows.stride + row]} * codes[row * rows.code_stride + k];
   }
 };
 

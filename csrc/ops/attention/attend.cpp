@@ -47,7 +47,7 @@ class Rows {
   void attend(const Kernels& kernels, std::int64_t first, std::int64_t end, const AttentionPartial& result,
               const AttentionPartial& chunk = {}) const {
     const std::size_t padded = (rows_.head_dim + 63) / 64 * 64;
-    float* memory = scratch<Use::tiles, float>((kAttendScratch + rows_.count) * (padded + 1));
+    float* memory = scratch<Use::attend_tiles, float>((kAttendScratch + rows_.count) * (padded + 1));
     kernels.attend(rows_, first, std::min(end, end_key()), memory, result, chunk);
   }
 

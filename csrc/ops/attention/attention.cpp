@@ -30,7 +30,7 @@ AttentionShape read_shape(const Info& info) {
   constexpr std::int64_t most = 4096;
   AttentionShape shape{static_cast<std::size_t>(info.integer("heads", 1, most)),
                        static_cast<std::size_t>(info.integer("kv_heads", 1, most)),
-                       static_cast<std::size_t>(info.integer("head_dim", 2, most)),
+                       static_cast<std::size_t>(info.integer("head_dim", 3, most)),
                        info.integer_or("window", 0, 0, std::int64_t{1} << 31),
                        info.number_or("scale", 0),
                        info.number_or("soft_cap", 0),

@@ -49,7 +49,8 @@ inline void round_queries(const AttentionRows& rows, const WordQueries& to) {
     std::int32_t* pairs = to.pairs + row * to.stride;
     if (rows.head_dim % 2 != 0) pairs[rows.head_dim / 2] = 0;  // half of it remains
     auto* words = reinterpret_cast<std::uint8_t*>(pairs);
-    to.scales[row] = round_to_words(rows.queries[row], rows.head_dim, kQueryNorm, words);
+    const float scale = round_to_words(rows.queries[row], rows.head_dim, kQueryNorm, words);
+    to.scales[row] = scale == 0 ? 1 : scale;  // hidden keys would have -inf * 0;
   }
 }
 
@@ -206,15 +207,15 @@ inline void units_of(const float (*sums)[kTotals], int count, float* units) {
     for (int i = 0; i < 4 && r + i < count; ++i) parts[i] = Vec::load(sums[r + i]);
     Vec::sum_of_each(parts, units + r);
   }
-  for (int r = 0; r < count; ++r) units[r] = units[r] > kLeastScale ? units[r] * (1 / kShares) : 0;
+  for (int r = 0; r < count; ++r) units[r] = units[r] <= kLeastScale ? 0 : units[r] * (1 / kShares);
 }
 
 inline void share(const float* weights, const float* value_scales, float unit, std::uint8_t* words) {
   const Vec::Float inverse = Vec::set(unit > 0 ? 1 / unit : 0.0F);
 #pragma GCC unroll 16
   for (std::size_t i = 0; i < kTileKeys; i += kLanes) {
-    const Vec::Float part = Vec::mul(Vec::load(value_scales + i), inverse);
-    Vec::narrow_words(words + 2 * i, Vec::round(Vec::mul(Vec::load(weights + i), part)));
+    const Vec::Float scaled = Vec::mul(Vec::load(weights + i), Vec::load(value_scales + i));
+    Vec::narrow_words(words + 2 * i, Vec::round(Vec::mul(scaled, inverse)));
   }
 }
 

@@ -66,7 +66,8 @@ constexpr float kRowNorm = 65000.0F;
 constexpr float kMostWord = 32700.0F;
 constexpr float kLeastScale = 1e-30F;  // what is smaller is nothing
 
-// Nearest whole numbers in steps of the scale, which is returned, as words of a norm of at most `norm`.
+// Nearest whole numbers in steps of the scale, which is returned, as words of a norm of at most `norm`. The
+// scale is 0 for zeros, NaN where a number is not finite.
 inline float round_to_words(const float* x, std::size_t count, float norm, std::uint8_t* words) {
   Vec::Float most = Vec::set(0);
   by_vectors(count,
@@ -78,7 +79,12 @@ inline float round_to_words(const float* x, std::size_t count, float norm, std::
     const Vec::Float part = Vec::mul(load_up_to(x + at, n), Vec::set(unit));
     squares = Vec::fma(part, part, squares);
   });
-  const float length = __builtin_sqrtf(Vec::sum(squares)) / norm;
+  const float sum = Vec::sum(squares);
+  if (sum != sum) {  // something is infinite or no number, and is to be seen in the results
+    __builtin_memset(words, 0, 2 * count);
+    return __builtin_nanf("");
+  }
+  const float length = __builtin_sqrtf(sum) / norm;
   const float step = length > 1.0F / kMostWord ? length : 1.0F / kMostWord;
   by_vectors(count, [&](std::size_t at, std::size_t n) {
     std::uint8_t rounded[kLanes * 2];

@@ -28,11 +28,11 @@ inline std::size_t code_at(int column, int step) { return index(step * 128 + col
 
 // sum += dot products of the codes of kVectors vectors of columns with four activations of each of M rows.
 template <int M, int Bits>
-inline void dot4(const Vec::Int (&codes)[kVectors], const std::int8_t* a, std::size_t inputs,
+inline void dot4(const Vec::Int (&codes)[kVectors], const std::int8_t* a, std::size_t code_stride,
                  Vec::Int (&sum)[index(M)][kVectors]) {
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
-    const Vec::Int four = Vec::four(a + index(m) * inputs);
+    const Vec::Int four = Vec::four(a + index(m) * code_stride);
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) sum[m][v] = Vec::dot<Bits>(sum[m][v], codes[v], four);
   }
@@ -87,11 +87,11 @@ inline void for_codes(const std::uint8_t* unit, int column, int k, const Step& s
 
 // total += dot products of 32 inputs from `k` on, straight from a packed unit.
 template <int M, int Bits>
-inline void unit32(const std::uint8_t* unit, int column, int k, const std::int8_t* a, std::size_t inputs,
+inline void unit32(const std::uint8_t* unit, int column, int k, const std::int8_t* a, std::size_t code_stride,
                    Vec::Int (&total)[index(M)][kVectors]) {
   sum32<M, Bits>(total, [&](auto& sum) {
     for_codes<Bits, kFar>(unit, column, k, [&](int input, auto& codes) {
-      dot4<M, Bits>(codes, a + index(input), inputs, sum);
+      dot4<M, Bits>(codes, a + index(input), code_stride, sum);
     });
   });
 }
@@ -108,7 +108,8 @@ inline const std::uint8_t* bases_of(const PackedView& matrix, const std::uint8_t
   return unit + matrix.bases_at + index(k + column * Vec::lanes);
 }
 
-// total += step * sum + base * part for 32 inputs; `step_of` and `base_of` give those of a vector of columns.
+// total += step * sum + base * part for 32 code_stride; `step_of` and `base_of` give those of a vector of
+// columns.
 template <int M, class V = Vec, class StepOf, class BaseOf>
 inline void add_stepped(const Vec::Int (&sum)[index(M)][kVectors], const StepOf& step_of,
                         const BaseOf& base_of, const std::int32_t* parts,
@@ -127,11 +128,12 @@ inline void add_stepped(const Vec::Int (&sum)[index(M)][kVectors], const StepOf&
 // sum of the 32 activations, which is in `parts`.
 template <int M, class V = Vec>
 inline void stepped_sums32(const PackedView& matrix, const std::uint8_t* unit, int column, int k,
-                           const std::int8_t* a, std::size_t inputs, const std::int32_t* parts,
+                           const std::int8_t* a, std::size_t code_stride, const std::int32_t* parts,
                            Vec::Int (&total)[index(M)][kVectors]) {
   Vec::Int sum[index(M)][kVectors] = {};
-  for_codes<4, kFarWithSteps>(
-      unit, column, k, [&](int input, auto& codes) { dot4<M, 4>(codes, a + index(input), inputs, sum); });
+  for_codes<4, kFarWithSteps>(unit, column, k, [&](int input, auto& codes) {
+    dot4<M, 4>(codes, a + index(input), code_stride, sum);
+  });
   const auto step = [&](int v) { return V::step(steps_of(matrix, unit, column + v, k), in_high_nibbles(k)); };
   const auto base = [&](int v) { return V::base(bases_of(matrix, unit, column + v, k)); };
   add_stepped<M>(sum, step, base, parts, total);
@@ -140,7 +142,8 @@ inline void stepped_sums32(const PackedView& matrix, const std::uint8_t* unit, i
 // The same where the codes become codes of 8 bits first, which takes longer but is done once for all rows.
 template <int M>
 inline void stepped_codes32(const PackedView& matrix, const std::uint8_t* unit, int column, int k,
-                            const std::int8_t* a, std::size_t inputs, Vec::Int (&total)[index(M)][kVectors]) {
+                            const std::int8_t* a, std::size_t code_stride,
+                            Vec::Int (&total)[index(M)][kVectors]) {
   Vec::Int step[kVectors];
   Vec::Int base[kVectors];
 #pragma GCC unroll 2
@@ -151,7 +154,7 @@ inline void stepped_codes32(const PackedView& matrix, const std::uint8_t* unit, 
   for_codes<4, kFarWithSteps>(unit, column, k, [&](int input, auto& codes) {
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) codes[v] = Vec::add_steps(base[v], codes[v], step[v]);
-    dot4<M, 8>(codes, a + index(input), inputs, total);
+    dot4<M, 8>(codes, a + index(input), code_stride, total);
   });
 }
 

@@ -13,13 +13,14 @@ constexpr int kTileSums = kRowsAtOnce * 16;
 // to `sums` first, if they are to begin anew: one after the other, because all at once the matrix units would
 // wait.
 template <bool Signed, bool Begins>
-inline void dot_strip(const StripCodes& codes, const std::int8_t* a, std::size_t inputs, std::int32_t* sums) {
+inline void dot_strip(const StripCodes& codes, const std::int8_t* a, std::size_t code_stride,
+                      std::int32_t* sums) {
 #define FASTSLM_TURN(tile)                           \
   if constexpr (Begins) {                            \
     _tile_stored(tile, sums + tile * kTileSums, 64); \
     _tile_zero(tile);                                \
   }
-  _tile_loadd(4, a, inputs);
+  _tile_loadd(4, a, code_stride);
   FASTSLM_TURN(0)
   _tile_loadd(5, codes.left, 128);
   FASTSLM_DOT(0, 5)

@@ -24,7 +24,7 @@ inline void for_chunks(const QuantizedRows& rows, const Step& step) {
 
 // sum += dot products of 32 inputs with the bytes of a panel, see panel32.
 template <int M, int Bits>
-inline void panel_codes(const std::uint8_t* codes, const std::int8_t* a, std::size_t inputs,
+inline void panel_codes(const std::uint8_t* codes, const std::int8_t* a, std::size_t code_stride,
                         Vec::Int (&sum)[index(M)][kVectors]) {
 #pragma GCC unroll 8
   for (int q = 0; q < 8; ++q) {
@@ -32,16 +32,16 @@ inline void panel_codes(const std::uint8_t* codes, const std::int8_t* a, std::si
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v)
       bytes[v] = Vec::load_bytes(codes + index(q * 128 + v * Vec::lanes * 4));
-    dot4<M, Bits>(bytes, a + index(q * 4), inputs, sum);
+    dot4<M, Bits>(bytes, a + index(q * 4), code_stride, sum);
   }
 }
 
 // total += dot products of 32 inputs with the bytes of a panel, at the columns and the inputs that `codes`
 // points to.
 template <int M, int Bits>
-inline void panel32(const std::uint8_t* codes, const std::int8_t* a, std::size_t inputs,
+inline void panel32(const std::uint8_t* codes, const std::int8_t* a, std::size_t code_stride,
                     Vec::Int (&total)[index(M)][kVectors]) {
-  sum32<M, Bits>(total, [&](auto& sum) { panel_codes<M, Bits>(codes, a, inputs, sum); });
+  sum32<M, Bits>(total, [&](auto& sum) { panel_codes<M, Bits>(codes, a, code_stride, sum); });
 }
 
 // The same for codes with their steps beside them, where these are not codes of 8 bits already.

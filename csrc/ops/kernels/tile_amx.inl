@@ -145,6 +145,7 @@ struct RowTiles {
     const int parts = (count + kRowsAtOnce - 1) / kRowsAtOnce;
     most = (count + parts - 1) / parts;
     _tile_loadconfig(&kTileShapes.at[group == 32 ? 0 : 1][most]);
+    write_before_tiles();
   }
   int here(int begin) const { return begin + most < count ? most : count - begin; }
 };

@@ -26,7 +26,7 @@ enum class Use {
   positions,
   slopes,
   head,
-  tiles,
+  attend_tiles,
   partial,
   chunks,
   router_logits,

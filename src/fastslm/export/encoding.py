@@ -167,7 +167,8 @@ def for_ours(encoding: Encoding, infos: Sequence[TensorInfo]) -> Encoding:
     """What our operators store where others have zero points: steps in the widest group that fits, else offsets."""
     if not encoding.has_zeros or is_kept(encoding, infos):
         return encoding
-    sides = infos[0].shape if encoding.both_sides else infos[0].shape[-1:]
+    columns, rows = infos[0].shape[-1], sum(info.shape[0] for info in infos)
+    sides = (columns, rows) if encoding.both_sides else (columns,)
     fitting = (group for group in encoding.steps if all(side % group == 0 for side in sides))
     stepped = next((replace(INT4_STEPS, group=group) for group in fitting), None)
     return stepped or replace(INT4_OFFSETS, group=encoding.group)
