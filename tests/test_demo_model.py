@@ -25,7 +25,8 @@ standard deviations): it and we round activations to 8 bits, which amplifies the
 
 @pytest.fixture(scope="module")
 def model(demo_ready: Settings) -> Iterator[fastslm.Model]:
-    with fastslm.load("demo", settings=demo_ready) as model:
+    """With a cache of float32, as the others have it that it is compared with."""
+    with fastslm.load("demo", kv_cache="f32", settings=demo_ready) as model:
         yield model
 
 
@@ -66,6 +67,16 @@ def test_our_operators_predict_as_well_as_the_stock_ones(
     assert model.manifest.target == "native"
     assert expected.tokens > 2000
     assert model.perplexity(text).perplexity == pytest.approx(expected.perplexity, rel=0.003)
+
+
+def test_the_usual_cache_moves_perplexity_no_more_than_rounding_does(
+    demo_ready: Settings, model: fastslm.Model
+) -> None:
+    """int16 moves near ties, as every change of arithmetic does: activations of 8 bits amplify the smallest one."""
+    text = (GOLDEN / "evaluation.txt").read_text(encoding="utf-8")
+    with fastslm.load("demo", settings=demo_ready) as usual:
+        assert (usual.kv_cache, model.kv_cache) == ("int16", "f32")
+        assert usual.perplexity(text).perplexity == pytest.approx(model.perplexity(text).perplexity, rel=0.003)
 
 
 def test_pieces_join_to_the_whole_text(model: fastslm.Model) -> None:
