@@ -108,9 +108,8 @@ class TileProducts {
     }
     _tile_loadconfig(&kTileShapes.at[1][kRowsAtOnce]);
   }
-  TileProducts(const TileProducts&) = delete;
-  TileProducts& operator=(const TileProducts&) = delete;
-  ~TileProducts() { _tile_release(); }
+  // Not in a destructor, which would need what the linker merges between instruction sets.
+  void end() const { _tile_release(); }
 
   void take(const WordTile& tile) const {
     split_pairs(tile.keys, tile.pairs, kTileKeys, keys_);

@@ -140,6 +140,7 @@ class VectorProducts {
   VectorProducts(const AttentionRows&, const WordMemory& memory) : queries_(memory.queries) {}
 
   void take(const WordTile&) const {}
+  void end() const {}
 
   void scores(const WordTile& tile, const RowGroup& group, const ToScores& finish) const {
     const std::size_t width = (index(group.end_key) + kLanes - 1) / kLanes * kLanes;
@@ -272,6 +273,7 @@ void attend_words(const AttentionRows& rows, std::int64_t first_key, std::int64_
               products.take(tile);
               attend_tile(rows, tile, memory.queries, products, state);
             });
+  products.end();
 }
 
 void attend(const AttentionRows& rows, std::int64_t first_key, std::int64_t end_key, float* scratch,
